@@ -1,0 +1,3 @@
+"""FaceNet (Schroff, Kalenichenko, Philbin 2015) in JAX."""
+
+__version__ = "0.1.0"

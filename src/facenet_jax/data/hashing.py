@@ -1,0 +1,53 @@
+"""Keyed pseudo-random numbers that are pure functions of integers.
+
+Every random decision about data (which identity comes next, which face, which negative, whether to flip) is
+a hash of (seed, purpose, step, record, …), so that any host can work out any batch without having seen the ones before.
+The hash is spelled out here rather than taken from NumPy's generators, whose streams may change between versions:
+a run that is resumed after an upgrade must meet the same batches.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def hash64(*words: ArrayLike) -> NDArray[np.uint64]:
+    """Hashes integers to 64 well-mixed bits, with broadcasting.
+
+    Args:
+      *words: integers or integer arrays that broadcast against each other; their order matters.
+
+    Returns:
+      uint64 array of the broadcast shape (0-d for scalars). The finaliser is SplitMix64's (Steele, Lea, Flood 2014).
+    """
+    with np.errstate(over="ignore"):
+        state = np.zeros((), np.uint64)
+        for word in words:
+            bits = np.asarray(word)
+            if bits.dtype != np.uint64:
+                bits = bits.astype(np.int64).view(np.uint64)
+            state = (state ^ bits) + _GOLDEN
+            state = (state ^ (state >> np.uint64(30))) * _MIX_1
+            state = (state ^ (state >> np.uint64(27))) * _MIX_2
+            state = state ^ (state >> np.uint64(31))
+        return np.asarray(state, np.uint64)
+
+
+def uniform(*words: ArrayLike) -> NDArray[np.float64]:
+    """A number in [0, 1) for every combination of words; 53 bits of the hash."""
+    return (hash64(*words) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def below(n: int, *words: ArrayLike) -> NDArray[np.int64]:
+    """An integer in [0, n) for every combination of words; uneven by no more than n / 2**53."""
+    return (uniform(*words) * n).astype(np.int64)
+
+
+def permutation(n: int, *words: int) -> NDArray[np.int64]:
+    """A permutation of range(n), a pure function of (n, words)."""
+    return np.argsort(hash64(*words, np.arange(n)), kind="stable")
