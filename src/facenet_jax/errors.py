@@ -6,3 +6,7 @@ class InputError(Exception):
 
     The command line prints the message alone and exits with code 2; nothing in the package catches it on the way.
     """
+
+
+class TrainingError(Exception):
+    """A run that cannot go on although its input was fine, such as a loss that is not finite. Exit code 1."""

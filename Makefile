@@ -1,0 +1,38 @@
+# Each target is one line that a person can type; `make help` lists them.
+CONFIG ?= quickstart
+WORKDIR ?= runs/$(notdir $(basename $(CONFIG)))
+ARGS ?=
+EXTRAS ?=
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint describe
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
+
+# The stamp names the extras, so that asking for others installs them.
+STAMP = $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
+setup: $(STAMP)  ## install into .venv; EXTRAS=cuda or tpu for accelerators
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "facenet-jax needs Python 3.11 or later; $(PYTHON) is older: make setup PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]'
+	@touch $@
+
+comma := ,
+
+train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.data.path=photos"
+	$(BIN)/facenet-jax train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
+
+test: $(STAMP)  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+describe: $(STAMP)  ## print the tables of the six networks
+	for network in nn1 nn2 nn3 nn4 nns1 nns2; do echo "$$network"; $(BIN)/facenet-jax describe $$network; echo; done

@@ -1,0 +1,13 @@
+"""NN3: NN2 at 160x160; only the input is smaller (section 3.3).
+
+    facenet-jax train --config=configs/nn3.py --config.data.path=photos --workdir=runs/nn3
+"""
+
+from facenet_jax.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.model.name = "nn3"
+    config.model.input_size = (160, 160)
+    return config

@@ -1,0 +1,118 @@
+"""Parameters, optimiser and step on disk, through Orbax: the latest few and the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from facenet_jax.errors import InputError
+
+FOLDER = "checkpoints"
+# What makes a checkpoint the best: VAL on the held-out identities.
+METRIC = "val"
+
+
+class Checkpoints:
+    """The checkpoints of a working directory, in `<workdir>/checkpoints/<step>/`.
+
+    Each holds `state` (parameters, optimiser, step) and `config`, the config that made them. Saving goes on while
+    training does; a checkpoint appears under its name only once it is whole.
+    """
+
+    def __init__(self, workdir: Path, keep: int = 2, read_only: bool = False) -> None:
+        """Opens, and creates the folder unless read_only.
+
+        Args:
+          workdir: of the run.
+          keep: how many of the latest stay, beside the best.
+          read_only: for those who only load.
+        """
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
+                ),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, create=not read_only, read_only=read_only, enable_async_checkpointing=True
+        )
+        self._folder = (workdir / FOLDER).resolve()
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=("state", "config"))
+
+    def save(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:
+        """Saves in the background.
+
+        Args:
+          step: its name.
+          state: the training state; copied off the devices before this returns.
+          config: flattened.
+          val: VAL on held-out identities at this step, where it was measured.
+        """
+        if step in self._manager.all_steps():
+            return
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(config))
+        self._manager.save(step, args=items, metrics=None if val is None else {METRIC: val})
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def best_or_latest(self) -> int:
+        """The step with the highest VAL, or the latest where none was measured.
+
+        Raises:
+          InputError: there is no checkpoint.
+        """
+        steps = self.steps()
+        if not steps:
+            raise InputError(f"{self._folder} holds no checkpoint; give the working directory of a run that saved one.")
+        measured = [(self._manager.metrics(step) or {}).get(METRIC) for step in steps]
+        best = [(val, step) for val, step in zip(measured, steps, strict=True) if val is not None]
+        return max(best)[1] if best else steps[-1]
+
+    def restore(self, step: int, target: Any) -> Any:
+        """The state at a step.
+
+        Args:
+          step: one of `steps()`.
+          target: the state's tree of jax.ShapeDtypeStruct, with the shardings wanted now; they need not be those
+            that it was saved from.
+        """
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        return self._manager.restore(step, args=items)["state"]
+
+    def restore_latest(self, target: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
+        """The newest state that can be read, with its step, or None where there is none.
+
+        A checkpoint that is damaged is named through `say` and left out for the one before.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return step, self.restore(step, target)
+            except Exception as error:  # whatever a damaged file makes the reader raise
+                reason = str(error).strip().split("\n")[0]
+                say(f"checkpoint {self._folder / str(step)} cannot be read ({reason}); trying the one before it.")
+        return None
+
+    def restore_params(self, step: int) -> Any:
+        """The parameters alone, as NumPy arrays in nested dictionaries."""
+        restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
+        return restored["state"]["params"]
+
+    def config(self, step: int) -> dict[str, Any]:
+        """The flattened config that made a checkpoint."""
+        return dict(self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"])
+
+    def wait(self) -> None:
+        """Returns once everything saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and frees the threads."""
+        self._manager.close()

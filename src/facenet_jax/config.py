@@ -1,0 +1,263 @@
+"""The configuration of a run: one documented default, and what is checked before anything starts.
+
+A file in configs/ starts from `default_config()` and says only what differs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from facenet_jax.errors import InputError
+
+
+def default_config() -> ConfigDict:
+    """FaceNet as the paper trains it: NN2, batches of 1,800, AdaGrad at 0.05. Units and sources beside each value."""
+    config = ConfigDict()
+    config.seed = 0  # of parameters, batches, augmentation: a run is a function of it
+    config.steps = 500_000  # optimiser steps in all
+    config.init_from = ""  # a working directory whose parameters this run starts from (fine-tuning)
+
+    config.model = ConfigDict()
+    config.model.name = "nn2"  # nn1, nn2, nn3, nn4, nns1, nns2
+    config.model.input_size = (224, 224)  # rows, columns of pixels
+    config.model.embedding_size = 128  # section 5.3; Table 5 tries 64 to 512
+    config.model.dtype = "float32"  # of the network's arithmetic: float32, bfloat16; parameters are float32
+    config.model.five_by_five = ""  # NN2 to NN4: modules with a 5x5 branch, all, lower or none; empty: as in the paper
+
+    config.data = ConfigDict()
+    config.data.path = "drawn"  # a folder <identity>/<image>, or `drawn`: made-up faces that need no download
+    config.data.workers = 2  # processes that decode; 0 decodes in this one; the batches do not depend on it
+    config.data.flip = True  # mirror a face every other time
+    config.data.max_bad_share = 0.05  # of faces that cannot be decoded, before the run stops
+    config.data.drawn = ConfigDict()
+    config.data.drawn.identities = 10_000  # drawn people to train on
+    config.data.drawn.faces_per_identity = 40
+    config.data.drawn.seed = 0  # which people: independent of config.seed
+
+    config.batch = ConfigDict()
+    config.batch.size = 1800  # faces in a global batch (section 3.2)
+    config.batch.faces_per_identity = 40  # quota of an identity in a batch (section 3.2)
+    config.batch.random_negatives = 200  # faces of a batch drawn from everybody (section 3.2)
+    config.batch.chunk = 0  # faces that the network takes at once on a device; 0: all. Saves memory, same gradient
+
+    config.loss = ConfigDict()
+    config.loss.margin = 0.2  # alpha of equation (1), in squared distance
+    config.loss.divide_by = "pairs"  # pairs, active, one: see facenet_jax.triplets.loss
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 0.05  # AdaGrad's, section 3.3
+    config.optimizer.initial_accumulator = 0.1  # what AdaGrad's sum of squared gradients starts at
+    config.optimizer.warmup_steps = 0  # the rate rises from 0 over so many steps
+    config.optimizer.finalise_steps = 0  # over the last so many steps the rate falls ("which we lower to finalize")
+    config.optimizer.final_learning_rate = 0.0005  # what it falls to
+
+    config.eval = ConfigDict()
+    config.eval.every = 1000  # steps between evaluations; 0: only before the first step and after the last
+    config.eval.path = ""  # a folder of identities never trained on; empty: a share of data.path is set aside
+    config.eval.holdout = 0.1  # that share of the identities with two faces or more
+    config.eval.max_faces_per_identity = 40  # of held-out faces looked at
+    config.eval.drawn_identities = 200  # held-out people where the faces are drawn
+    config.eval.batch = 256  # faces embedded at once on all devices
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 500  # steps between checkpoints; one is saved after each evaluation too
+    config.checkpoint.keep = 2  # the latest so many, and the best
+
+    config.log = ConfigDict()
+    config.log.every = 10  # steps between lines of metrics
+
+    config.mesh = ConfigDict()
+    config.mesh.data = 0  # devices over which the batch is divided; 0: all
+    return config
+
+
+# What may differ when a run goes on in its working directory: none of it changes the batches or the gradient.
+MAY_CHANGE = (
+    "batch.chunk",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "data.max_bad_share",
+    "data.path",  # to the same data: its digest is compared
+    "data.workers",
+    "eval.batch",
+    "eval.every",
+    "eval.path",
+    "log.every",
+    "mesh.data",
+)
+
+_AT_LEAST: dict[str, float] = {
+    "steps": 1,
+    "data.workers": 0,
+    "data.drawn.identities": 2,
+    "data.drawn.faces_per_identity": 2,
+    "batch.size": 4,
+    "batch.faces_per_identity": 2,
+    "batch.random_negatives": 0,
+    "batch.chunk": 0,
+    "optimizer.warmup_steps": 0,
+    "optimizer.finalise_steps": 0,
+    "optimizer.final_learning_rate": 0,
+    "optimizer.initial_accumulator": 0,
+    "eval.every": 0,
+    "eval.max_faces_per_identity": 2,
+    "eval.drawn_identities": 2,
+    "eval.batch": 1,
+    "checkpoint.every": 1,
+    "checkpoint.keep": 1,
+    "log.every": 1,
+    "mesh.data": 0,
+}
+_BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
+    "loss.margin": (0.0, 4.0),
+    "optimizer.learning_rate": (0.0, 100.0),
+    "eval.holdout": (0.0, 1.0),
+    "data.max_bad_share": (0.0, 1.0),
+}
+_ONE_OF: dict[str, tuple[str, ...]] = {
+    "model.dtype": ("float32", "bfloat16"),
+    "loss.divide_by": ("pairs", "active", "one"),
+}
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks ranges and combinations.
+
+    Raises:
+      InputError: naming the first value that is out of range.
+    """
+    values = flatten(config)
+    for key, default in flatten(default_config()).items():
+        if key not in values:
+            raise InputError(f"config.{key} is missing; start the config from facenet_jax.config.default_config().")
+        if isinstance(default, tuple) != isinstance(values[key], tuple):
+            raise InputError(f"config.{key} is {values[key]!r}; two numbers such as (96, 96) are needed.")
+    for key, lowest in _AT_LEAST.items():
+        if values[key] < lowest:
+            raise InputError(f"config.{key} is {values[key]}; it must be at least {lowest:g}.")
+    for key, (low, high) in _BETWEEN.items():
+        if not low < values[key] < high:
+            raise InputError(f"config.{key} is {values[key]}; it must lie between {low:g} and {high:g}.")
+    for key, names in _ONE_OF.items():
+        if values[key] not in names:
+            raise InputError(f"config.{key} is {values[key]!r}; it must be one of {', '.join(names)}.")
+    size = values["model.input_size"]
+    if len(size) != 2 or not all(isinstance(n, int) and 1 <= n <= 4096 for n in size):
+        raise InputError(f"config.model.input_size is {size}; two numbers, rows and columns of pixels, are needed.")
+    if values["batch.random_negatives"] >= values["batch.size"]:
+        raise InputError(
+            f"config.batch.random_negatives is {values['batch.random_negatives']}, the whole batch of "
+            f"{values['batch.size']}; lower it, so that faces with a positive are left."
+        )
+    if values["optimizer.finalise_steps"] + values["optimizer.warmup_steps"] > values["steps"]:
+        raise InputError(
+            "config.optimizer.warmup_steps and finalise_steps are more than config.steps together; lower one of them."
+        )
+
+
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """The values under dotted keys: {"loss.margin": 0.2, ...}."""
+    values: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, ConfigDict):
+            values.update(flatten(value, f"{prefix}{key}."))
+        else:
+            values[f"{prefix}{key}"] = value
+    return values
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Lines `key: then -> now` for what differs between two flattened configs and may not differ in one run.
+
+    The number of steps may differ where the schedule does not hang on it.
+    """
+    may_change = set(MAY_CHANGE)
+    if before.get("optimizer.finalise_steps") == now.get("optimizer.finalise_steps") == 0:
+        may_change.add("steps")
+    lines = []
+    for key in sorted(set(before) | set(now)):
+        then, new = (list(v) if isinstance(v, tuple) else v for v in (before.get(key), now.get(key)))
+        if then != new and key not in may_change:
+            lines.append(f"config.{key}: {then} -> {new}")
+    return lines
+
+
+def config_folders() -> list[Path]:
+    """Where configs are looked for by name: the repository's configs/, or the copy inside the installed package."""
+    package = Path(__file__).resolve().parent
+    return [folder for folder in (package / "configs", package.parents[1] / "configs") if folder.is_dir()]
+
+
+def find_config(name: str) -> Path:
+    """The config file meant by a path, or by a bare name such as `nn1`.
+
+    Raises:
+      InputError: there is none; names the nearest.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    known = {file.stem: file for folder in config_folders() for file in sorted(folder.glob("*.py"))}
+    if path.name == name and path.stem in known and path.suffix in ("", ".py"):
+        return known[path.stem]
+    nearest = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]}? " if nearest else ""
+    raise InputError(f"--config={name}: there is no such config; {hint}There are {', '.join(sorted(known))}.")
+
+
+def load_config(name: str, overrides: list[str]) -> ConfigDict:
+    """Loads a config file and applies overrides.
+
+    Args:
+      name: a path to a config file, or the bare name of one that comes with the package.
+      overrides: `--config.loss.margin=0.1`, and so on.
+
+    Raises:
+      InputError: no such file, an unknown key (naming the nearest), a value of the wrong type or out of range.
+    """
+    path = find_config(name)
+    config = _get_config(path)
+    keys = list(flatten(config))
+    for override in overrides:
+        key, equals, _ = override.removeprefix("--").removeprefix("config.").partition("=")
+        if not override.startswith("--config.") or not equals:
+            raise InputError(f"{override}: not understood; overrides are written --config.loss.margin=0.1.")
+        if key not in keys:
+            nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)[0]
+            raise InputError(f"config.{key}: there is no such key in {path.name}; did you mean config.{nearest}?")
+    values = flags.FlagValues()
+    arguments = ["facenet-jax", *overrides]
+    config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
+    try:
+        values(arguments)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise InputError(f"{_first_line(error)}; give a value of the key's type.") from error
+    validate(config)
+    config.lock()
+    return config
+
+
+def _get_config(path: Path) -> ConfigDict:
+    """Runs a config file's get_config, so that what is wrong in the file is told as such."""
+    spec = importlib.util.spec_from_file_location(f"facenet_jax_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"--config={path}: not a Python file; configs end in .py.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise InputError(f"--config={path}: {type(error).__name__}: {_first_line(error)}; mend the file.") from error
+    if not isinstance(config, ConfigDict):
+        raise InputError(f"--config={path}: get_config() returned no ConfigDict; start it from default_config().")
+    return config
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")

@@ -1,0 +1,182 @@
+"""An image file's bytes -> pixels of one size, or the reason why not."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import io
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+MAX_SIDE = 20_000
+MAX_PIXELS = 100_000_000  # 300 MB of pixels at most in each thread that decodes
+MAX_BYTES = 2**28  # no image within the two limits above needs more
+
+# An error that says the machine is short of something says nothing about the file.
+_MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+class Reason(enum.IntEnum):
+    """Why a face cannot be decoded; 0 is left for those that can."""
+
+    EMPTY = 1
+    NOT_AN_IMAGE = 2
+    TRUNCATED = 3
+    TOO_LARGE = 4
+    UNREADABLE = 5
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return {
+            Reason.EMPTY: "empty file",
+            Reason.NOT_AN_IMAGE: "not a JPEG, PNG, PPM/PGM or WebP image",
+            Reason.TRUNCATED: "truncated",
+            Reason.TOO_LARGE: "too large",
+            Reason.UNREADABLE: "unreadable",
+        }[self]
+
+
+class BadFace(Exception):
+    """A face that cannot be decoded. It keeps its place in its batch, masked."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason.words
+
+
+def decode(
+    file: bytes | str | os.PathLike[str],
+    size: tuple[int, int],
+    *,
+    max_side: int = MAX_SIDE,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Decodes one image, cuts its centre to the target's shape and resizes it.
+
+    The format is told by content, not by suffix. Colours: grey is repeated in three channels; 16 bits are scaled to 8;
+    palettes and CMYK are converted; alpha is composited on black. EXIF orientation is applied. An animation gives its
+    first frame.
+
+    Args:
+      file: the bytes of a JPEG, PNG, PPM/PGM or WebP image, or a path to one.
+      size: (rows, columns) in pixels.
+      max_side: the largest width or height that is decoded.
+      max_pixels: the largest width x height that is decoded.
+
+    Returns:
+      uint8 [rows, columns, 3], contiguous and writable.
+
+    Raises:
+      BadFace: with the reason.
+    """
+    data = file if isinstance(file, bytes) else _read(file)
+    if not data:
+        raise BadFace(Reason.EMPTY)
+    if not _looks_like_an_image(data):
+        raise BadFace(Reason.NOT_AN_IMAGE)
+    try:
+        with _open(data) as image:
+            width, height = image.size
+            if max(width, height) > max_side or width * height > max_pixels:
+                raise BadFace(Reason.TOO_LARGE)
+            if isinstance(image, JpegImageFile):
+                _draft(image, size)
+            image.load()
+            return _cut_and_resize(_rgb(_upright(image)), size)
+    except (BadFace, MemoryError):
+        raise
+    except Exception as error:  # what Pillow raises for bytes that somebody else made up is not written down
+        raise BadFace(Reason.TRUNCATED if _ends_early(data, error) else Reason.UNREADABLE) from error
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise BadFace(Reason.TOO_LARGE)
+            return file.read()
+    except OSError as error:
+        if error.errno in _MACHINE_ERRORS:
+            raise
+        raise BadFace(Reason.UNREADABLE) from error
+
+
+def _looks_like_an_image(data: bytes) -> bool:
+    return (
+        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+        or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
+        or re.match(rb"P[1-6]\s", data) is not None
+    )
+
+
+def _open(data: bytes) -> ImageFile:
+    # Not Image.open: it warns of images that it thinks too large, or raises, before their size can be asked for.
+    stream = io.BytesIO(data)
+    if data.startswith(b"\xff"):
+        return JpegImageFile(stream)
+    if data.startswith(b"\x89"):
+        return PngImageFile(stream)
+    if data.startswith(b"R"):
+        return WebPImageFile(stream)
+    return PpmImageFile(stream)
+
+
+def _draft(image: JpegImageFile, size: tuple[int, int]) -> None:
+    # libjpeg decodes to 1/2, 1/4 or 1/8 for less than the price of the whole. The longer side of the target is asked
+    # for in both directions because the EXIF orientation, not yet known, may turn the image.
+    shrink = min(image.size) / max(size)
+    if shrink >= 2:
+        width, height = image.size
+        image.draft(None, (int(width / shrink), int(height / shrink)))
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    with contextlib.suppress(Exception):  # a face with broken metadata is a face still
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits in 16 or 32; Pillow's own conversion would clip at 255
+        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA") or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+        black = Image.new("RGB", image.size)
+        black.paste(image, mask=image.getchannel("A"))
+        return black
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _cut_and_resize(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    rows, columns = size
+    width, height = image.size
+    cut_width, cut_height = min(width, height * columns / rows), min(height, width * rows / columns)
+    left, top = (width - cut_width) / 2, (height - cut_height) / 2
+    box = (left, top, left + cut_width, top + cut_height)
+    return np.array(image.resize((columns, rows), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
+
+
+def _ends_early(data: bytes, error: Exception) -> bool:
+    if data.startswith(b"\xff"):
+        return b"\xff\xd9" not in data[-32:]
+    if data.startswith(b"\x89"):
+        return b"IEND" not in data[-32:]
+    if data.startswith(b"R"):
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return "truncated" in str(error) or "EOF" in str(error)  # PPM has no end mark; Pillow counts the pixels

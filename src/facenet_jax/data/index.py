@@ -1,0 +1,82 @@
+"""Which records belong to which identity, and which identities are held out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class IdentityIndex:
+    """The identities of a source, each with a run of consecutive records.
+
+    Attributes:
+      names: one name an identity; an identity's label is its place in this sequence.
+      offsets: int64 [identities + 1]; the records of identity i are offsets[i], ..., offsets[i + 1] - 1.
+    """
+
+    names: Sequence[str]
+    offsets: NDArray[np.int64]
+
+    @property
+    def records(self) -> int:
+        """How many faces there are in all."""
+        return int(self.offsets[-1])
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """int64 [identities], the faces of each identity."""
+        return np.diff(self.offsets)
+
+    def identity_of(self, records: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The identity numbers of records, int64 of the same shape."""
+        return np.searchsorted(self.offsets, records, side="right") - 1
+
+    def records_of(self, identities: NDArray[np.int64]) -> NDArray[np.int64]:
+        """All records of the given identities, int64 [faces], in the order of the identities."""
+        counts = self.counts[identities]
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.repeat(self.offsets[identities], counts) + within
+
+
+def split_holdout(index: IdentityIndex, share: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Splits the identities into those to train on and those held out; no identity is in both.
+
+    The held-out identities are the first of those with at least two faces in the order of a hash of their names, so a
+    folder that grows keeps almost all of its held-out identities. Identities with a single face can only serve as
+    negatives and always go to training.
+
+    Args:
+      index: the identities.
+      share: the share of the identities with at least two faces to hold out, in [0, 1). A positive share holds out at
+        least two identities (one alone has no pair of different identities) and leaves at least one to train on; where
+        there are too few for both, none is held out.
+      seed: chooses another split.
+
+    Returns:
+      (train, holdout), ascending int64 arrays of identity numbers.
+
+    Raises:
+      InputError: share is outside [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise InputError(f"The held-out share must be at least 0 and below 1, not {share}: lower it.")
+    paired = np.flatnonzero(index.counts >= 2)
+    held = min(max(2, round(share * len(paired))), len(paired) - 1) if share > 0 else 0
+    key = (seed % 2**64).to_bytes(8, "little")
+
+    def place(identity: int) -> bytes:
+        return hashlib.blake2b(os.fsencode(index.names[identity]), digest_size=16, key=key).digest()
+
+    chosen = sorted(paired.tolist(), key=place)[: held if held >= 2 else 0]
+    holdout = np.sort(np.array(chosen, np.int64))
+    train = np.setdiff1d(np.arange(len(index.names), dtype=np.int64), holdout, assume_unique=True)
+    return train, holdout

@@ -1,0 +1,337 @@
+"""Batches of pixels: the plan's faces, decoded by worker processes, joined in order.
+
+The work is dealt out in slabs, a constant number of rows of one batch, so that several workers share a batch and memory
+stays bounded whatever the batch's size. Which face is in which row is the plan's decision, so batches are the same for
+any number of workers, hosts and resumptions.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import warnings
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+from numpy.typing import NDArray
+
+from facenet_jax.data import augment
+from facenet_jax.data.decode import BadFace
+from facenet_jax.data.plan import Plan, PlannedBatch
+from facenet_jax.data.source import FaceSource
+from facenet_jax.errors import InputError
+
+# What a worker hands over at a time. At most seven such pieces a worker wait at any moment, in shared memory for the
+# greater part, of which a container has 64 MB unless told otherwise.
+_SLAB_BYTES = 2**20
+_SLAB_ROWS = 64
+_SLABS_WAITING = 2
+
+_BATCHES_WAITING = 1
+_PLANS_KEPT = 4
+
+
+class Batch(NamedTuple):
+    """One host's rows of a global batch.
+
+    Attributes:
+      images: uint8 [rows, height, width, 3]; zeros where not valid.
+      labels: int32 [rows], identity numbers; -1 in rows that only pad.
+      valid: bool [rows]; false where a row only pads or its face cannot be decoded.
+      records: int64 [rows]; -1 in rows that only pad.
+      status: uint8 [rows]; 0, or the decode.Reason why the face cannot be decoded.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    valid: NDArray[np.bool_]
+    records: NDArray[np.int64]
+    status: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Loads the batches of a plan; call it for those from one step to another.
+
+    Attributes:
+      source: where the faces come from.
+      plan: which faces make up a batch.
+      size: (rows, columns) of an image in pixels.
+      padded_size: rows of the global batch after masked rows are added at its end, a multiple of process_count (and of
+        devices x chunk, which is the caller's affair).
+      seed: the run's seed, for the flips.
+      flip: whether to mirror half of the faces.
+      workers: processes that decode; 0 decodes in threads of this one.
+      process_index, process_count: which host this is, of how many; it loads rows process_index x L to
+        (process_index + 1) x L of the padded batch, L = padded_size / process_count.
+
+    Raises:
+      InputError: padded_size is not a multiple of process_count, or workers is negative.
+    """
+
+    source: FaceSource
+    plan: Plan
+    size: tuple[int, int]
+    padded_size: int
+    seed: int = 0
+    flip: bool = True
+    workers: int = 0
+    process_index: int = 0
+    process_count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.padded_size % self.process_count:
+            raise InputError(
+                f"A batch of {self.padded_size} rows cannot be divided among {self.process_count} hosts: "
+                "pad it to a multiple of the number of devices."
+            )
+        if self.workers < 0:
+            raise InputError(f"data.workers is {self.workers}: choose 0 (threads) or the number of processes.")
+
+    def __call__(self, start_step: int, stop_step: int) -> Batches:
+        """This host's part of the batches of steps start_step, ..., stop_step - 1.
+
+        Returns:
+          An iterator of (step, Batch) that reads ahead; close it, or use it in a `with` statement, to end its workers.
+
+        Raises:
+          RuntimeError: a worker process died. Whatever else a worker raises is raised here too.
+        """
+        _let_grain_read_its_flag()
+        rows = self.padded_size // self.process_count
+        height, width = self.size
+        slab_rows = min(rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
+        slabs_per_step = -(-rows // slab_rows)
+        steps = max(0, stop_step - start_step)
+        read = _ReadSlab(self, start_step, slab_rows, slabs_per_step)
+        slabs = grain.MapDataset.range(steps * slabs_per_step).map(read).to_iter_dataset(_read_options(self.workers))
+        slabs = grain.experimental.WithOptionsIterDataset(
+            slabs, grain.experimental.DatasetOptions(min_shm_size=2**16)
+        ).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=_SLABS_WAITING),
+            worker_init_fn=_start_worker,
+        )
+        join = _Joined(slabs, start_step, steps, slabs_per_step)
+        return Batches(iter(grain.experimental.ThreadPrefetchIterDataset(join, prefetch_buffer_size=_BATCHES_WAITING)))
+
+
+class Batches(Iterator[tuple[int, Batch]]):
+    """An iterator of (step, Batch) whose workers end when it does: exhausted, failed, closed or left by `with`."""
+
+    def __init__(self, batches: grain.DatasetIterator) -> None:
+        self._batches = batches
+        self._finalizer = weakref.finalize(self, batches.close)  # also when forgotten, and before the interpreter ends
+
+    def __next__(self) -> tuple[int, Batch]:
+        if not self._finalizer.alive:
+            raise StopIteration
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            if "terminated unexpectedly" in str(error):
+                raise RuntimeError(
+                    f"A worker process that decodes faces has died ({error}) Exit code -9 means that it was killed, "
+                    "most often for want of memory; -7 that /dev/shm is full: lower data.workers or enlarge what is "
+                    "short."
+                ) from error
+            raise
+
+    def close(self) -> None:
+        """Ends the workers and waits for them; closing twice does nothing more."""
+        self._finalizer()
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Slab(NamedTuple):
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int32]
+    records: NDArray[np.int64]
+    status: NDArray[np.uint8]
+
+
+class _ReadSlab:
+    """Slab number -> its rows. Runs in the workers, in several threads of each."""
+
+    def __init__(self, loader: Loader, start_step: int, rows: int, slabs_per_step: int) -> None:
+        self._loader = loader
+        self._start_step = start_step
+        self._rows = rows
+        self._slabs_per_step = slabs_per_step
+        self._plans: OrderedDict[int, PlannedBatch] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, slab: int) -> _Slab:
+        try:
+            return self._read(slab)
+        except Exception as error:
+            raise _sendable(error) from None
+
+    def _read(self, slab: int) -> _Slab:
+        loader = self._loader
+        step, part = divmod(slab, self._slabs_per_step)
+        step += self._start_step
+        local = loader.padded_size // loader.process_count
+        first = loader.process_index * local
+        start, stop = first + part * self._rows, first + min(local, (part + 1) * self._rows)
+        batch = self._planned(step)
+        records = np.full(stop - start, -1, np.int64)
+        labels = np.full(stop - start, -1, np.int32)
+        records[: len(batch.records[start:stop])] = batch.records[start:stop]
+        labels[: len(batch.records[start:stop])] = batch.labels[start:stop]
+        mirrored = augment.flips(loader.seed, step, records) if loader.flip else np.zeros(len(records), bool)
+        images = np.zeros((len(records), *loader.size, 3), np.uint8)
+        status = np.zeros(len(records), np.uint8)
+        for row in np.flatnonzero(records >= 0):
+            record = int(records[row])
+            try:
+                image = loader.source.load(record, loader.size)
+                images[row] = image[:, ::-1] if mirrored[row] else image
+            except BadFace as bad:
+                status[row] = bad.reason
+            except Exception as error:
+                error.add_note(f"while loading {loader.source.describe(record)}")
+                raise
+        return _Slab(images, labels, records, status)
+
+    def _planned(self, step: int) -> PlannedBatch:
+        with self._lock:
+            if step not in self._plans:
+                self._plans[step] = self._loader.plan.batch(step)
+                if len(self._plans) > _PLANS_KEPT:
+                    self._plans.popitem(last=False)
+            return self._plans[step]
+
+    def __reduce__(self) -> tuple[Callable[..., _ReadSlab], tuple[Any, ...]]:
+        return _ReadSlab, (self._loader, self._start_step, self._rows, self._slabs_per_step)
+
+
+class _Joined(grain.IterDataset):
+    """Slabs in order -> (step, Batch)."""
+
+    def __init__(self, slabs: grain.IterDataset, start_step: int, steps: int, slabs_per_step: int) -> None:
+        super().__init__(slabs)
+        self._start_step = start_step
+        self._steps = steps
+        self._slabs_per_step = slabs_per_step
+
+    def __iter__(self) -> grain.DatasetIterator:
+        return _JoinedIterator(iter(self._parent), self._start_step, self._steps, self._slabs_per_step)
+
+
+class _JoinedIterator(grain.DatasetIterator):
+    def __init__(self, slabs: grain.DatasetIterator, start_step: int, steps: int, slabs_per_step: int) -> None:
+        super().__init__(slabs)
+        self._step = start_step
+        self._stop = start_step + steps
+        self._slabs_per_step = slabs_per_step
+
+    def __next__(self) -> tuple[int, Batch]:
+        if self._step == self._stop:
+            raise StopIteration
+        slabs = [next(self._parent) for _ in range(self._slabs_per_step)]
+        images, labels, records, status = (np.concatenate(column) for column in zip(*slabs, strict=True))
+        batch = Batch(images, labels, (records >= 0) & (status == 0), records, status)
+        self._step += 1
+        return self._step - 1, batch
+
+    def get_state(self) -> dict[str, Any]:
+        return {}  # the plan needs a step and nothing else
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        raise NotImplementedError
+
+
+def embedding_batches(
+    source: FaceSource, records: NDArray[np.int64], size: tuple[int, int], batch_size: int, workers: int = 0
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Loads the given faces once, in order and as they are, for evaluation.
+
+    Args:
+      source: where the faces come from.
+      records: int64 [faces].
+      size: (rows, columns) of an image in pixels.
+      batch_size: rows of every batch; the last one is padded.
+      workers: processes that decode; 0 decodes in threads of this one.
+
+    Yields:
+      (records, images, valid): int64 [batch_size], -1 where a row only pads; uint8 [batch_size, rows, columns, 3];
+      bool [batch_size], false where a row only pads or its face cannot be decoded.
+    """
+    plan = _InOrder(np.asarray(records, np.int64), batch_size)
+    loader = Loader(source, plan, size, batch_size, flip=False, workers=workers)
+    with loader(0, -(-len(records) // batch_size)) as batches:
+        for _, batch in batches:
+            yield batch.records, batch.images, batch.valid
+
+
+@dataclass(frozen=True)
+class _InOrder:
+    records: NDArray[np.int64]
+    batch_size: int
+
+    def batch(self, step: int) -> PlannedBatch:
+        records = self.records[step * self.batch_size : (step + 1) * self.batch_size]
+        return PlannedBatch(records, np.zeros(len(records), np.int32))
+
+
+def _read_options(workers: int) -> grain.ReadOptions:
+    # Pillow releases the interpreter's lock while it decodes, so threads help; a worker needs two, one to read a file
+    # while the other decodes.
+    threads = 2 if workers else min(8, os.cpu_count() or 1)
+    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads if workers else 2 * threads)
+
+
+def _let_grain_read_its_flag() -> None:
+    # Where JAX is installed, Grain 0.2.18 asks for this flag before it starts a worker, and absl refuses while no
+    # command line has been parsed, as in a notebook or a test: say that this one flag stands at its default.
+    name = "grain_enable_multiprocess_worker_profiling"
+    if not flags.FLAGS.is_parsed() and name in flags.FLAGS:
+        flags.FLAGS[name].present = True
+
+
+def _start_worker(index: int, count: int) -> None:
+    # An interrupt or a notice of preemption goes to the main process, which may want to save first and ends its workers
+    # itself; if it cannot because it was killed, they notice.
+    del index, count
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Pillow's remarks on odd files: those that matter come back as a status.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _sendable(error: Exception) -> Exception:
+    # An exception that cannot be pickled would be lost between the processes, and the main one would wait for ever.
+    try:
+        pickle.loads(pickle.dumps(error))
+        return error
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")

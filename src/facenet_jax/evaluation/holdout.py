@@ -1,0 +1,242 @@
+"""The hold-out protocol (section 4.1): VAL at a FAR, mean and standard error over disjoint splits of the identities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facenet_jax.data.hashing import permutation
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, pair_distances, roc
+
+# With fewer identities than this in a split there are hardly any different people to confuse.
+MIN_IDENTITIES_PER_SPLIT = 4
+UNIT_NORM_TOLERANCE = 1e-3
+
+# The purpose of this permutation, so that it shares no random numbers with others of the same seed ("hold" in ASCII).
+_DEAL_IDENTITIES = 0x686F6C64
+
+
+@dataclass(frozen=True)
+class HoldoutSplit:
+    """One split: all pairs between its two halves.
+
+    Attributes:
+      points: one operating point for every FAR asked, in that order.
+      roc_far, roc_val: the ROC curve, float64, both ascending.
+    """
+
+    identities: int
+    faces: int
+    same_pairs: int
+    different_pairs: int
+    points: tuple[OperatingPoint, ...]
+    roc_far: NDArray[np.float64] = field(repr=False, compare=False)
+    roc_val: NDArray[np.float64] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class HoldoutRate:
+    """VAL at one FAR over all splits.
+
+    Attributes:
+      far: the FAR asked.
+      val: mean VAL in [0, 1]; None if a split has too few pairs to resolve this FAR.
+      standard_error: standard deviation over the splits (ddof=1) / sqrt(splits); None if unresolved, or if there is one
+        split only.
+      threshold: mean squared L2 distance; None if unresolved, or if a split has no threshold.
+      far_reached: mean FAR at the thresholds; None if unresolved.
+      pairs_needed: pairs of different identities that this FAR needs in every split.
+    """
+
+    far: float
+    val: float | None
+    standard_error: float | None
+    threshold: float | None
+    far_reached: float | None
+    pairs_needed: int
+
+
+@dataclass(frozen=True)
+class HoldoutResult:
+    """What `holdout` measured.
+
+    Attributes:
+      identities, faces: those that took part; identities with a single face do not.
+      same_pairs, different_pairs: sums over the splits.
+      rates: one for every FAR asked, in that order.
+      splits: the splits one by one.
+      seed: the seed that dealt the identities into splits.
+    """
+
+    identities: int
+    faces: int
+    same_pairs: int
+    different_pairs: int
+    rates: tuple[HoldoutRate, ...]
+    splits: tuple[HoldoutSplit, ...]
+    seed: int
+
+
+def holdout(
+    embeddings: NDArray[np.float32],
+    labels: ArrayLike,
+    fars: Sequence[float] = (1e-2, 1e-3),
+    splits: int = 5,
+    seed: int = 0,
+) -> HoldoutResult:
+    """Measures embeddings by the paper's hold-out protocol.
+
+    Identities with at least two faces, numbered in order of appearance, are dealt into splits by a keyed permutation.
+    The faces of each identity go alternately to the left and the right half of its split, in their given order, and
+    every face of the left half is judged against every face of the right. Where there are too few identities for
+    `splits` splits of at least four each there are fewer splits, down to one.
+
+    Args:
+      embeddings: float32 [n, d], unit vectors.
+      labels: [n], the identity of each face; numbers or names, which play no part beyond being equal or not.
+      fars: the false accept rates to report, each in (0, 1].
+
+    Raises:
+      InputError: shapes that do not fit, embeddings that are not finite unit vectors, or fewer than two identities with
+        two faces each.
+    """
+    points, names = np.asarray(embeddings, np.float32), np.asarray(labels)
+    _check_embeddings(points, names)
+    fars = check_fars(fars)
+    if splits < 1:
+        raise InputError(
+            f"The hold-out protocol was asked for {splits} splits; ask for at least one (the paper has five)."
+        )
+
+    _, first, ids, counts = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
+    appearance = np.argsort(first)
+    identities = appearance[counts[appearance] >= 2]
+    if len(identities) < 2:
+        raise InputError(
+            f"The hold-out set has {len(identities)} of {len(counts)} identities with two faces or more, and false "
+            "accepts need two such identities; add faces of more people."
+        )
+
+    used = max(1, min(splits, len(identities) // MIN_IDENTITIES_PER_SPLIT))
+    split_of = np.full(len(counts), -1)
+    split_of[identities[permutation(len(identities), _DEAL_IDENTITIES, seed)]] = np.arange(len(identities)) % used
+
+    # A face's turn is its place among the faces of its identity; even turns go left, odd ones right.
+    by_identity = np.argsort(ids, kind="stable")
+    turn = np.empty(len(ids), np.int64)
+    turn[by_identity] = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
+    judged = []
+    for split in range(used):
+        left, right = (np.flatnonzero((split_of[ids] == split) & (turn % 2 == half)) for half in (0, 1))
+        judged.append(_judge(points, ids, left, right, fars))
+    return HoldoutResult(
+        identities=len(identities),
+        faces=sum(split.faces for split in judged),
+        same_pairs=sum(split.same_pairs for split in judged),
+        different_pairs=sum(split.different_pairs for split in judged),
+        rates=tuple(_over_splits([split.points[i] for split in judged]) for i in range(len(fars))),
+        splits=tuple(judged),
+        seed=seed,
+    )
+
+
+def format_table(result: HoldoutResult) -> str:
+    """The result as lines of text for people: VAL in percent and its standard error in percentage points."""
+    one_split = len(result.splits) == 1
+    lines = [
+        f"hold-out: {result.faces:,} faces of {result.identities:,} identities, "
+        f"{'one split' if one_split else f'{len(result.splits)} splits'}; "
+        f"{result.same_pairs:,} same and {result.different_pairs:,} different pairs",
+        f"  {'VAL':<14}{'FAR asked':<12}{'FAR reached':<14}{'threshold':<12}",
+    ]
+    for rate in result.rates:
+        if rate.val is None or rate.far_reached is None:
+            fewest = min(split.different_pairs for split in result.splits)
+            lines.append(
+                f"  {'unresolved':<14}{rate.far:<12.3g}needs {rate.pairs_needed:,} different pairs"
+                f"{'' if one_split else ' in every split'}, has {fewest:,}"
+            )
+            continue
+        error = "-" if rate.standard_error is None else f"{100 * rate.standard_error:.1f}"
+        threshold = "-" if rate.threshold is None else f"{rate.threshold:.4f}"
+        line = f"  {f'{100 * rate.val:.1f}% ± {error}':<14}{rate.far:<12.3g}{rate.far_reached:<14.3g}{threshold:<12}"
+        lines.append(line + ("(one split)" if one_split else ""))
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def to_json(result: HoldoutResult) -> dict[str, Any]:
+    """The result as plain numbers, strings, lists and None, ready for `json.dumps`; without the ROC curves."""
+    plain = asdict(result)
+    plain["rates"] = list(plain["rates"])
+    plain["splits"] = [
+        {key: list(value) if key == "points" else value for key, value in split.items() if not key.startswith("roc_")}
+        for split in plain["splits"]
+    ]
+    return plain
+
+
+def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any]) -> None:
+    if points.ndim != 2 or names.shape != points.shape[:1]:
+        raise InputError(
+            f"Embeddings of shape {points.shape} with labels of shape {names.shape} cannot be evaluated; "
+            "give [n, d] and [n]."
+        )
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"The embedding of face {int(np.argmin(finite))} is not finite ({int(np.sum(~finite))} of {len(points)} "
+            "are not); look for NaN in the parameters or the images."
+        )
+    norms = np.linalg.norm(points, axis=1)
+    off = np.abs(norms - 1) > UNIT_NORM_TOLERANCE
+    if off.any():
+        worst = int(np.argmax(off))
+        raise InputError(
+            f"The embedding of face {worst} has norm {norms[worst]:.4g} instead of 1 ({int(off.sum())} of "
+            f"{len(points)} are off); normalise embeddings to unit length."
+        )
+
+
+def _judge(
+    points: NDArray[np.float32],
+    ids: NDArray[np.intp],
+    left: NDArray[np.intp],
+    right: NDArray[np.intp],
+    fars: tuple[float, ...],
+) -> HoldoutSplit:
+    """One split, given the faces of its two halves."""
+    pairs = pair_distances(points[left], points[right], ids[left], ids[right], max_far=max(fars))
+    roc_far, roc_val = roc(pairs)
+    return HoldoutSplit(
+        identities=len(np.unique(ids[left])),
+        faces=len(left) + len(right),
+        same_pairs=len(pairs.same),
+        different_pairs=pairs.different_pairs,
+        points=tuple(operating_point(pairs, far) for far in fars),
+        roc_far=roc_far,
+        roc_val=roc_val,
+    )
+
+
+def _over_splits(points: Sequence[OperatingPoint]) -> HoldoutRate:
+    """Mean and standard error of one FAR's operating points."""
+    far, needed = points[0].far, points[0].pairs_needed
+    vals = [point.val for point in points if point.val is not None]
+    reached = [point.far_reached for point in points if point.far_reached is not None]
+    thresholds = [point.threshold for point in points if point.threshold is not None]
+    if len(vals) < len(points):
+        return HoldoutRate(far, None, None, None, None, needed)
+    return HoldoutRate(
+        far=far,
+        val=float(np.mean(vals)),
+        standard_error=float(np.std(vals, ddof=1)) / math.sqrt(len(vals)) if len(vals) > 1 else None,
+        threshold=float(np.mean(thresholds)) if len(thresholds) == len(points) else None,
+        far_reached=float(np.mean(reached)),
+        pairs_needed=needed,
+    )

@@ -1,0 +1,228 @@
+"""Pictures of what was measured: the ROC curve (figure 5 of the paper) and the course of training.
+
+Figures are made without pyplot, so that nothing is global and no display is needed. Colours are those of Okabe and Ito,
+which people with colour-blindness can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter, StrMethodFormatter
+from numpy.typing import NDArray
+
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.holdout import HoldoutResult
+
+BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+INK, GRID = "#333333", "#DDDDDD"
+
+# What the lower panel of the loss figure shows, where a row of metrics has it.
+_GEOMETRY = {
+    "mean_an": ("mean D(a, n)", VERMILION),
+    "mean_ap": ("mean D(a, p)", BLUE),
+    "spread": ("spread", GREEN),
+    "active_share": ("active share", ORANGE),
+}
+
+
+def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str | Path) -> Path:
+    """Draws VAL against FAR: each split thin, their mean thick, and the rates at the FARs asked as marks.
+
+    Args:
+      results: one result, or several by name, drawn in one picture.
+      path: the PNG file to write.
+
+    Raises:
+      InputError: there is no result to draw.
+    """
+    named = {"": results} if isinstance(results, HoldoutResult) else dict(results)
+    if not named:
+        raise InputError("There is no hold-out result to draw a ROC curve of; evaluate a checkpoint first.")
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot()
+    _style(axes)
+    lowest = 1.0
+    for i, (name, result) in enumerate(named.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        curves = [(split.roc_far, split.roc_val) for split in result.splits if len(split.roc_far)]
+        if len(curves) > 1:
+            for far, val in curves:
+                axes.plot(far, val, color=colour, alpha=0.4, linewidth=0.8, drawstyle="steps-post")
+        mean_far, mean_val = _mean_curve(curves)
+        label = f"{name}: mean of {len(curves)} splits" if name else f"mean of {len(curves)} splits"
+        if len(curves) == 1:
+            label = f"{name}: one split" if name else "one split"
+        axes.plot(mean_far, mean_val, color=colour, linewidth=2.4, drawstyle="steps-post", label=label)
+        resolved = [rate.far for rate in result.rates if rate.val is not None]
+        lowest = min([lowest, *mean_far[:1], *resolved])
+        for rate in result.rates:
+            if rate.val is not None:
+                axes.errorbar(
+                    rate.far,
+                    rate.val,
+                    yerr=rate.standard_error,
+                    fmt="o",
+                    markersize=7,
+                    capsize=4,
+                    color=colour,
+                    markeredgecolor="white",
+                    ecolor=INK,
+                    zorder=5,
+                    clip_on=False,
+                )
+        if len(named) == 1:
+            _write_rates(axes, result)
+    axes.set_xscale("log")
+    axes.set_xlim(10.0 ** np.floor(np.log10(lowest) + 1e-9) if lowest < 1 else 0.1, 1)
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.yaxis.set_major_locator(MultipleLocator(0.1))
+    axes.set_xlabel("FAR, share of different pairs accepted")
+    axes.set_ylabel("VAL, share of same pairs accepted")
+    axes.set_title(_roc_title(named), loc="left", fontsize=11, color=INK)
+    axes.legend(loc="lower right", frameon=False)
+    return _save(figure, path)
+
+
+def loss_figure(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
+    """Draws the course of training: the loss above, and below it how the points lie on the sphere.
+
+    Args:
+      metrics: rows with 'step' and any of 'loss', 'active_share' (active triplets / triplets), 'spread'
+        (1 - |mean embedding|^2), 'mean_ap', 'mean_an' (mean squared L2 distances) and numbers that begin with 'val_'
+        (validation rates, drawn as marks). A row that lacks one, or has None or NaN there, is left out of its line.
+      path: the PNG file to write.
+
+    Raises:
+      InputError: no row has a step and a loss.
+    """
+    steps, losses = _series(metrics, "loss")
+    if len(steps) == 0:
+        raise InputError("There is no loss to draw, since no row of the metrics has a step and a loss; train first.")
+    figure = Figure(figsize=(8, 6.5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.15))
+    for axes in (upper, lower):
+        _style(axes)
+
+    window = _window(steps)
+    upper.plot(steps, losses, color=SKY, linewidth=0.8, alpha=0.7, label="each row", **_dot(steps))
+    if window > 1:
+        upper.plot(*_smooth(steps, losses), color=BLUE, linewidth=2, label=f"mean of {window} rows")
+    upper.set_ylim(bottom=0)
+    upper.set_ylabel("triplet loss")
+    upper.set_title(f"Training up to step {int(steps[-1]):,}", loc="left", fontsize=11, color=INK)
+    upper.legend(loc="upper right", frameon=False)
+
+    for key, (label, colour) in _GEOMETRY.items():
+        at, values = _series(metrics, key)
+        if len(at):
+            lower.plot(at, values, color=colour, linewidth=0.7, alpha=0.3)
+            lower.plot(*_smooth(at, values), color=colour, linewidth=1.8, label=label, **_dot(at))
+    validation = sorted({key for row in metrics for key in row if key.startswith("val_")})
+    for i, key in enumerate(validation):
+        at, values = _series(metrics, key)
+        marks = {"marker": "osD^v"[i % 5], "markersize": 5, "linestyle": ":", "linewidth": 1.2}
+        lower.plot(at, values, color=INK if i == 0 else PURPLE, label=key.replace("_", " "), **marks)
+    lower.set_ylim(bottom=0)
+    lower.set_xlabel("step")
+    lower.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
+    lower.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    lower.set_ylabel("share, or squared L2 distance")
+    if lower.lines:
+        lower.legend(
+            loc="upper left", bbox_to_anchor=(0, -0.16), ncols=5, columnspacing=1.2, handlelength=1.4, frameon=False
+        )
+    return _save(figure, path)
+
+
+def _mean_curve(
+    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean VAL of several ROC curves, from the FAR onwards at which all of them have begun."""
+    if not curves:
+        return np.empty(0), np.empty(0)
+    fars = np.unique(np.concatenate([far for far, _ in curves]))
+    fars = fars[fars >= max(far[0] for far, _ in curves)]
+    # At a given FAR the best that does not exceed it, as for the operating points.
+    vals = [val[np.searchsorted(far, fars, side="right") - 1] for far, val in curves]
+    return fars, np.mean(vals, axis=0)
+
+
+def _roc_title(named: Mapping[str, HoldoutResult]) -> str:
+    result = next(iter(named.values()))
+    title = f"Hold-out verification, {result.faces:,} faces of {result.identities:,} identities"
+    same_set = all(
+        (other.faces, other.same_pairs, other.different_pairs)
+        == (result.faces, result.same_pairs, result.different_pairs)
+        for other in named.values()
+    )
+    pairs = f"{result.same_pairs:,} same and {result.different_pairs:,} different pairs"
+    return f"{title}\n{pairs}" if same_set else "Hold-out verification"
+
+
+def _write_rates(axes: Axes, result: HoldoutResult) -> None:
+    """Says the rates next to their marks, on the side where the curve leaves room."""
+    for rate in result.rates:
+        if rate.val is None:
+            continue
+        error = "" if rate.standard_error is None else f" ± {100 * rate.standard_error:.1f}"
+        above = rate.val < 0.5
+        axes.annotate(
+            f"{100 * rate.val:.1f}%{error}\nat FAR {rate.far:.3g}",
+            (rate.far, rate.val),
+            xytext=(-8, 10) if above else (10, -10),
+            textcoords="offset points",
+            ha="right" if above else "left",
+            va="bottom" if above else "top",
+            fontsize=9,
+            color=INK,
+        )
+
+
+def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Steps and values of one metric, in order of steps, without what is missing or not finite."""
+    found = [(row["step"], row[key]) for row in metrics if row.get("step") is not None and row.get(key) is not None]
+    table = np.array(found, np.float64).reshape(-1, 2)
+    table = table[np.isfinite(table).all(axis=1)]
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return table[:, 0], table[:, 1]
+
+
+def _window(steps: NDArray[np.float64]) -> int:
+    """Rows in a moving mean: about one in forty, and odd, so that it has a middle."""
+    return 2 * (len(steps) // 80) + 1
+
+
+def _smooth(steps: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centred moving mean, where its window is full: the ends would show noise as if it were a turn."""
+    window = _window(steps)
+    reach = window // 2
+    return steps[reach : len(steps) - reach], np.convolve(values, np.full(window, 1 / window), "valid")
+
+
+def _dot(steps: NDArray[np.float64]) -> dict[str, Any]:
+    """A marker where a line would not be seen."""
+    return {"marker": "o"} if len(steps) == 1 else {}
+
+
+def _style(axes: Axes) -> None:
+    axes.grid(True, color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(colors=INK)
+
+
+def _save(figure: Figure, path: str | Path) -> Path:
+    target = Path(path)
+    FigureCanvasAgg(figure)
+    figure.savefig(target, dpi=150, format="png")
+    return target

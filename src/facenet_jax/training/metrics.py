@@ -1,0 +1,65 @@
+"""Metrics on disk: one JSON object a line, and the same as TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+METRICS_FILE = "metrics.jsonl"
+
+
+class MetricsWriter:
+    """Appends to `metrics.jsonl` and to `tensorboard/` in the working directory.
+
+    A run that goes on from step s drops what was written after it, since those steps are taken again.
+    """
+
+    def __init__(self, workdir: Path, from_step: int) -> None:
+        """Opens both; rows of `metrics.jsonl` with a step above from_step are cut off, and a torn last line."""
+        path = workdir / METRICS_FILE
+        kept = [row for row in read_metrics(workdir) if row["step"] <= from_step]
+        rewritten = path.with_suffix(".tmp")
+        rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        rewritten.replace(path)
+        self._file = path.open("a")
+        # purge_step hides the events from that step on which an earlier, longer life of the run left behind.
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step + 1)
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Writes one row; floats that JSON cannot say become null."""
+        row = {"step": step} | {name: _plain(value) for name, value in values.items()}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in row.items():
+            if name != "step" and isinstance(value, int | float):
+                self._events.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes and closes both."""
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The rows of a working directory's metrics.jsonl, in order; a line cut short by a kill is left out."""
+    path = workdir / METRICS_FILE
+    rows = []
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    number = float(value)
+    # Six significant digits: enough for a curve, and a line stays readable.
+    return float(f"{number:.6g}") if math.isfinite(number) else None

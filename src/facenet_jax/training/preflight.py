@@ -1,0 +1,147 @@
+"""Before step one: what the run will take, read from the compiled step, and whether it fits."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from facenet_jax.errors import InputError
+from facenet_jax.mesh import DATA_AXIS
+from facenet_jax.training.progress import amount, duration
+
+# A gradient takes about twice the arithmetic of the forward pass; chunks run forward once more.
+_PASSES, _PASSES_IN_CHUNKS = 3, 4
+# Convolutions and everything between them against the rate of a plain matrix product, as measured on CPU.
+_SHARE_OF_PEAK = 0.3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run takes.
+
+    Attributes:
+      parameters: of the network.
+      multiply_adds: a face, forward, counted as the paper does.
+      bytes_needed: on one device: state, batch and temporaries of the compiled step.
+      bytes_available: on one device, or None where it cannot be told.
+      seconds_per_step: expected from arithmetic at a measured rate of matrix products; right to a factor of about two.
+    """
+
+    parameters: int
+    multiply_adds: int
+    bytes_needed: int
+    bytes_available: int | None
+    seconds_per_step: float
+
+    def describe(self, steps: int) -> str:
+        """Three lines for the screen."""
+        available = "" if self.bytes_available is None else f" of {amount(self.bytes_available)}"
+        return (
+            f"parameters      {self.parameters:,}\n"
+            f"multiply-adds   {self.multiply_adds:,} a face\n"
+            f"memory          {amount(self.bytes_needed)}{available} on each device\n"
+            f"time            about {self.seconds_per_step:.2g} s a step, {duration(self.seconds_per_step * steps)} "
+            f"for {steps:,} steps (by arithmetic; the progress line measures it)"
+        )
+
+
+def estimate(
+    compiled: jax.stages.Compiled, mesh: Mesh, *, parameters: int, multiply_adds: int, rows: int, chunk: int
+) -> Estimate:
+    """Reads the compiled step and times a matrix product.
+
+    Args:
+      compiled: the step.
+      mesh: what it was compiled for.
+      parameters: of the network.
+      multiply_adds: of one face.
+      rows: of the global batch, padding included.
+      chunk: as in the config.
+    """
+    memory: Any = compiled.memory_analysis()
+    # Donated state is both argument and output, and counts once.
+    needed = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+    devices = mesh.shape[DATA_AXIS]
+    passes = _PASSES_IN_CHUNKS if chunk and chunk * devices < rows else _PASSES
+    arithmetic = passes * 2.0 * multiply_adds * rows
+    seconds = arithmetic / (_matrix_product_rate(mesh) * _SHARE_OF_PEAK)
+    available = _bytes_available(mesh)
+    if available is not None and mesh.devices.flat[0].platform == "cpu":
+        available //= devices  # simulated devices share one memory
+    return Estimate(parameters, multiply_adds, int(needed), available, seconds)
+
+
+def check_fits(found: Estimate, batch_size: int, chunk: int) -> None:
+    """Raises InputError, one sentence, where the step needs more memory than a device has."""
+    if found.bytes_available is None or found.bytes_needed <= found.bytes_available:
+        return
+    state = 8 * found.parameters  # parameters and AdaGrad's accumulators
+    if state > found.bytes_available:
+        advice = "the parameters alone need more than that: take a smaller network or a larger device"
+    elif chunk == 0 or chunk > 1:
+        smaller = max(1, (chunk or batch_size) // 2 ** _halvings(found))
+        advice = f"set --config.batch.chunk={smaller} (the same gradient in less memory), or lower config.batch.size"
+    else:
+        advice = "lower config.batch.size or config.model.input_size"
+    raise InputError(
+        f"a step needs {amount(found.bytes_needed)} on each device, and {amount(found.bytes_available)} are free; {advice}."
+    )
+
+
+def _halvings(found: Estimate) -> int:
+    """How often the batch is halved until what hangs on it fits."""
+    fixed = 8 * found.parameters
+    moving = found.bytes_needed - fixed
+    room = max((found.bytes_available or 0) - fixed, 1)
+    halvings = 0
+    while moving / 2**halvings > 0.9 * room:
+        halvings += 1
+    return halvings
+
+
+def _matrix_product_rate(mesh: Mesh) -> float:
+    """Floating-point operations a second of all devices together in a float32 matrix product."""
+    n = 1024 if mesh.devices.flat[0].platform == "cpu" else 8192
+    product = jax.jit(jnp.dot)
+    x = jnp.ones((n, n), jnp.float32)
+    product(x, x).block_until_ready()
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        product(x, x).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    # Simulated devices share the same cores.
+    alone = mesh.devices.flat[0].platform == "cpu"
+    return 2.0 * n**3 / best * (1 if alone else mesh.shape[DATA_AXIS])
+
+
+def _bytes_available(mesh: Mesh) -> int | None:
+    """Free memory of one device, or None where the platform does not say."""
+    device = mesh.devices.flat[0]
+    if device.platform != "cpu":
+        stats = device.memory_stats() or {}
+        limit = stats.get("bytes_limit")
+        return None if limit is None else int(limit - stats.get("bytes_in_use", 0))
+    limits = []
+    try:
+        meminfo = Path("/proc/meminfo").read_text().splitlines()
+        limits += [int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:")]
+        # A container's own limit, where there is one (cgroup v2).
+        maximum = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if maximum.isdigit():
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            limits.append(int(maximum) - used)
+    except (OSError, ValueError):
+        pass
+    return min(limits) if limits else None

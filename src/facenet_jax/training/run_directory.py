@@ -1,0 +1,85 @@
+"""The working directory of a run: one run at a time, one config for its whole life."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+from typing import IO, Any
+
+from ml_collections import ConfigDict
+
+from facenet_jax.config import difference, flatten
+from facenet_jax.errors import InputError
+
+RUN_FILE = "run.json"
+
+
+class RunDirectory:
+    """Holds a working directory for one process, and holds its run to the config that it began with.
+
+    `run.json` keeps the flattened config and the fingerprints of the faces; what may change is brought up to date.
+    """
+
+    def __init__(self, path: Path, config: ConfigDict, digests: dict[str, str]) -> None:
+        """Creates or enters it.
+
+        Raises:
+          InputError: it cannot be written, another process trains in it, or it belongs to another run.
+        """
+        self.path = path
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock: IO[str] = (path / ".lock").open("w")
+        except OSError as error:
+            raise InputError(
+                f"the working directory {path} cannot be written ({error.strerror}); give another --workdir."
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(
+                f"another process is training in {path}; wait for it, or give another --workdir."
+            ) from error
+        self.config = json.loads(json.dumps(flatten(config)))
+        run = {"config": self.config, "digests": digests}
+        file = path / RUN_FILE
+        if file.exists():
+            _check_same(path, read_run(path), run)
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(run, indent=1) + "\n")
+        temporary.replace(file)
+
+    def close(self) -> None:
+        """Lets another process in."""
+        self._lock.close()
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The config (flattened) and digests of the run in a working directory.
+
+    Raises:
+      InputError: no run has begun there, or its file is damaged.
+    """
+    file = path / RUN_FILE
+    try:
+        run: dict[str, Any] = json.loads(file.read_text())
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is not the working directory of a run: it has no {RUN_FILE}.") from error
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{file} cannot be read ({error}); remove it only if the run is to begin anew.") from error
+    return run
+
+
+def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    lines = difference(before["config"], now["config"])
+    if lines:
+        raise InputError(
+            f"{path} holds a run with another config; go on with its own, or give another --workdir. Then -> now:\n  "
+            + "\n  ".join(lines)
+        )
+    if before["digests"]["train"] != now["digests"]["train"]:
+        raise InputError(
+            f"{path} holds a run on other faces than those of {now['config']['data.path']} now: files came, went or "
+            "were renamed, so its batches could not go on; restore them, or give another --workdir."
+        )

@@ -1,0 +1,66 @@
+"""What a training step carries from one to the next."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from facenet_jax.mesh import replicated
+
+
+class TrainState(NamedTuple):
+    """Everything that a checkpoint holds of a run, besides its config.
+
+    Attributes:
+      step: int32 scalar, the number of steps taken, which is also the number of the next batch of the plan.
+      params: the network's parameters, float32.
+      opt_state: the optimiser's.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: optax.OptState
+
+
+def make_initial_state(
+    network: nn.Module, input_size: tuple[int, int], optimizer: optax.GradientTransformation, seed: jax.Array
+) -> TrainState:
+    """A state before the first step; a pure function of the seed, to be jitted so that it is created sharded.
+
+    Args:
+      network: pixels [N, rows, columns, 3] -> embeddings.
+      input_size: rows and columns.
+      optimizer: whose state is made.
+      seed: integer scalar.
+    """
+    pixels = jnp.zeros((1, *input_size, 3), jnp.float32)
+    params = network.init(jax.random.key(seed), pixels)["params"]
+    return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
+
+
+def create_state(
+    network: nn.Module, input_size: tuple[int, int], optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
+) -> TrainState:
+    """The initial state on the mesh."""
+
+    def make(seed: jax.Array) -> TrainState:
+        return make_initial_state(network, input_size, optimizer, seed)
+
+    return jax.jit(make, out_shardings=replicated(mesh))(seed)
+
+
+def abstract_state(
+    network: nn.Module, input_size: tuple[int, int], optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainState:
+    """Shapes, types and shardings of the state, with nothing allocated."""
+
+    def make(seed: jax.Array) -> TrainState:
+        return make_initial_state(network, input_size, optimizer, seed)
+
+    shapes = jax.eval_shape(make, jax.ShapeDtypeStruct((), jnp.int32))
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes)

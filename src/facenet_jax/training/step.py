@@ -1,0 +1,150 @@
+"""One training step: pixels to embeddings, the loss over the whole batch, its gradient, AdaGrad.
+
+The network may take the batch in chunks. Embeddings are worked out chunk by chunk and nothing is kept; the loss and its
+gradient with respect to all embeddings follow at once; then each chunk runs again, with its rows of that gradient. The
+sum over chunks is the gradient of the whole batch to rounding, in the memory of one chunk: how large a batch can be for
+selection does not hang on how much of the network fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from facenet_jax.mesh import DATA_AXIS, over_batch, replicated
+from facenet_jax.models.pixels import scale_pixels
+from facenet_jax.training.state import TrainState
+from facenet_jax.triplets import TripletStats, triplet_loss_and_gradient
+
+
+class DeviceBatch(NamedTuple):
+    """A global batch on the mesh, rows divided over its data axis.
+
+    Attributes:
+      images: uint8 [B, rows, columns, 3].
+      labels: int32 [B].
+      valid: bool [B]; False rows take no part in selection or loss.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    valid: jax.Array
+
+
+class StepMetrics(NamedTuple):
+    """Scalars of a step, float32; `triplets` as in TripletStats."""
+
+    loss: jax.Array
+    gradient_norm: jax.Array
+    triplets: TripletStats
+
+
+TrainStep = Callable[[TrainState, DeviceBatch], tuple[TrainState, StepMetrics]]
+
+
+def make_train_step(
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    margin: float,
+    divide_by: str,
+    chunk: int = 0,
+) -> TrainStep:
+    """The jitted step (state, batch) -> (state, metrics); the state is donated.
+
+    Args:
+      network: pixels -> embeddings, without batch statistics (chunks would make them another function).
+      optimizer: applied to the gradient.
+      mesh: its data axis divides the batch.
+      margin: alpha of equation (1).
+      divide_by: see `triplet_loss`.
+      chunk: images the network takes at once on a device; 0: all of the device's rows. It must divide them.
+    """
+
+    def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
+        chex.assert_rank([batch.images, batch.labels, batch.valid], [4, 1, 1])
+        chex.assert_equal_shape_prefix(list(batch), 1)
+        network_gradient = partial(_loss_and_gradient, network, mesh, chunk, margin, divide_by)
+        loss, stats, gradient = network_gradient(state.params, batch)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = StepMetrics(loss, optax.tree.norm(gradient), stats)
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    rows = over_batch(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(replicated(mesh), DeviceBatch(rows, rows, rows)),
+        out_shardings=replicated(mesh),
+        donate_argnums=0,
+    )
+
+
+def _loss_and_gradient(
+    network: nn.Module, mesh: Mesh, chunk: int, margin: float, divide_by: str, params: Any, batch: DeviceBatch
+) -> tuple[jax.Array, TripletStats, Any]:
+    """Loss, stats and the gradient with respect to the parameters, over the global batch."""
+
+    def embed(params: Any, images: jax.Array) -> jax.Array:
+        return network.apply({"params": params}, scale_pixels(images))
+
+    def triplets(embeddings: jax.Array) -> tuple[jax.Array, TripletStats, jax.Array]:
+        return triplet_loss_and_gradient(
+            embeddings, batch.labels, batch.valid, mesh=mesh, margin=margin, divide_by=divide_by
+        )
+
+    rows_per_device = batch.images.shape[0] // mesh.shape[DATA_AXIS]
+    if chunk in (0, rows_per_device):
+        embeddings, backward = jax.vjp(lambda params: embed(params, batch.images), params)
+        loss, stats, embedding_gradient = triplets(embeddings)
+        return loss, stats, backward(embedding_gradient)[0]
+
+    def embed_own(params: Any, images: jax.Array) -> jax.Array:
+        embeddings = jax.lax.map(partial(embed, params), _in_chunks(images, chunk))
+        return embeddings.reshape(-1, embeddings.shape[-1])
+
+    def gradient_of_own(params: Any, images: jax.Array, embedding_gradient: jax.Array) -> Any:
+        # Each device sums over its own chunks first, so that devices talk once a step and not once a chunk.
+        own_params = jax.tree.map(lambda x: jax.lax.pcast(x, DATA_AXIS, to="varying"), params)
+
+        def one_chunk(total: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+            chunk_images, chunk_gradient = inputs
+            _, backward = jax.vjp(lambda params: embed(params, chunk_images), own_params)
+            return jax.tree.map(jnp.add, total, backward(chunk_gradient)[0]), None
+
+        zeros = jax.tree.map(jnp.zeros_like, own_params)
+        chunks = (_in_chunks(images, chunk), _in_chunks(embedding_gradient, chunk))
+        total, _ = jax.lax.scan(one_chunk, zeros, chunks)
+        return jax.lax.psum(total, DATA_AXIS)
+
+    own, everywhere = P(DATA_AXIS), P()
+    embeddings = jax.shard_map(embed_own, mesh=mesh, in_specs=(everywhere, own), out_specs=own)(params, batch.images)
+    loss, stats, embedding_gradient = triplets(embeddings)
+    gradient = jax.shard_map(gradient_of_own, mesh=mesh, in_specs=(everywhere, own, own), out_specs=everywhere)(
+        params, batch.images, embedding_gradient
+    )
+    return loss, stats, gradient
+
+
+def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
+    """[n, ...] -> [n / chunk, chunk, ...]."""
+    return rows.reshape(-1, chunk, *rows.shape[1:])
+
+
+def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
+    """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
+
+    def embed(params: Any, images: jax.Array) -> jax.Array:
+        return network.apply({"params": params}, scale_pixels(images))
+
+    return jax.jit(embed, in_shardings=(replicated(mesh), over_batch(mesh)), out_shardings=replicated(mesh))

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from facenet_jax.data.bad_files import BadFiles
+from facenet_jax.data.decode import Reason
+from facenet_jax.data.index import IdentityIndex
+from facenet_jax.data.loader import Batch
+from facenet_jax.errors import InputError
+
+
+class Source:
+    digest = ""
+
+    def __init__(self, faces: int) -> None:
+        self.index = IdentityIndex(["a"], np.array([0, faces]))
+
+    def load(self, record, size):
+        raise NotImplementedError
+
+    def describe(self, record):
+        return f"/data/a/{record}.jpg"
+
+
+def batch(records, bad=()) -> Batch:
+    records = np.array(records, np.int64)
+    status = np.where(np.isin(records, list(bad)), Reason.EMPTY, 0).astype(np.uint8)
+    images = np.zeros((len(records), 2, 2, 3), np.uint8)
+    return Batch(images, np.zeros(len(records), np.int32), (records >= 0) & (status == 0), records, status)
+
+
+def test_each_bad_file_is_listed_once_also_after_a_resume(tmp_path):
+    for _ in range(2):
+        account = BadFiles(Source(200), tmp_path)
+        account.update(batch([*range(50), -1, -1], bad=[7, 9]))
+        account.update(batch([*range(25, 75), 9, -1], bad=[9, 70]))
+        assert account.seen == 75
+        assert account.reasons == {7: Reason.EMPTY, 9: Reason.EMPTY, 70: Reason.EMPTY}
+        lines = (tmp_path / "bad_files.txt").read_text().splitlines()
+        assert lines == [f"/data/a/{record}.jpg\tempty file" for record in (7, 9, 70)]
+
+
+def test_no_bad_files_no_list(tmp_path):
+    BadFiles(Source(200), tmp_path).update(batch(range(50)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_odd_names_stay_on_their_line(tmp_path):
+    source = Source(100)
+    source.describe = lambda record: "a\tb\nc\udcff"
+    for _ in range(2):
+        BadFiles(source, tmp_path).update(batch(range(50), bad=[3]))
+    assert (tmp_path / "bad_files.txt").read_bytes() == b"a\\tb\\nc\xff\tempty file\n"
+
+
+def test_more_than_the_allowed_share_is_an_error(tmp_path):
+    account = BadFiles(Source(10_000), tmp_path)
+    account.update(batch(range(1200), bad=range(60)))
+    sentence = r"^62 of the 1201 faces seen cannot be decoded, more than the 5% allowed: see .*bad_files\.txt, .*"
+    with pytest.raises(InputError, match=sentence):
+        account.update(batch([0, 1100, 1101, 1200], bad=[1100, 1101]))
+
+
+def test_a_few_bad_files_in_a_small_first_batch_are_no_error(tmp_path):
+    account = BadFiles(Source(10_000), tmp_path)
+    account.update(batch(range(60), bad=range(50)))
+    with pytest.raises(InputError, match="51 of the 61 faces"):
+        account.update(batch([60], bad=[60]))
+
+
+def test_a_small_folder_is_judged_by_all_of_its_faces(tmp_path):
+    account = BadFiles(Source(100), tmp_path)
+    account.update(batch(range(20), bad=range(5)))
+    with pytest.raises(InputError, match="6 of the 40 faces"):
+        account.update(batch(range(20, 40), bad=[30]))
+
+
+def test_no_bad_file_may_be_allowed_at_all(tmp_path):
+    with pytest.raises(InputError, match="1 of the 8 faces"):
+        BadFiles(Source(10_000), tmp_path, max_bad_share=0).update(batch(range(8), bad=[3]))
+    with pytest.raises(InputError, match="max_bad_share"):
+        BadFiles(Source(10), tmp_path, max_bad_share=1.5)

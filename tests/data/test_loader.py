@@ -1,0 +1,240 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from facenet_jax.data import augment
+from facenet_jax.data.decode import BadFace, Reason
+from facenet_jax.data.index import IdentityIndex
+from facenet_jax.data.loader import Loader, embedding_batches
+from facenet_jax.data.plan import BatchPlan
+from facenet_jax.errors import InputError
+
+SIZE = (60, 50)
+SEED = 5
+
+
+class CannotBePickled(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__()
+
+
+@dataclass(frozen=True)
+class Stub:
+    """Twenty identities with ten faces; record r is white noise made from r. Some are not what they should be."""
+
+    bad: tuple[int, ...] = ()
+    raising: int = -1
+    dying: int = -1
+
+    @property
+    def index(self) -> IdentityIndex:
+        return IdentityIndex([str(i) for i in range(20)], np.arange(0, 201, 10))
+
+    @property
+    def digest(self) -> str:
+        return "stub"
+
+    def load(self, record: int, size: tuple[int, int]) -> np.ndarray:
+        if record in self.bad:
+            raise BadFace(Reason.TRUNCATED)
+        if record == self.raising:
+            raise CannotBePickled(1, 2)
+        if record == self.dying:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.random.default_rng(record).integers(1, 256, (*size, 3), dtype=np.uint8)
+
+    def describe(self, record: int) -> str:
+        return f"stub/{record}"
+
+
+BAD = tuple(range(0, 200, 23))
+PLAN = BatchPlan(Stub().index, size=150, faces_per_identity=6, random_negatives=40, seed=SEED)
+
+
+def make_loader(source: Stub | None = None, **values) -> Loader:
+    return Loader(source or Stub(bad=BAD), PLAN, SIZE, **{"padded_size": 160, "seed": SEED, **values})
+
+
+def assert_same(ours, theirs):
+    assert [step for step, _ in ours] == [step for step, _ in theirs]
+    for (_, one), (_, other) in zip(ours, theirs, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with make_loader()(3, 7) as batches:
+        return list(batches)
+
+
+def test_rows_are_the_plans_faces_flipped_padded_and_masked(expected):
+    assert [step for step, _ in expected] == [3, 4, 5, 6]
+    for step, batch in expected:
+        records, labels = PLAN.batch(step)
+        np.testing.assert_array_equal(batch.records, [*records, *[-1] * 10])
+        np.testing.assert_array_equal(batch.labels, [*labels, *[-1] * 10])
+        np.testing.assert_array_equal(batch.valid, [*~np.isin(records, BAD), *[False] * 10])
+        np.testing.assert_array_equal(batch.status, [*np.isin(records, BAD) * Reason.TRUNCATED, *[0] * 10])
+        assert batch.images.shape == (160, *SIZE, 3)
+        assert [a.dtype for a in batch] == [np.uint8, np.int32, np.bool_, np.int64, np.uint8]
+        assert not batch.images[~batch.valid].any()
+        mirrored = augment.flips(SEED, step, records)
+        assert 40 < mirrored.sum() < 110
+        for row in np.flatnonzero(batch.valid):
+            face = Stub().load(int(records[row]), SIZE)
+            np.testing.assert_array_equal(batch.images[row], face[:, ::-1] if mirrored[row] else face)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_are_the_same_from_any_number_of_workers(expected, workers):
+    with make_loader(workers=workers)(3, 7) as batches:
+        assert_same(list(batches), expected)
+    assert multiprocessing.active_children() == []
+
+
+def test_batches_are_the_same_from_any_start(expected):
+    with make_loader()(5, 7) as batches:
+        assert_same(list(batches), expected[2:])
+    with make_loader()(7, 7) as batches:
+        assert list(batches) == []
+
+
+def test_hosts_slices_make_up_the_batch(expected):
+    hosts = []
+    for process_index in range(4):
+        with make_loader(process_index=process_index, process_count=4)(3, 7) as batches:
+            hosts.append(list(batches))
+    joined = [
+        (step, type(batch)(*(np.concatenate(parts) for parts in zip(*(host[i][1] for host in hosts), strict=True))))
+        for i, (step, batch) in enumerate(hosts[0])
+    ]
+    assert_same(joined, expected)
+
+
+def test_flips_are_fair_independent_and_can_be_off():
+    records = np.arange(20_000)
+    one, other = augment.flips(1, 0, records), augment.flips(1, 1, records)
+    for rate in (one.mean(), (one ^ other).mean(), (one ^ augment.flips(2, 0, records)).mean()):
+        assert abs(rate - 0.5) < 4.5 * 0.5 / np.sqrt(20_000)
+    with make_loader(flip=False)(0, 1) as batches:
+        _, batch = next(batches)
+    row = int(np.flatnonzero(batch.valid)[0])
+    np.testing.assert_array_equal(batch.images[row], Stub().load(int(batch.records[row]), SIZE))
+
+
+def test_a_workers_error_is_raised_here():
+    for workers in (0, 1):
+        with (
+            make_loader(Stub(raising=int(PLAN.batch(1).records[77])), workers=workers)(0, 10) as batches,
+            pytest.raises(RuntimeError, match="CannotBePickled"),
+        ):
+            list(batches)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_workers_death_is_raised_here():
+    with (
+        make_loader(Stub(dying=int(PLAN.batch(1).records[77])), workers=1)(0, 10) as batches,
+        pytest.raises(RuntimeError, match=r"has died .* exit code -9"),
+    ):
+        list(batches)
+    assert multiprocessing.active_children() == []
+
+
+def test_leaving_early_ends_the_workers():
+    # More workers than a batch has slabs.
+    loader = make_loader(workers=2, padded_size=150, process_count=50)
+    with loader(0, 10**9) as batches:
+        next(batches)
+    assert multiprocessing.active_children() == []
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
+SCRIPT = """
+import sys
+import jax._src.xla_bridge
+import numpy as np
+from facenet_jax.data.index import IdentityIndex
+from facenet_jax.data.loader import embedding_batches
+
+class Source:
+    index = IdentityIndex(["a"], np.array([0, 100]))
+    digest = ""
+    def load(self, record, size):
+        assert not jax._src.xla_bridge._backends, "a worker has started a device"
+        return np.full((*size, 3), record, np.uint8)
+    def describe(self, record):
+        return ""
+
+if __name__ == "__main__":
+    batches = embedding_batches(Source(), np.arange(100), (40, 40), 10, workers=1)
+    total = sum(int(images[valid].sum()) for _, images, valid in batches)
+    print(total // 4800)
+    if "leave" in sys.argv:
+        batches = embedding_batches(Source(), np.arange(100), (40, 40), 10, workers=1)
+        next(batches)
+"""
+
+
+@pytest.mark.parametrize("how", ["finish", "leave"])
+def test_a_console_script_may_have_workers_which_touch_no_device_and_leave_no_mess(how, tmp_path):
+    script = tmp_path / "console-script"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, how], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.split() == ["4950"]
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_workers_end_when_the_main_process_is_killed(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        SCRIPT.replace("print(total // 4800)", "import os; os.kill(os.getpid(), 9)")
+        .replace(
+            "total =",
+            "next(batches); print(__import__('multiprocessing').active_children()[0].pid, flush=True); total =",
+        )
+        .replace("sum(", "0; (")
+        .replace("0; (int", "0; os = __import__('os'); os.kill(os.getpid(), 9); (int")
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL
+    worker = int(done.stdout)
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{worker}"):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the worker lives on")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_embedding_batches_are_in_order_and_padded(workers):
+    records = np.array([7, 3, 3, 199, 0, 23, 50])
+    batches = list(embedding_batches(Stub(bad=(23,)), records, SIZE, 3, workers=workers))
+    assert [r.tolist() for r, _, _ in batches] == [[7, 3, 3], [199, 0, 23], [50, -1, -1]]
+    assert [v.tolist() for _, _, v in batches] == [[True] * 3, [True, True, False], [True, False, False]]
+    for some, images, valid in batches:
+        assert images.shape == (3, *SIZE, 3)
+        for record, image, ok in zip(some, images, valid, strict=True):
+            np.testing.assert_array_equal(image, Stub().load(int(record), SIZE) if ok else 0 * image)
+    assert list(embedding_batches(Stub(), records[:0], SIZE, 3)) == []
+
+
+def test_impossible_loaders():
+    with pytest.raises(InputError, match="160 rows cannot be divided among 3 hosts"):
+        make_loader(process_count=3)
+    with pytest.raises(InputError, match=r"data\.workers"):
+        make_loader(workers=-1)

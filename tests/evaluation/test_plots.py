@@ -1,0 +1,56 @@
+"""The pictures: written, of a sensible size, quiet (warnings are errors), also where there is little to draw."""
+
+import math
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.holdout import holdout
+from facenet_jax.evaluation.plots import loss_figure, roc_figure
+
+
+def faces(identities, noise):
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(identities), 6)
+    points = rng.normal(size=(identities, 8))[labels] + noise * rng.normal(size=(len(labels), 8))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def is_a_picture(path):
+    pixels = matplotlib.image.imread(path)
+    return pixels.shape[0] > 400 and pixels.shape[1] > 600 and pixels.std() > 0.01
+
+
+def test_roc_of_one_result_and_of_several(tmp_path):
+    fine, poor = holdout(*faces(20, 0.3)), holdout(*faces(20, 2.0))
+    assert is_a_picture(roc_figure(fine, tmp_path / "one.png"))
+    assert is_a_picture(roc_figure({"fine": fine, "poor": poor}, str(tmp_path / "two.png")))
+
+
+@pytest.mark.parametrize("collapsed", [False, True])
+def test_roc_of_one_split_and_of_collapsed_embeddings(tmp_path, collapsed):
+    points, labels = faces(3, 0.5)
+    if collapsed:
+        points[:] = np.eye(8, dtype=np.float32)[0]
+    assert is_a_picture(roc_figure(holdout(points, labels, fars=[0.1, 1e-6]), tmp_path / "roc.png"))
+
+
+def test_loss_with_all_metrics_with_holes_and_with_one_row(tmp_path):
+    rows = [
+        {"step": s, "loss": 0.2 / (1 + s), "active_share": 0.5, "spread": 0.9, "mean_ap": 0.4, "mean_an": 1.2}
+        for s in range(200)
+    ]
+    rows[7]["loss"] = math.nan
+    rows[8]["spread"] = None
+    rows[100]["val_far_0.001"] = 0.6
+    assert is_a_picture(loss_figure(rows, tmp_path / "all.png"))
+    assert is_a_picture(loss_figure([{"step": 5, "loss": 0.1}, {"step": 6}], tmp_path / "one.png"))
+
+
+def test_nothing_to_draw_is_said_in_a_sentence(tmp_path):
+    with pytest.raises(InputError, match="no loss to draw"):
+        loss_figure([{"step": 1, "spread": 0.5}], tmp_path / "loss.png")
+    with pytest.raises(InputError, match="no hold-out result"):
+        roc_figure({}, tmp_path / "roc.png")
