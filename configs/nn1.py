@@ -1,6 +1,6 @@
 """NN1 (Table 1): Zeiler & Fergus with 1x1 convolutions, 220x220, 140M parameters, 1.6B multiply-adds.
 
-    facenet-jax train --config=configs/nn1.py --config.data.path=photos --workdir=runs/nn1
+facenet-jax train --config=configs/nn1.py --config.data.path=photos --workdir=runs/nn1
 """
 
 from facenet_jax.config import default_config

@@ -1,6 +1,6 @@
 """NN2 (Table 2): Inception, 224x224, 7.5M parameters, 1.6B multiply-adds.
 
-    facenet-jax train --config=configs/nn2.py --config.data.path=photos --workdir=runs/nn2
+facenet-jax train --config=configs/nn2.py --config.data.path=photos --workdir=runs/nn2
 """
 
 from facenet_jax.config import default_config

@@ -1,6 +1,6 @@
 """NN3: NN2 at 160x160; only the input is smaller (section 3.3).
 
-    facenet-jax train --config=configs/nn3.py --config.data.path=photos --workdir=runs/nn3
+facenet-jax train --config=configs/nn3.py --config.data.path=photos --workdir=runs/nn3
 """
 
 from facenet_jax.config import default_config

@@ -1,6 +1,6 @@
 """NNS1, the mini Inception for phones, 165x165: a reconstruction that meets 26M parameters and 220M multiply-adds.
 
-    facenet-jax train --config=configs/nns1.py --config.data.path=photos --workdir=runs/nns1
+facenet-jax train --config=configs/nns1.py --config.data.path=photos --workdir=runs/nns1
 """
 
 from facenet_jax.config import default_config

@@ -1,6 +1,6 @@
 """NNS2, the tiny Inception for phones, 140x116: a reconstruction that meets 4.3M parameters and 20M multiply-adds.
 
-    facenet-jax train --config=configs/nns2.py --config.data.path=photos --workdir=runs/nns2
+facenet-jax train --config=configs/nns2.py --config.data.path=photos --workdir=runs/nns2
 """
 
 from facenet_jax.config import default_config

@@ -1,6 +1,6 @@
 """The first run: NNS2 on drawn faces at 64x64, minutes on a laptop. What `make train` runs.
 
-    facenet-jax train --config=configs/quickstart.py --workdir=runs/quickstart
+facenet-jax train --config=configs/quickstart.py --workdir=runs/quickstart
 """
 
 from facenet_jax.config import default_config

@@ -1,16 +1,36 @@
-"""Eight simulated devices in every test process, set before JAX is imported."""
+"""Eight simulated devices in every test process, and programs compiled once a session."""
 
 import os
+import tempfile
+from pathlib import Path
 
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Set before JAX is imported, and inherited by the processes that tests start.
+os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
+os.environ["JAX_PLATFORMS"] = "cpu"
+_CACHE = tempfile.TemporaryDirectory(prefix="facenet-jax-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
+import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
+from PIL import Image
 
 # Compiling takes longer than any deadline, and machines are shared.
 settings.register_profile(
     "repository", deadline=None, max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("repository")
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """A folder <identity>/<image> of drawn faces: 12 people with 5 images each, and 4 with one."""
+    from facenet_jax.data.synthetic import render
+
+    folder = tmp_path_factory.mktemp("photos")
+    for identity in range(16):
+        (folder / f"person {identity:02d}").mkdir()
+        for exemplar in range(5 if identity < 12 else 1):
+            image = Image.fromarray(np.asarray(render(7, identity, exemplar, (32, 32))))
+            image.save(folder / f"person {identity:02d}" / f"{exemplar}.{('png', 'jpg')[exemplar % 2]}")
+    return folder

@@ -140,9 +140,7 @@ def _config(options: argparse.Namespace, overrides: list[str]) -> int:
 def _describe(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax import models
 
-    network = models.build(
-        options.network, embedding_size=options.embedding_size, five_by_five=options.five_by_five
-    )
+    network = models.build(options.network, embedding_size=options.embedding_size, five_by_five=options.five_by_five)
     size = options.input_size or models.NETWORKS[options.network].input_size
     print(models.format_table(models.describe(network, size)))
     return 0
@@ -160,7 +158,9 @@ def _evaluate_holdout(options: argparse.Namespace, _: list[str]) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
             (options.out / "holdout.json").write_text(json.dumps(to_json(result), indent=1) + "\n")
         except OSError as error:
-            raise InputError(f"--out={options.out} cannot be written ({error.strerror}); give another folder.") from error
+            raise InputError(
+                f"--out={options.out} cannot be written ({error.strerror}); give another folder."
+            ) from error
         print(f"written         {options.out / 'holdout.json'}, {roc_figure({name: result}, options.out / 'roc.png')}")
     return 0
 

@@ -1,10 +1,13 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from facenet_jax.data.bad_files import BadFiles
 from facenet_jax.data.decode import Reason
+from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.index import IdentityIndex
-from facenet_jax.data.loader import Batch
+from facenet_jax.data.loader import Batch, Loader
+from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
 
 
@@ -37,6 +40,25 @@ def test_each_bad_file_is_listed_once_also_after_a_resume(tmp_path):
         assert account.reasons == {7: Reason.EMPTY, 9: Reason.EMPTY, 70: Reason.EMPTY}
         lines = (tmp_path / "bad_files.txt").read_text().splitlines()
         assert lines == [f"/data/a/{record}.jpg\tempty file" for record in (7, 9, 70)]
+
+
+def test_from_a_folder_to_the_list(tmp_path):
+    for identity in "abc":
+        (tmp_path / "faces" / identity).mkdir(parents=True)
+        for face in range(4):
+            Image.new("RGB", (20, 20), (9, 9, 9)).save(tmp_path / "faces" / identity / f"{face}.jpg")
+    bad = tmp_path / "faces" / "b" / "2.jpg"
+    bad.write_bytes(bad.read_bytes()[:200])
+    source = FolderSource(tmp_path / "faces")
+    plan = BatchPlan(source.index, size=12, random_negatives=0)
+    account = BadFiles(source, tmp_path, max_bad_share=0.1)
+    with Loader(source, plan, (16, 16), 16)(0, 3) as batches:
+        for _, batch in batches:
+            account.update(batch)
+            assert batch.records[~batch.valid].tolist().count(6) == 1
+            assert np.count_nonzero(batch.valid) == 11
+    assert (account.seen, account.reasons) == (12, {6: Reason.TRUNCATED})
+    assert (tmp_path / "bad_files.txt").read_text() == f"{bad}\ttruncated\n"
 
 
 def test_no_bad_files_no_list(tmp_path):

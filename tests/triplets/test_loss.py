@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import reference
+import reference_triplets as reference
 from facenet_jax.mesh import make_mesh
 from facenet_jax.triplets import squared_distances, triplet_loss, triplet_loss_and_gradient
 from facenet_jax.triplets.loss import ANCHOR_BLOCK
@@ -20,9 +20,7 @@ BATCH, SIZE = 24, 8
 @cache
 def compiled(devices=1, divide_by="pairs"):
     mesh = make_mesh(devices)
-    return jax.jit(
-        lambda e, labels, valid: triplet_loss_and_gradient(e, labels, valid, mesh=mesh, divide_by=divide_by)
-    )
+    return jax.jit(lambda e, labels, valid: triplet_loss_and_gradient(e, labels, valid, mesh=mesh, divide_by=divide_by))
 
 
 def on_grid(rng, shape):
@@ -128,9 +126,7 @@ def test_differentiates_through_a_network():
         moved /= np.linalg.norm(moved, axis=1, keepdims=True)
         return reference.triplet_loss(moved, labels, valid).loss
 
-    np.testing.assert_allclose(
-        np.sum(gradient * direction), (at(step) - at(-step)) / (2 * step), rtol=1e-3
-    )
+    np.testing.assert_allclose(np.sum(gradient * direction), (at(step) - at(-step)) / (2 * step), rtol=1e-3)
 
 
 def test_an_unknown_divisor_is_refused():

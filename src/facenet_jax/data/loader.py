@@ -7,6 +7,8 @@ any number of workers, hosts and resumptions.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import multiprocessing
 import os
 import pickle
@@ -31,11 +33,15 @@ from facenet_jax.data.plan import Plan, PlannedBatch
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
 
-# What a worker hands over at a time. At most seven such pieces a worker wait at any moment, in shared memory for the
-# greater part, of which a container has 64 MB unless told otherwise.
+# What a worker hands over at a time. About seven such pieces a worker are in shared memory at any moment, of which a
+# container has 64 MB unless told otherwise.
 _SLAB_BYTES = 2**20
 _SLAB_ROWS = 64
 _SLABS_WAITING = 2
+
+# Smaller arrays go through a pipe. All that wait must fit into it (64 kB), or a worker that is told to end while its
+# pipe is full hangs until Grain kills it after 25 s.
+_SHARED_BYTES = 2**12
 
 _BATCHES_WAITING = 1
 _PLANS_KEPT = 4
@@ -116,12 +122,12 @@ class Loader:
         read = _ReadSlab(self, start_step, slab_rows, slabs_per_step)
         slabs = grain.MapDataset.range(steps * slabs_per_step).map(read).to_iter_dataset(_read_options(self.workers))
         slabs = grain.experimental.WithOptionsIterDataset(
-            slabs, grain.experimental.DatasetOptions(min_shm_size=2**16)
+            slabs, grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
         ).mp_prefetch(
             grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=_SLABS_WAITING),
             worker_init_fn=_start_worker,
         )
-        join = _Joined(slabs, start_step, steps, slabs_per_step)
+        join = _Joined(slabs, start_step, steps, rows)
         return Batches(iter(grain.experimental.ThreadPrefetchIterDataset(join, prefetch_buffer_size=_BATCHES_WAITING)))
 
 
@@ -129,17 +135,18 @@ class Batches(Iterator[tuple[int, Batch]]):
     """An iterator of (step, Batch) whose workers end when it does: exhausted, failed, closed or left by `with`."""
 
     def __init__(self, batches: grain.DatasetIterator) -> None:
-        self._batches = batches
-        self._finalizer = weakref.finalize(self, batches.close)  # also when forgotten, and before the interpreter ends
+        # Held in a list that closing empties, and closed before the interpreter ends even if forgotten: Grain's
+        # iterators close themselves again when they are deleted, which fails once its modules are gone.
+        self._batches = [batches]
+        self._close = weakref.finalize(self, _close, self._batches)
 
     def __next__(self) -> tuple[int, Batch]:
-        if not self._finalizer.alive:
+        if not self._close.alive:
             raise StopIteration
         try:
-            return next(self._batches)
+            return next(self._batches[0])
         except StopIteration:
-            self.close()
-            raise
+            pass
         except Exception as error:
             self.close()
             if "terminated unexpectedly" in str(error):
@@ -149,10 +156,12 @@ class Batches(Iterator[tuple[int, Batch]]):
                     "short."
                 ) from error
             raise
+        self.close()
+        raise StopIteration
 
     def close(self) -> None:
         """Ends the workers and waits for them; closing twice does nothing more."""
-        self._finalizer()
+        self._close()
 
     def __enter__(self) -> Batches:
         return self
@@ -161,6 +170,18 @@ class Batches(Iterator[tuple[int, Batch]]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _close(batches: list[grain.DatasetIterator]) -> None:
+    batches.pop().close()
+    # If the program ended before all shared memory is freed, Python would complain of what is left. Each worker's last
+    # piece hangs in a cycle of one of Grain's frames and the exception that ended it; and Grain frees in a thread of
+    # its own, whose queue is first in, first out.
+    gc.collect()
+    freeing = getattr(grain.multiprocessing.SharedMemoryArray, "_del_thread_pool", None)
+    if freeing is not None:
+        with contextlib.suppress(ValueError):  # it has ended already
+            freeing.apply_async(int).wait(timeout=10)
 
 
 class _Slab(NamedTuple):
@@ -229,28 +250,39 @@ class _ReadSlab:
 class _Joined(grain.IterDataset):
     """Slabs in order -> (step, Batch)."""
 
-    def __init__(self, slabs: grain.IterDataset, start_step: int, steps: int, slabs_per_step: int) -> None:
+    def __init__(self, slabs: grain.IterDataset, start_step: int, steps: int, rows: int) -> None:
         super().__init__(slabs)
         self._start_step = start_step
         self._steps = steps
-        self._slabs_per_step = slabs_per_step
+        self._rows = rows
 
     def __iter__(self) -> grain.DatasetIterator:
-        return _JoinedIterator(iter(self._parent), self._start_step, self._steps, self._slabs_per_step)
+        return _JoinedIterator(iter(self._parent), self._start_step, self._steps, self._rows)
 
 
 class _JoinedIterator(grain.DatasetIterator):
-    def __init__(self, slabs: grain.DatasetIterator, start_step: int, steps: int, slabs_per_step: int) -> None:
+    def __init__(self, slabs: grain.DatasetIterator, start_step: int, steps: int, rows: int) -> None:
         super().__init__(slabs)
         self._step = start_step
         self._stop = start_step + steps
-        self._slabs_per_step = slabs_per_step
+        self._rows = rows
 
     def __next__(self) -> tuple[int, Batch]:
         if self._step == self._stop:
             raise StopIteration
-        slabs = [next(self._parent) for _ in range(self._slabs_per_step)]
-        images, labels, records, status = (np.concatenate(column) for column in zip(*slabs, strict=True))
+        # Each slab is copied as it comes, so that no more of them are in shared memory than wait to be.
+        slab = next(self._parent)
+        columns = [np.empty((self._rows, *column.shape[1:]), column.dtype) for column in slab]
+        first = 0
+        while True:
+            stop = first + len(slab.records)
+            for column, part in zip(columns, slab, strict=True):
+                column[first:stop] = part
+            first = stop
+            if stop == self._rows:
+                break
+            slab = next(self._parent)
+        images, labels, records, status = columns
         batch = Batch(images, labels, (records >= 0) & (status == 0), records, status)
         self._step += 1
         return self._step - 1, batch

@@ -6,6 +6,7 @@ which people with colour-blindness can tell apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,12 @@ def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str |
 
 
 def loss_figure(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draws the course of training: the loss above, and below it how the points lie on the sphere.
+    """Draws the course of training: the loss, how the points lie on the sphere, and VAL where it was measured.
 
     Args:
       metrics: rows with 'step' and any of 'loss', 'active_share' (active triplets / triplets), 'spread'
-        (1 - |mean embedding|^2), 'mean_ap', 'mean_an' (mean squared L2 distances) and numbers that begin with 'val_'
-        (validation rates, drawn as marks). A row that lacks one, or has None or NaN there, is left out of its line.
+        (1 - |mean embedding|^2), 'mean_ap', 'mean_an' (mean squared L2 distances), 'val_far_0.01' and the like, and
+        'val_far_0.01_standard_error'. A row that lacks one, or has None or NaN there, is left out of its line.
       path: the PNG file to write.
 
     Raises:
@@ -107,39 +108,44 @@ def loss_figure(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     steps, losses = _series(metrics, "loss")
     if len(steps) == 0:
         raise InputError("There is no loss to draw, since no row of the metrics has a step and a loss; train first.")
-    figure = Figure(figsize=(8, 6.5), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.15))
-    for axes in (upper, lower):
+    rates = sorted({key for row in metrics for key in row if re.fullmatch(r"val_far_[^_]+", key)}, reverse=True)
+    figure = Figure(figsize=(8, 8.5 if rates else 6), layout="constrained")
+    panels = figure.subplots(3 if rates else 2, 1, sharex=True)
+    for axes in panels:
         _style(axes)
+    upper, middle, lowest = panels[0], panels[1], panels[-1]
 
     window = _window(steps)
     upper.plot(steps, losses, color=SKY, linewidth=0.8, alpha=0.7, label="each row", **_dot(steps))
     if window > 1:
         upper.plot(*_smooth(steps, losses), color=BLUE, linewidth=2, label=f"mean of {window} rows")
-    upper.set_ylim(bottom=0)
+    upper.set_ylim(0, 1.08 * max(float(losses.max()), 1e-6))
     upper.set_ylabel("triplet loss")
     upper.set_title(f"Training up to step {int(steps[-1]):,}", loc="left", fontsize=11, color=INK)
-    upper.legend(loc="upper right", frameon=False)
+    upper.legend(loc="lower left", frameon=False)
 
     for key, (label, colour) in _GEOMETRY.items():
         at, values = _series(metrics, key)
         if len(at):
-            lower.plot(at, values, color=colour, linewidth=0.7, alpha=0.3)
-            lower.plot(*_smooth(at, values), color=colour, linewidth=1.8, label=label, **_dot(at))
-    validation = sorted({key for row in metrics for key in row if key.startswith("val_")})
-    for i, key in enumerate(validation):
+            middle.plot(at, values, color=colour, linewidth=0.7, alpha=0.3)
+            middle.plot(*_smooth(at, values), color=colour, linewidth=1.8, label=label, **_dot(at))
+    middle.set_ylim(bottom=0)
+    middle.set_ylabel("share, or squared L2 distance")
+    if middle.lines:
+        middle.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    for key, colour, marker in zip(rates, (BLUE, PURPLE, INK), "osD", strict=False):
         at, values = _series(metrics, key)
-        marks = {"marker": "osD^v"[i % 5], "markersize": 5, "linestyle": ":", "linewidth": 1.2}
-        lower.plot(at, values, color=INK if i == 0 else PURPLE, label=key.replace("_", " "), **marks)
-    lower.set_ylim(bottom=0)
-    lower.set_xlabel("step")
-    lower.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
-    lower.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    lower.set_ylabel("share, or squared L2 distance")
-    if lower.lines:
-        lower.legend(
-            loc="upper left", bbox_to_anchor=(0, -0.16), ncols=5, columnspacing=1.2, handlelength=1.4, frameon=False
-        )
+        errors = dict(zip(*_series(metrics, f"{key}_standard_error"), strict=True))
+        bars = [100 * errors.get(step, 0.0) for step in at]
+        label = f"VAL at FAR {float(key.removeprefix('val_far_')):g}"
+        lowest.errorbar(at, 100 * values, bars, color=colour, marker=marker, markersize=5, capsize=3, label=label)
+    if rates:
+        lowest.set_ylim(bottom=0)
+        lowest.set_ylabel("VAL, % (± standard error)")
+        lowest.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    lowest.set_xlabel("step")
+    lowest.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
+    lowest.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     return _save(figure, path)
 
 

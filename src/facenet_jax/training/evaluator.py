@@ -42,8 +42,8 @@ class Evaluator:
         """
         embeddings, labels = [], []
         for records, images, valid in self._batches():
-            points = self._embed(params, jax.device_put(images, over_batch(self._mesh)))
-            embeddings.append(np.asarray(points)[valid])
+            on_devices = jax.device_put(images, over_batch(self._mesh))
+            embeddings.append(np.asarray(self._embed(params, on_devices))[valid])
             labels.append(self._faces.held_out.index.identity_of(records[valid]))
         points = np.concatenate(embeddings)
         if not np.isfinite(points).all():
@@ -55,11 +55,14 @@ class Evaluator:
             yield from self._kept
             return
         config = self._config
-        records, size = self._faces.held_out_records, tuple(config.model.input_size)
-        keep = len(records) * size[0] * size[1] * 3 <= _KEPT_BYTES
+        records = self._faces.held_out_records
+        height, width = config.model.input_size
+        keep = len(records) * height * width * 3 <= _KEPT_BYTES
         rows = padded_batch_size(min(config.eval.batch, len(records)), self._mesh, 0)
         kept = []
-        for batch in embedding_batches(self._faces.held_out, records, size, rows, workers=config.data.workers):
+        for batch in embedding_batches(
+            self._faces.held_out, records, (height, width), rows, workers=config.data.workers
+        ):
             if keep:
                 kept.append(batch)
             yield batch

@@ -15,16 +15,18 @@ def learning_rate(config: ConfigDict) -> optax.Schedule:
     Returns:
       A function from the number of the step, from 0, to the rate.
     """
-    rate = config.optimizer.learning_rate
+    rate, final = config.optimizer.learning_rate, config.optimizer.final_learning_rate
     warmup, finalise = config.optimizer.warmup_steps, config.optimizer.finalise_steps
-    return optax.join_schedules(
-        [
-            optax.linear_schedule(rate / max(warmup, 1), rate, max(warmup - 1, 1)),
-            optax.constant_schedule(rate),
-            optax.linear_schedule(rate, config.optimizer.final_learning_rate, max(finalise - 1, 1)),
-        ],
-        boundaries=[warmup, config.steps - finalise],
-    )
+    # Only the parts there are: a constant rate gives the same compiled program whatever the number of steps.
+    schedule = optax.constant_schedule(rate)
+    if warmup:
+        rise = optax.linear_schedule(rate / warmup, rate, max(warmup - 1, 1))
+        schedule = optax.join_schedules([rise, schedule], [warmup])
+    if finalise:
+        first = rate - (rate - final) / finalise
+        fall = optax.linear_schedule(first, final, max(finalise - 1, 1))
+        schedule = optax.join_schedules([schedule, fall], [config.steps - finalise])
+    return schedule
 
 
 def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:

@@ -95,7 +95,8 @@ def check_fits(found: Estimate, batch_size: int, chunk: int) -> None:
     else:
         advice = "lower config.batch.size or config.model.input_size"
     raise InputError(
-        f"a step needs {amount(found.bytes_needed)} on each device, and {amount(found.bytes_available)} are free; {advice}."
+        f"a step needs {amount(found.bytes_needed)} on each device, and {amount(found.bytes_available)} are free; "
+        f"{advice}."
     )
 
 

@@ -7,9 +7,7 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from ml_collections import ConfigDict
-
-from facenet_jax.config import difference, flatten
+from facenet_jax.config import difference
 from facenet_jax.errors import InputError
 
 RUN_FILE = "run.json"
@@ -21,11 +19,11 @@ class RunDirectory:
     `run.json` keeps the flattened config and the fingerprints of the faces; what may change is brought up to date.
     """
 
-    def __init__(self, path: Path, config: ConfigDict, digests: dict[str, str]) -> None:
+    def __init__(self, path: Path) -> None:
         """Creates or enters it.
 
         Raises:
-          InputError: it cannot be written, another process trains in it, or it belongs to another run.
+          InputError: it cannot be written, or another process trains in it.
         """
         self.path = path
         try:
@@ -38,16 +36,39 @@ class RunDirectory:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self._lock.close()
             raise InputError(
                 f"another process is training in {path}; wait for it, or give another --workdir."
             ) from error
-        self.config = json.loads(json.dumps(flatten(config)))
-        run = {"config": self.config, "digests": digests}
-        file = path / RUN_FILE
-        if file.exists():
-            _check_same(path, read_run(path), run)
+
+    def check(self, config: dict[str, Any], digests: dict[str, str]) -> None:
+        """Compares with the run that has checkpoints here.
+
+        Args:
+          config: flattened, and once through JSON.
+          digests: fingerprints of the faces.
+
+        Raises:
+          InputError: the config differs in what may not change, or the training faces are others.
+        """
+        before = read_run(self.path)
+        lines = difference(before["config"], config)
+        if lines:
+            raise InputError(
+                f"{self.path} holds a run with another config; go on with its own, or give another --workdir. "
+                "Then -> now:\n  " + "\n  ".join(lines)
+            )
+        if before["digests"]["train"] != digests["train"]:
+            raise InputError(
+                f"{self.path} holds a run on other faces than those of {config['data.path']} now: files came, went or "
+                "were renamed, so its batches could not go on; restore them, or give another --workdir."
+            )
+
+    def begin(self, config: dict[str, Any], digests: dict[str, str]) -> None:
+        """Writes run.json."""
+        file = self.path / RUN_FILE
         temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(run, indent=1) + "\n")
+        temporary.write_text(json.dumps({"config": config, "digests": digests}, indent=1) + "\n")
         temporary.replace(file)
 
     def close(self) -> None:
@@ -69,17 +90,3 @@ def read_run(path: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError) as error:
         raise InputError(f"{file} cannot be read ({error}); remove it only if the run is to begin anew.") from error
     return run
-
-
-def _check_same(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    lines = difference(before["config"], now["config"])
-    if lines:
-        raise InputError(
-            f"{path} holds a run with another config; go on with its own, or give another --workdir. Then -> now:\n  "
-            + "\n  ".join(lines)
-        )
-    if before["digests"]["train"] != now["digests"]["train"]:
-        raise InputError(
-            f"{path} holds a run on other faces than those of {now['config']['data.path']} now: files came, went or "
-            "were renamed, so its batches could not go on; restore them, or give another --workdir."
-        )

@@ -48,9 +48,6 @@ class StepMetrics(NamedTuple):
     triplets: TripletStats
 
 
-TrainStep = Callable[[TrainState, DeviceBatch], tuple[TrainState, StepMetrics]]
-
-
 def make_train_step(
     network: nn.Module,
     optimizer: optax.GradientTransformation,
@@ -59,7 +56,7 @@ def make_train_step(
     margin: float,
     divide_by: str,
     chunk: int = 0,
-) -> TrainStep:
+) -> jax.stages.Wrapped:
     """The jitted step (state, batch) -> (state, metrics); the state is donated.
 
     Args:
@@ -81,7 +78,7 @@ def make_train_step(
         metrics = StepMetrics(loss, optax.tree.norm(gradient), stats)
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    rows = over_batch(mesh)
+    rows: Any = over_batch(mesh)
     return jax.jit(
         step,
         in_shardings=(replicated(mesh), DeviceBatch(rows, rows, rows)),
@@ -96,7 +93,8 @@ def _loss_and_gradient(
     """Loss, stats and the gradient with respect to the parameters, over the global batch."""
 
     def embed(params: Any, images: jax.Array) -> jax.Array:
-        return network.apply({"params": params}, scale_pixels(images))
+        points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
+        return points
 
     def triplets(embeddings: jax.Array) -> tuple[jax.Array, TripletStats, jax.Array]:
         return triplet_loss_and_gradient(
@@ -145,6 +143,18 @@ def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax
     """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
 
     def embed(params: Any, images: jax.Array) -> jax.Array:
-        return network.apply({"params": params}, scale_pixels(images))
+        points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
+        return points
 
     return jax.jit(embed, in_shardings=(replicated(mesh), over_batch(mesh)), out_shardings=replicated(mesh))
+
+
+def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh) -> Any:
+    """A DeviceBatch of shapes, types and shardings, to compile the step for before there is a batch."""
+    rows_of = over_batch(mesh)
+    shapes: list[Any] = [
+        jax.ShapeDtypeStruct((rows, *input_size, 3), jnp.uint8, sharding=rows_of),
+        jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=rows_of),
+        jax.ShapeDtypeStruct((rows,), jnp.bool_, sharding=rows_of),
+    ]
+    return DeviceBatch(*shapes)

@@ -34,7 +34,11 @@ def evaluate_trained(workdir: Path, data: str | None, step: int | None) -> tuple
     saved = read_run(workdir)["config"]
     config = default_config()
     config.update_from_flattened_dict(
-        {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items() if key in flatten(config)}
+        {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in saved.items()
+            if key in flatten(config)
+        }
     )
     if data is not None:
         config.eval.path = data

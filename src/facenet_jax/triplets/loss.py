@@ -1,8 +1,9 @@
 """The triplet loss over every anchor-positive pair of the global batch, with its exact gradient.
 
-The loss of equation (2) is a sum of D(a, p) - D(a, n) + margin, so its gradient with respect to the embeddings is linear
-in them: one matrix W with W[a, x] = how often D(a, x) enters the sum. Working a block of anchors at a time, distances,
-selection, loss and gradient need O(block x batch + batch x d) memory, and two matrix products beyond the Gram matrix.
+The loss of equation (2) is a sum of D(a, p) - D(a, n) + margin, so its gradient with respect to the embeddings is
+linear in them: one matrix W with W[a, x] = how often D(a, x) enters the sum. Working a block of anchors at a time,
+distances, selection, loss and gradient need O(block x batch + batch x d) memory, and two matrix products beyond the
+Gram matrix.
 
 On a mesh each device takes its own anchors against all exemplars of the global batch, so that nothing is mined per
 device: one all-gather of embeddings and labels, one reduction of the gradient.
@@ -84,9 +85,7 @@ def triplet_loss(
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
 def _loss(embeddings, labels, valid, mesh, margin, divide_by):  # type: ignore[no-untyped-def]
-    loss, stats, _ = triplet_loss_and_gradient(
-        embeddings, labels, valid, mesh=mesh, margin=margin, divide_by=divide_by
-    )
+    loss, stats, _ = triplet_loss_and_gradient(embeddings, labels, valid, mesh=mesh, margin=margin, divide_by=divide_by)
     return loss, stats
 
 
@@ -184,9 +183,7 @@ def _on_one_device(
             return sums, weights
 
         weights = jnp.zeros_like(distances)
-        block_sums, weights = jax.lax.fori_loop(
-            0, jnp.max(count), one_positive, (jnp.zeros_like(sums[:5]), weights)
-        )
+        block_sums, weights = jax.lax.fori_loop(0, jnp.max(count), one_positive, (jnp.zeros_like(sums[:5]), weights))
         # Each active triplet puts +1 and -1 into its anchor's line, so the lines of W sum to 0, and the anchor's own
         # term drops out of 2 (sum(W) a - W x).
         precise = jax.lax.Precision.HIGHEST
@@ -199,9 +196,7 @@ def _on_one_device(
         return (sums + jnp.concatenate([block_sums, an_sums]), gradient), None
 
     zero_sums = jax.lax.pcast(jnp.zeros(7, jnp.float32), DATA_AXIS, to="varying")
-    (sums, gradient), _ = jax.lax.scan(
-        one_block, (zero_sums, jnp.zeros_like(exemplars)), (row_blocks, real_blocks)
-    )
+    (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, jnp.zeros_like(exemplars)), (row_blocks, real_blocks))
     gradient = jax.lax.psum_scatter(gradient, DATA_AXIS, tiled=True)
     own = jnp.where(anchor_valid[:, None], anchors, 0.0)
     sums, own_sum, faces = jax.lax.psum((sums, jnp.sum(own, axis=0), jnp.sum(anchor_valid)), DATA_AXIS)

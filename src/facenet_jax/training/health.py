@@ -1,0 +1,50 @@
+"""What the numbers of a step say about the run: fit to go on, collapsing, or broken."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from facenet_jax.errors import TrainingError
+from facenet_jax.training.step import StepMetrics
+
+# Below this spread (1 - |mean embedding|^2) all faces lie within a squared distance of about 0.002 of each other.
+COLLAPSED_SPREAD = 1e-3
+
+
+def read_step(measured: StepMetrics) -> dict[str, float]:
+    """Brings a step's metrics to the host, which waits for the step."""
+    measured = jax.device_get(measured)
+    triplets = measured.triplets
+    pairs = float(triplets.pairs)
+    return {
+        "loss": float(measured.loss),
+        "active_share": float(triplets.active) / max(pairs, 1.0),
+        "mean_ap": float(triplets.mean_ap),
+        "mean_an": float(triplets.mean_an),
+        "spread": float(triplets.spread),
+        "pairs": pairs,
+        "triplets": float(triplets.triplets),
+        "gradient_norm": float(measured.gradient_norm),
+    }
+
+
+def check_finite(values: dict[str, float], step: int) -> None:
+    """Raises TrainingError where a step's loss or gradient is not finite: no later checkpoint would be any good."""
+    for name in ("loss", "gradient_norm"):
+        if not np.isfinite(values[name]):
+            raise TrainingError(
+                f"the {name.replace('_', ' ')} is not finite at step {step}; the run stops here, and its last "
+                "checkpoint is good: go on from that one in another working directory, with config.init_from and a "
+                "lower config.optimizer.learning_rate."
+            )
+
+
+def collapse_words(step: int, values: dict[str, float]) -> str:
+    """What to say of a step whose spread is below COLLAPSED_SPREAD."""
+    return (
+        f"warning: at step {step:,} the embedding has all but collapsed: the spread of the embeddings is "
+        f"{values['spread']:.1e}, so every face lies at almost the same point (mean D(a,p) {values['mean_ap']:.1e}, "
+        f"mean D(a,n) {values['mean_an']:.1e}) and the loss stays near the margin. If it does not grow within some "
+        "hundred steps, lower config.optimizer.learning_rate or set config.optimizer.warmup_steps."
+    )

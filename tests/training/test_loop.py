@@ -1,0 +1,195 @@
+"""Whole runs through the command line, in this process: what is written, going on, being refused."""
+
+import json
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from tiny import TINY
+from facenet_jax.checkpoints import Checkpoints
+from facenet_jax.cli import main
+from facenet_jax.training import loop
+from facenet_jax.training.metrics import read_metrics
+
+
+def train(workdir, *overrides, trace=()):
+    return main(["train", "--config=quickstart", f"--workdir={workdir}", *trace, *TINY, *overrides])
+
+
+def params_at(workdir, step):
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        return checkpoints.restore_params(step)
+    finally:
+        checkpoints.close()
+
+
+def assert_identical(left, right):
+    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of six steps, from start to end, with an evaluation on the way and a trace."""
+    workdir = tmp_path_factory.mktemp("runs") / "finished"
+    assert train(workdir, "--config.eval.every=3", trace=["--trace=2"]) == 0
+    return workdir
+
+
+def test_a_run_leaves_a_table_pictures_metrics_and_checkpoints(finished, capsys):
+    report = json.loads((finished / "report.json").read_text())
+    assert report["step"] == 6
+    assert "VAL" in report["table"]
+    assert [rate["far"] for rate in report["holdout"]["rates"]] == [0.01, 0.001]
+    for picture in ("roc.png", "loss.png"):
+        assert (finished / picture).read_bytes().startswith(b"\x89PNG")
+    steps = [row["step"] for row in read_metrics(finished) if "loss" in row]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    first = next(row for row in read_metrics(finished) if "loss" in row)
+    assert {"active_share", "mean_ap", "mean_an", "spread", "learning_rate"} <= set(first)
+    assert [row["step"] for row in read_metrics(finished) if "val_far_0.01" in row] == [0, 3, 6]
+    assert list((finished / "tensorboard").glob("events.*"))
+    assert list((finished / "trace").rglob("*.xplane.pb"))
+    assert not (finished / "bad_files.txt").exists()
+
+
+def test_the_latest_and_the_best_checkpoints_are_kept(finished):
+    checkpoints = Checkpoints(finished, read_only=True)
+    try:
+        steps = checkpoints.steps()
+        assert steps[-2:] == [4, 6]
+        assert checkpoints.best_or_latest() in (3, 6)
+        assert checkpoints.best_or_latest() in steps
+        assert checkpoints.config(6)["loss.margin"] == 0.2
+    finally:
+        checkpoints.close()
+
+
+def test_a_finished_run_prints_its_table_again(finished, capsys):
+    capsys.readouterr()
+    assert train(finished, "--config.eval.every=3") == 0
+    out = capsys.readouterr().out
+    assert "finished" in out
+    assert "VAL" in out
+
+
+def test_more_steps_go_on_and_end_where_one_long_run_ends(finished, tmp_path, capsys):
+    shorter, longer = tmp_path / "shorter", tmp_path / "longer"
+    assert train(shorter, "--config.steps=3") == 0
+    assert train(shorter, "--config.steps=6", "--config.checkpoint.every=5", "--config.data.workers=1") == 0
+    assert "from step 3 of 6" in capsys.readouterr().err
+    assert_identical(params_at(shorter, 6), params_at(finished, 6))
+    assert train(longer, "--config.steps=5", "--config.data.path=drawn") == 0
+
+
+def test_another_config_is_refused_with_the_difference(finished, capsys):
+    assert train(finished, "--config.loss.margin=0.3", "--config.batch.size=16") == 2
+    error = capsys.readouterr().err
+    assert "config.loss.margin: 0.2 -> 0.3" in error
+    assert "config.batch.size: 18 -> 16" in error
+
+
+def test_the_number_of_steps_may_not_change_where_the_schedule_hangs_on_it(tmp_path, capsys):
+    falling = "--config.optimizer.finalise_steps=2"
+    assert train(tmp_path / "run", "--config.steps=3", falling) == 0
+    assert train(tmp_path / "run", "--config.steps=4", falling) == 2
+    assert "config.steps: 3 -> 4" in capsys.readouterr().err
+
+
+def test_photos_train_too_and_may_move(photos, tmp_path, capsys):
+    workdir, overrides = tmp_path / "run", ["--config.eval.holdout=0.3", "--config.batch.size=12"]
+    assert train(workdir, f"--config.data.path={photos}", "--config.steps=2", *overrides) == 0
+    moved = tmp_path / "moved"
+    moved.symlink_to(photos)
+    assert train(workdir, f"--config.data.path={moved}", "--config.steps=4", *overrides) == 0
+    fewer = tmp_path / "fewer"
+    fewer.mkdir()
+    for person in sorted(photos.iterdir())[1:]:
+        (fewer / person.name).symlink_to(person)
+    capsys.readouterr()
+    assert train(workdir, f"--config.data.path={fewer}", "--config.steps=5", *overrides) == 2
+    assert "other faces" in capsys.readouterr().err
+
+
+def test_init_from_starts_with_another_runs_parameters(finished, tmp_path, capsys):
+    tuned = tmp_path / "tuned"
+    assert train(tuned, f"--config.init_from={finished}", "--config.steps=1") == 0
+    before = max(row["val_far_0.01"] for row in read_metrics(finished) if row["step"] in (3, 6) and "loss" not in row)
+    assert read_metrics(tuned)[0]["val_far_0.01"] == before
+    assert train(tmp_path / "no", f"--config.init_from={tmp_path}") == 2
+    assert "not the working directory of a run" in capsys.readouterr().err
+    assert train(tmp_path / "no", f"--config.init_from={finished}", "--config.model.embedding_size=128") == 2
+    assert "another network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, finished, tmp_path, capsys, monkeypatch):
+    workdir = tmp_path / "run"
+    seen = []
+
+    def interrupt_at_3(values, step):
+        seen.append(step)
+        if step == 3 and len(seen) == 3:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(loop, "check_finite", interrupt_at_3)
+    assert threading.current_thread() is threading.main_thread()
+    assert train(workdir, "--config.checkpoint.every=100") == 128 + number
+    assert "step 3 is saved" in capsys.readouterr().err
+    assert train(workdir, "--config.checkpoint.every=100") == 0
+    assert_identical(params_at(workdir, 6), params_at(finished, 6))
+    assert [row["step"] for row in read_metrics(workdir) if "loss" in row] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, capsys, monkeypatch):
+    workdir = tmp_path / "run"
+    read_step = loop.read_step
+    steps = iter(range(1, 7))
+    monkeypatch.setattr(
+        loop, "read_step", lambda measured: read_step(measured) | ({"loss": np.nan} if next(steps) == 4 else {})
+    )
+    assert train(workdir) == 1
+    assert "the loss is not finite at step 4" in capsys.readouterr().err
+    checkpoints = Checkpoints(workdir, read_only=True)
+    assert checkpoints.steps() == [2]
+    checkpoints.close()
+
+
+def test_metrics_after_the_checkpoint_are_cut_off(finished, tmp_path):
+    workdir = tmp_path / "run"
+    assert train(workdir, "--config.steps=2") == 0
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 9.0}\n{"step": 4, "lo')
+    assert train(workdir, "--config.steps=4") == 0
+    rows = [row for row in read_metrics(workdir) if "loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    assert rows[2]["loss"] < 1
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert train(workdir, "--config.steps=4") == 0
+    for file in (workdir / "checkpoints" / "4" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    capsys.readouterr()
+    assert train(workdir, "--config.steps=5") == 0
+    error = capsys.readouterr().err
+    assert "checkpoints/4 cannot be read" in error
+    assert "from step 2 of 5" in error
+
+
+def test_evaluate_holdout_measures_a_finished_run(finished, photos, tmp_path, capsys):
+    assert main(["evaluate", "holdout", f"--embedder={finished}", "--step=6"]) == 0
+    out = capsys.readouterr().out
+    table = json.loads((finished / "report.json").read_text())["table"]
+    assert out.splitlines()[3] in table
+    assert main(["evaluate", "holdout", f"--embedder={finished}", f"--data={photos}", f"--out={tmp_path}/out"]) == 0
+    assert json.loads((tmp_path / "out" / "holdout.json").read_text())["identities"] == 12
+    assert main(["evaluate", "holdout", f"--embedder={finished}", "--step=5"]) == 2
+    assert "no checkpoint of step 5" in capsys.readouterr().err

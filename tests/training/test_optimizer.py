@@ -1,0 +1,50 @@
+"""AdaGrad by its formula, and the schedule of its rate."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from facenet_jax.config import default_config
+from facenet_jax.training.optimizer import learning_rate, make_optimizer
+
+
+def test_adagrad_by_its_formula():
+    config = default_config()
+    optimizer = make_optimizer(config)
+    rng = np.random.default_rng(0)
+    params = jnp.asarray(rng.normal(size=5), jnp.float32)
+    want, total = np.asarray(params, np.float64), np.full(5, config.optimizer.initial_accumulator)
+    state = optimizer.init(params)
+    for _ in range(4):
+        gradient = rng.normal(size=5).astype(np.float32)
+        updates, state = optimizer.update(jnp.asarray(gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        total += gradient.astype(np.float64) ** 2
+        want -= 0.05 * gradient / np.sqrt(total)
+    np.testing.assert_allclose(params, want, rtol=1e-5)
+
+
+def test_a_parameter_without_gradient_stays_where_the_accumulator_starts_at_0():
+    config = default_config()
+    config.optimizer.initial_accumulator = 0.0
+    optimizer = make_optimizer(config)
+    params = jnp.ones(3)
+    updates, _ = optimizer.update(jnp.zeros(3), optimizer.init(params), params)
+    np.testing.assert_array_equal(updates, np.zeros(3))
+
+
+@pytest.mark.parametrize(("warmup", "finalise"), [(0, 0), (4, 0), (0, 5), (4, 5), (1, 1)])
+def test_the_rate_rises_stays_and_falls(warmup, finalise):
+    config = default_config()
+    config.steps = 20
+    config.optimizer.warmup_steps, config.optimizer.finalise_steps = warmup, finalise
+    rate = learning_rate(config)
+    rates = [float(rate(step)) for step in range(20)]
+    assert all(np.diff(rates[: warmup + 1]) >= 0)
+    np.testing.assert_allclose(rates[warmup : 20 - finalise], 0.05, rtol=1e-6)
+    if warmup > 1:
+        np.testing.assert_allclose(rates[0], 0.05 / warmup, rtol=1e-6)
+    if finalise:
+        assert all(np.diff(rates[19 - finalise :]) < 0)
+        np.testing.assert_allclose(rates[-1], config.optimizer.final_learning_rate, rtol=1e-5)

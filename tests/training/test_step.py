@@ -1,0 +1,113 @@
+"""One step: chunks, meshes and masks change nothing but rounding."""
+
+from functools import cache
+
+import jax
+import numpy as np
+import pytest
+
+from facenet_jax import models
+from facenet_jax.config import default_config
+from facenet_jax.mesh import make_mesh, padded_batch_size
+from facenet_jax.training.optimizer import make_optimizer
+from facenet_jax.training.state import abstract_state, create_state
+from facenet_jax.training.step import DeviceBatch, make_embed, make_train_step
+
+SIZE = (32, 32)
+BATCH = 32
+NETWORK = models.build("nns2", embedding_size=64)
+OPTIMIZER = make_optimizer(default_config())
+
+
+@cache
+def step_on(devices, chunk=0):
+    return make_train_step(NETWORK, OPTIMIZER, make_mesh(devices), margin=0.2, divide_by="pairs", chunk=chunk)
+
+
+def fresh_state(devices):
+    return create_state(NETWORK, SIZE, OPTIMIZER, make_mesh(devices), seed=3)
+
+
+@cache
+def some_batch():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH, *SIZE, 3)).astype(np.uint8)
+    return DeviceBatch(images, np.repeat(np.arange(8), 4).astype(np.int32), np.arange(BATCH) != 5)
+
+
+@cache
+def one_device():
+    state, metrics = step_on(1)(fresh_state(1), some_batch())
+    return jax.device_get(state), jax.device_get(metrics)
+
+
+def assert_same_step(found, rtol):
+    (state, metrics), (want_state, want_metrics) = jax.device_get(found), one_device()
+    np.testing.assert_allclose(metrics.loss, want_metrics.loss, rtol=1e-5)
+    np.testing.assert_allclose(metrics.gradient_norm, want_metrics.gradient_norm, rtol=1e-4)
+    assert metrics.triplets.pairs == want_metrics.triplets.pairs
+    before = jax.device_get(fresh_state(1)).params
+
+    def moved(params):
+        return np.concatenate([(a - b).ravel() for a, b in zip(*map(jax.tree.leaves, (params, before)), strict=True)])
+
+    want, got = moved(want_state.params), moved(state.params)
+    assert np.linalg.norm(want) > 0
+    assert np.linalg.norm(got - want) < rtol * np.linalg.norm(want)
+
+
+@pytest.mark.parametrize(("devices", "chunk"), [(8, 0), (1, 8), (8, 2)])
+def test_the_step_does_not_depend_on_devices_or_chunks(devices, chunk):
+    assert_same_step(step_on(devices, chunk)(fresh_state(devices), some_batch()), rtol=1e-4)
+
+
+def test_masked_rows_do_not_count():
+    batch = some_batch()
+    images = batch.images.copy()
+    images[~batch.valid] = 77
+    labels = np.where(batch.valid, batch.labels, 0).astype(np.int32)
+    assert_same_step(step_on(1)(fresh_state(1), DeviceBatch(images, labels, batch.valid)), rtol=1e-6)
+
+
+def test_the_state_counts_steps_and_is_donated():
+    state = fresh_state(1)
+    after, _ = step_on(1)(state, some_batch())
+    assert int(after.step) == 1
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+
+
+def test_the_step_is_deterministic():
+    again, _ = step_on(1)(fresh_state(1), some_batch())
+    for a, b in zip(jax.tree.leaves(jax.device_get(again)), jax.tree.leaves(one_device()[0]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_loss_falls_on_one_batch():
+    state, step = fresh_state(1), step_on(1)
+    losses = []
+    for _ in range(30):
+        state, metrics = step(state, some_batch())
+        losses.append(float(metrics.loss))
+    assert losses[-1] < losses[0]
+
+
+def test_abstract_state_is_the_state_with_nothing_allocated():
+    mesh = make_mesh(1)
+    abstract = abstract_state(NETWORK, SIZE, OPTIMIZER, mesh)
+    shapes = jax.tree.map(lambda x: (x.shape, x.dtype), fresh_state(1))
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), abstract) == shapes
+
+
+def test_embeddings_do_not_depend_on_devices():
+    images = some_batch().images
+    one, eight = (
+        np.asarray(make_embed(NETWORK, make_mesh(n))(fresh_state(n).params, images)) for n in (1, 8)
+    )
+    np.testing.assert_allclose(one, eight, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1.0, atol=1e-6)
+
+
+def test_padding_reaches_a_multiple_of_devices_and_chunk():
+    assert padded_batch_size(1800, make_mesh(8), 0) == 1800
+    assert padded_batch_size(1800, make_mesh(8), 16) == 1920
+    assert padded_batch_size(1, make_mesh(8), 0) == 8
