@@ -8,18 +8,18 @@ from facenet_jax.config import default_config
 
 def get_config():
     config = default_config()
-    config.steps = 900
+    config.steps = 1500
     config.model.name = "nns2"
     config.model.input_size = (64, 64)
-    config.data.drawn.identities = 1000
-    config.data.drawn.faces_per_identity = 20
+    config.data.drawn.identities = 2000
+    config.data.drawn.faces_per_identity = 10
     config.batch.size = 180
     config.batch.faces_per_identity = 6
     config.batch.random_negatives = 0
-    config.optimizer.learning_rate = 0.01
-    config.optimizer.initial_accumulator = 1e-6
-    config.optimizer.finalise_steps = 300
-    config.eval.every = 300
+    config.optimizer.learning_rate = 0.005
+    config.optimizer.initial_accumulator = 1e-4
+    config.optimizer.finalise_steps = 500
+    config.eval.every = 500
     config.eval.max_faces_per_identity = 10
-    config.checkpoint.every = 300
+    config.checkpoint.every = 200
     return config

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,11 @@ from numpy.typing import NDArray
 from facenet_jax.data import synthetic
 from facenet_jax.data.index import IdentityIndex
 from facenet_jax.errors import InputError
+
+
+# A drawn face costs about a millisecond, as much as a small network's step takes for it: a process keeps what it has
+# drawn, up to this many bytes, for the next time round.
+_KEPT_BYTES = 2**28
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,9 @@ class DrawnFaces:
     identities: int
     faces_per_identity: int
     first: int = 0
+    _kept: dict[tuple[int, tuple[int, int]], NDArray[np.uint8]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if self.identities < 1 or self.faces_per_identity < 1 or self.first < 0:
@@ -54,8 +63,17 @@ class DrawnFaces:
 
     def load(self, record: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Draws one face, uint8 [rows, columns, 3]; never a BadFace."""
-        identity, exemplar = divmod(record, self.faces_per_identity)
-        return synthetic.render(self.seed, self.first + identity, exemplar, size)
+        face = self._kept.get((record, size))
+        if face is None:
+            identity, exemplar = divmod(record, self.faces_per_identity)
+            face = synthetic.render(self.seed, self.first + identity, exemplar, size)
+            if (len(self._kept) + 1) * face.nbytes <= _KEPT_BYTES:
+                face.flags.writeable = False
+                self._kept[record, size] = face
+        return face
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
 
     def describe(self, record: int) -> str:
         """The face's name as if it were a file."""

@@ -1,0 +1,102 @@
+"""Configs: the six networks, names, overrides, and what is refused."""
+
+import pytest
+
+from facenet_jax import models
+from facenet_jax.config import MAY_CHANGE, default_config, difference, find_config, flatten, load_config, validate
+from facenet_jax.errors import InputError
+
+
+@pytest.mark.parametrize("name", sorted(models.NETWORKS))
+def test_a_networks_config_is_the_paper(name):
+    config = load_config(name, [])
+    assert config.model.name == name
+    assert tuple(config.model.input_size) == models.NETWORKS[name].input_size
+    assert (config.batch.size, config.batch.faces_per_identity, config.batch.random_negatives) == (1800, 40, 200)
+    assert (config.loss.margin, config.optimizer.learning_rate) == (0.2, 0.05)
+
+
+@pytest.mark.parametrize("file", sorted(find_config("nn1").parent.glob("*.py")), ids=lambda file: file.stem)
+def test_every_config_is_valid_and_says_how_to_run_it(file):
+    load_config(str(file), [])
+    assert f"facenet-jax train --config=configs/{file.name}" in file.read_text()
+
+
+def test_overrides_keep_the_type_of_their_key():
+    config = load_config("nn4", ["--config.loss.margin=1", "--config.model.input_size=(64, 48)", "--config.seed=7"])
+    assert (config.loss.margin, tuple(config.model.input_size), config.seed) == (1.0, (64, 48), 7)
+    with pytest.raises(AttributeError):
+        config.loss.marign = 0.3  # locked
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "words"),
+    [
+        ("nn1", ["--config.los.margin=0.1"], "did you mean config.loss.margin?"),
+        ("nn1", ["--config.marg=0.1"], "did you mean config.loss.margin?"),
+        ("nnn4", [], "did you mean nn4?"),
+        ("no/such/file.py", [], "there is no such config"),
+        ("nn1", ["--config.loss.margin=wide"], "config.loss.margin=wide"),
+        ("nn1", ["--config.steps=1.5"], "config.steps=1.5"),
+        ("nn1", ["--config.data.flip=maybe"], "config.data.flip=maybe"),
+        ("nn1", ["--config.loss.margin"], "written --config.loss.margin=0.1"),
+        ("nn1", ["stray"], "stray: not understood"),
+        ("nn1", ["--config.loss.margin=nan"], "between 0 and 4"),
+        ("nn1", ["--config.loss.margin=-1"], "between 0 and 4"),
+        ("nn1", ["--config.batch.size=3"], "at least 4"),
+        ("nn1", ["--config.batch.random_negatives=1800"], "the whole batch"),
+        ("nn1", ["--config.model.input_size=(96,)"], "rows and columns"),
+        ("nn1", ["--config.model.input_size=(96, 'a')"], "rows and columns"),
+        ("nn1", ["--config.loss.divide_by=mean"], "one of pairs, active, one"),
+        ("nn1", ["--config.steps=5", "--config.optimizer.finalise_steps=6"], "lower one of them"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_sentence(name, overrides, words):
+    with pytest.raises(InputError) as error:
+        load_config(name, overrides)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def get_config(): return 3", "no ConfigDict"),
+        ("raise RuntimeError('on purpose')", "RuntimeError: on purpose"),
+        ("x = 1", "get_config"),
+        (
+            "from facenet_jax.config import default_config\n"
+            "def get_config():\n    config = default_config()\n    del config.loss.margin\n    return config",
+            "config.loss.margin is missing",
+        ),
+    ],
+)
+def test_a_broken_config_file_is_told_as_such(text, words, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(InputError, match=words):
+        load_config(str(file), [])
+
+
+def test_the_difference_names_what_may_not_change():
+    before = flatten(default_config())
+    config = default_config()
+    config.loss.margin = 0.3
+    config.steps = 10
+    config.data.workers = 7
+    config.data.path = "elsewhere"
+    assert difference(before, flatten(config)) == ["config.loss.margin: 0.2 -> 0.3"]
+    config.optimizer.finalise_steps = 5
+    assert [line.split(":")[0] for line in difference(before, flatten(config))] == [
+        "config.loss.margin",
+        "config.optimizer.finalise_steps",
+        "config.steps",
+    ]
+
+
+def test_what_may_change_exists():
+    assert set(MAY_CHANGE) <= set(flatten(default_config()))
+
+
+def test_the_default_is_valid():
+    validate(default_config())

@@ -1,0 +1,61 @@
+"""A run killed with SIGKILL at random moments and started again ends where one never killed ends, bit for bit."""
+
+import random
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+
+from facenet_jax.checkpoints import Checkpoints
+from facenet_jax.cli import main
+from facenet_jax.training.metrics import read_metrics
+from tiny import TINY
+
+STEPS = 60
+KILLS = 2
+
+
+def command(workdir):
+    return ["train", "--config=quickstart", f"--workdir={workdir}", *TINY, f"--config.steps={STEPS}"]
+
+
+def params(workdir):
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        return jax.tree.leaves(checkpoints.restore_params(STEPS))
+    finally:
+        checkpoints.close()
+
+
+def last_step(workdir):
+    return max((row["step"] for row in read_metrics(workdir)), default=0)
+
+
+def test_killed_runs_go_on_bit_for_bit(tmp_path):
+    workdir, seed = tmp_path / "killed", time.time_ns()
+    print(f"random.seed({seed})")
+    chance = random.Random(seed)
+    kill_after = sorted(chance.sample(range(3, STEPS - 10), KILLS))
+    for step in kill_after:
+        log = (tmp_path / "log").open("w")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "facenet_jax.cli", *command(workdir)], stdout=log, stderr=subprocess.STDOUT
+        )
+        while process.poll() is None and last_step(workdir) < step:
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        log.close()
+        assert process.returncode == -9, (tmp_path / "log").read_text()
+    assert main(command(workdir)) == 0
+    steps = [row["step"] for row in read_metrics(workdir) if "loss" in row]
+    assert steps == list(range(1, STEPS + 1))
+
+    assert main(command(tmp_path / "whole")) == 0
+    for left, right in zip(params(workdir), params(tmp_path / "whole"), strict=True):
+        np.testing.assert_array_equal(left, right)
+    losses = [[row["loss"] for row in read_metrics(path) if "loss" in row] for path in (workdir, tmp_path / "whole")]
+    assert losses[0] == losses[1]
