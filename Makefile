@@ -2,10 +2,14 @@
 CONFIG ?= quickstart
 WORKDIR ?= runs/$(notdir $(basename $(CONFIG)))
 ARGS ?=
-EXTRAS ?=
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# The stamp holds the extras that were asked for; they stay until others are.
+STAMP = $(VENV)/.installed
+INSTALLED := $(shell cat $(STAMP) 2>/dev/null)
+EXTRAS ?= $(INSTALLED)
+comma := ,
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test lint describe
@@ -13,17 +17,16 @@ BIN = $(VENV)/bin
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
 
-# The stamp names the extras, so that asking for others installs them.
-STAMP = $(VENV)/.installed$(if $(EXTRAS),-$(EXTRAS))
 setup: $(STAMP)  ## install into .venv; EXTRAS=cuda or tpu for accelerators
 
+ifneq ($(strip $(EXTRAS)),$(strip $(INSTALLED)))
+.PHONY: $(STAMP)
+endif
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "facenet-jax needs Python 3.11 or later; $(PYTHON) is older: make setup PYTHON=python3.12"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]'
-	@touch $@
-
-comma := ,
+	@echo '$(EXTRAS)' > $@
 
 train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.data.path=photos"
 	$(BIN)/facenet-jax train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)

@@ -22,6 +22,7 @@ settings.register_profile(
 )
 settings.load_profile("repository")
 
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     """A folder <identity>/<image> of drawn faces: 12 people with 5 images each, and 4 with one."""

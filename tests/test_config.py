@@ -25,6 +25,8 @@ def test_every_config_is_valid_and_says_how_to_run_it(file):
 def test_overrides_keep_the_type_of_their_key():
     config = load_config("nn4", ["--config.loss.margin=1", "--config.model.input_size=(64, 48)", "--config.seed=7"])
     assert (config.loss.margin, tuple(config.model.input_size), config.seed) == (1.0, (64, 48), 7)
+    twice = load_config("nn4", ["--config.model.input_size=(64, 48)", "--config.model.input_size=(32, 32)"])
+    assert tuple(twice.model.input_size) == (32, 32)
     with pytest.raises(AttributeError):
         config.loss.marign = 0.3  # locked
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
 from facenet_jax.errors import InputError
@@ -30,7 +33,15 @@ class Checkpoints:
           workdir: of the run.
           keep: how many of the latest stay, beside the best.
           read_only: for those who only load.
+
+        Raises:
+          InputError: there is nothing to load from.
         """
+        self._folder = (workdir / FOLDER).resolve()
+        if read_only and not self._folder.is_dir():
+            raise InputError(
+                f"{self._folder} does not exist; give the working directory of a run that saved a checkpoint."
+            )
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
@@ -40,13 +51,14 @@ class Checkpoints:
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, create=not read_only, read_only=read_only, enable_async_checkpointing=True
+            preservation_policy=policy, create=not read_only, enable_async_checkpointing=not read_only
         )
-        self._folder = (workdir / FOLDER).resolve()
-        self._manager = ocp.CheckpointManager(self._folder, options=options, item_names=("state", "config"))
+        # Handlers are named, and not left to the first save, so that a checkpoint's metadata can be asked for.
+        handlers = {"state": ocp.StandardCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def save(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:
-        """Saves in the background.
+        """Saves in the background; a step that is saved already is left as it is.
 
         Args:
           step: its name.
@@ -57,7 +69,9 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(config))
-        self._manager.save(step, args=items, metrics=None if val is None else {METRIC: val})
+        saved = self._manager.save(step, args=items, metrics=None if val is None else {METRIC: val})
+        if not saved:
+            raise RuntimeError(f"no checkpoint of step {step} was saved in {self._folder}, which holds {self.steps()}")
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
@@ -88,22 +102,43 @@ class Checkpoints:
         return self._manager.restore(step, args=items)["state"]
 
     def restore_latest(self, target: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
-        """The newest state that can be read, with its step, or None where there is none.
+        """The newest state that can be read, with its step, or None where there is no checkpoint.
 
-        A checkpoint that is damaged is named through `say` and left out for the one before.
+        One that is damaged is named through `say` and left out for the one before; it is moved aside to
+        `<workdir>/damaged_checkpoints/`, so that its step can be saved again.
+
+        Raises:
+          InputError: there are checkpoints, and none can be read.
         """
+        damaged: list[tuple[int, str]] = []
         for step in reversed(self.steps()):
             try:
-                return step, self.restore(step, target)
+                restored = self.restore(step, target)
             except Exception as error:  # whatever a damaged file makes the reader raise
-                reason = str(error).strip().split("\n")[0]
-                say(f"checkpoint {self._folder / str(step)} cannot be read ({reason}); trying the one before it.")
+                damaged.append((step, str(error).strip().split("\n")[0]))
+                continue
+            for broken, reason in damaged:
+                say(f"checkpoint {self._folder / str(broken)} cannot be read ({reason}); using that of step {step}.")
+                aside = self._folder.parent / "damaged_checkpoints"
+                aside.mkdir(exist_ok=True)
+                shutil.rmtree(aside / str(broken), ignore_errors=True)
+                (self._folder / str(broken)).rename(aside / str(broken))
+            if damaged:
+                self._manager.reload()
+            return step, restored
+        if damaged:
+            raise InputError(
+                f"none of the checkpoints in {self._folder} can be read (the latest: {damaged[0][1]}); "
+                "mend what keeps them from being read, or begin anew with another --workdir."
+            )
         return None
 
     def restore_params(self, step: int) -> Any:
-        """The parameters alone, as NumPy arrays in nested dictionaries."""
-        restored = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
-        return restored["state"]["params"]
+        """The parameters alone, on this process's first device, whatever devices they were saved from."""
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        saved = self._manager.item_metadata(step)["state"]
+        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
+        return self.restore(step, target)["params"]
 
     def config(self, step: int) -> dict[str, Any]:
         """The flattened config that made a checkpoint."""

@@ -45,6 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TrainingError as error:
         print(f"facenet-jax: {error}", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a folder that may no longer be written
+        print(
+            f"facenet-jax: {error.strerror or error}: {error.filename or ''}".rstrip(": ") + "; what was saved "
+            "before is kept: mend this and give the same command again.",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("facenet-jax: interrupted", file=sys.stderr)
         return 130
@@ -142,6 +149,7 @@ def _describe(options: argparse.Namespace, _: list[str]) -> int:
 
     network = models.build(options.network, embedding_size=options.embedding_size, five_by_five=options.five_by_five)
     size = options.input_size or models.NETWORKS[options.network].input_size
+    models.check_input_size(*size)
     print(models.format_table(models.describe(network, size)))
     return 0
 

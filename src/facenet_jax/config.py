@@ -93,6 +93,9 @@ MAY_CHANGE = (
 )
 
 _AT_LEAST: dict[str, float] = {
+    "seed": 0,
+    "data.drawn.seed": 0,
+    "data.max_bad_share": 0,
     "steps": 1,
     "data.workers": 0,
     "data.drawn.identities": 2,
@@ -118,8 +121,8 @@ _BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
     "loss.margin": (0.0, 4.0),
     "optimizer.learning_rate": (0.0, 100.0),
     "eval.holdout": (0.0, 1.0),
-    "data.max_bad_share": (0.0, 1.0),
 }
+_AT_MOST: dict[str, float] = {"seed": 2**31 - 1, "data.drawn.seed": 2**31 - 1, "data.max_bad_share": 1}
 _ONE_OF: dict[str, tuple[str, ...]] = {
     "model.dtype": ("float32", "bfloat16"),
     "loss.divide_by": ("pairs", "active", "one"),
@@ -139,8 +142,11 @@ def validate(config: ConfigDict) -> None:
         if isinstance(default, tuple) != isinstance(values[key], tuple):
             raise InputError(f"config.{key} is {values[key]!r}; two numbers such as (96, 96) are needed.")
     for key, lowest in _AT_LEAST.items():
-        if values[key] < lowest:
+        if not values[key] >= lowest:  # so that NaN is caught
             raise InputError(f"config.{key} is {values[key]}; it must be at least {lowest:g}.")
+    for key, highest in _AT_MOST.items():
+        if not values[key] <= highest:
+            raise InputError(f"config.{key} is {values[key]}; it must be at most {highest:,}.")
     for key, (low, high) in _BETWEEN.items():
         if not low < values[key] < high:
             raise InputError(f"config.{key} is {values[key]}; it must lie between {low:g} and {high:g}.")
@@ -148,7 +154,7 @@ def validate(config: ConfigDict) -> None:
         if values[key] not in names:
             raise InputError(f"config.{key} is {values[key]!r}; it must be one of {', '.join(names)}.")
     size = values["model.input_size"]
-    if len(size) != 2 or not all(isinstance(n, int) and 1 <= n <= 4096 for n in size):
+    if len(size) != 2 or not all(type(n) is int and 1 <= n <= 4096 for n in size):
         raise InputError(f"config.model.input_size is {size}; two numbers, rows and columns of pixels, are needed.")
     if values["batch.random_negatives"] >= values["batch.size"]:
         raise InputError(
@@ -201,8 +207,11 @@ def find_config(name: str) -> Path:
       InputError: there is none; names the nearest.
     """
     path = Path(name)
-    if path.is_file():
-        return path
+    try:
+        if path.is_file():
+            return path
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise InputError(f"--config={name}: cannot be read ({error.strerror}); give another file.") from error
     known = {file.stem: file for folder in config_folders() for file in sorted(folder.glob("*.py"))}
     if path.name == name and path.stem in known and path.suffix in ("", ".py"):
         return known[path.stem]
@@ -224,6 +233,7 @@ def load_config(name: str, overrides: list[str]) -> ConfigDict:
     path = find_config(name)
     config = _get_config(path)
     keys = list(flatten(config))
+    last: dict[str, str] = {}
     for override in overrides:
         key, equals, _ = override.removeprefix("--").removeprefix("config.").partition("=")
         if not override.startswith("--config.") or not equals:
@@ -231,8 +241,9 @@ def load_config(name: str, overrides: list[str]) -> ConfigDict:
         if key not in keys:
             nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)[0]
             raise InputError(f"config.{key}: there is no such key in {path.name}; did you mean config.{nearest}?")
+        last[key] = override  # a key given twice has its last value; absl would join two tuples into one
     values = flags.FlagValues()
-    arguments = ["facenet-jax", *overrides]
+    arguments = ["facenet-jax", *last.values()]
     config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)
     try:
         values(arguments)

@@ -14,7 +14,7 @@ from facenet_jax.data.decode import BadFace, Reason
 from facenet_jax.data.index import IdentityIndex
 from facenet_jax.data.loader import Loader, embedding_batches
 from facenet_jax.data.plan import BatchPlan
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, TrainingError
 
 SIZE = (60, 50)
 SEED = 5
@@ -146,7 +146,7 @@ def test_a_workers_error_is_raised_here():
 def test_a_workers_death_is_raised_here():
     with (
         make_loader(Stub(dying=int(PLAN.batch(1).records[77])), workers=1)(0, 10) as batches,
-        pytest.raises(RuntimeError, match=r"has died .* exit code -9"),
+        pytest.raises(TrainingError, match=r"has died .* exit code -9"),
     ):
         list(batches)
     assert multiprocessing.active_children() == []

@@ -2,18 +2,18 @@
 
 import json
 import os
+import shutil
 import signal
-import threading
 
 import jax
 import numpy as np
 import pytest
 
-from tiny import TINY
 from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.cli import main
 from facenet_jax.training import loop
 from facenet_jax.training.metrics import read_metrics
+from tiny import TINY
 
 
 def train(workdir, *overrides, trace=()):
@@ -38,6 +38,7 @@ def finished(tmp_path_factory):
     """A run of six steps, from start to end, with an evaluation on the way and a trace."""
     workdir = tmp_path_factory.mktemp("runs") / "finished"
     assert train(workdir, "--config.eval.every=3", trace=["--trace=2"]) == 0
+    assert train(workdir, "--config.eval.every=3", "--config.steps=7", trace=["--trace=3"]) == 2  # step 3 is past
     return workdir
 
 
@@ -72,19 +73,18 @@ def test_the_latest_and_the_best_checkpoints_are_kept(finished):
 
 def test_a_finished_run_prints_its_table_again(finished, capsys):
     capsys.readouterr()
-    assert train(finished, "--config.eval.every=3") == 0
+    assert train(finished, "--config.eval.every=3", "--config.data.workers=2") == 0
     out = capsys.readouterr().out
     assert "finished" in out
     assert "VAL" in out
 
 
 def test_more_steps_go_on_and_end_where_one_long_run_ends(finished, tmp_path, capsys):
-    shorter, longer = tmp_path / "shorter", tmp_path / "longer"
+    shorter = tmp_path / "shorter"
     assert train(shorter, "--config.steps=3") == 0
     assert train(shorter, "--config.steps=6", "--config.checkpoint.every=5", "--config.data.workers=1") == 0
     assert "from step 3 of 6" in capsys.readouterr().err
     assert_identical(params_at(shorter, 6), params_at(finished, 6))
-    assert train(longer, "--config.steps=5", "--config.data.path=drawn") == 0
 
 
 def test_another_config_is_refused_with_the_difference(finished, capsys):
@@ -127,23 +127,24 @@ def test_init_from_starts_with_another_runs_parameters(finished, tmp_path, capsy
     assert "another network" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, finished, tmp_path, capsys, monkeypatch):
-    workdir = tmp_path / "run"
-    seen = []
+@pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, 3), (signal.SIGTERM, 6)])
+def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, at, finished, tmp_path, capsys, monkeypatch):
+    workdir, seen = tmp_path / "run", []
 
-    def interrupt_at_3(values, step):
+    def interrupt(values, step):
         seen.append(step)
-        if step == 3 and len(seen) == 3:
+        if step == at and len(seen) == at:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(loop, "check_finite", interrupt_at_3)
-    assert threading.current_thread() is threading.main_thread()
+    monkeypatch.setattr(loop, "check_finite", interrupt)
     assert train(workdir, "--config.checkpoint.every=100") == 128 + number
-    assert "step 3 is saved" in capsys.readouterr().err
+    assert f"step {at} is saved" in capsys.readouterr().err
     assert train(workdir, "--config.checkpoint.every=100") == 0
     assert_identical(params_at(workdir, 6), params_at(finished, 6))
-    assert [row["step"] for row in read_metrics(workdir) if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    rows = read_metrics(workdir)
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    assert [row["step"] for row in rows if "loss" not in row] == [0, 6]
+    assert json.loads((workdir / "report.json").read_text())["step"] == 6
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, capsys, monkeypatch):
@@ -171,17 +172,62 @@ def test_metrics_after_the_checkpoint_are_cut_off(finished, tmp_path):
     assert rows[2]["loss"] < 1
 
 
-def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys):
-    workdir = tmp_path / "run"
-    assert train(workdir, "--config.steps=4") == 0
-    for file in (workdir / "checkpoints" / "4" / "state").rglob("*"):
+def damage(workdir, step):
+    for file in (workdir / "checkpoints" / str(step) / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(finished, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert train(workdir, "--config.steps=4") == 0
+    damage(workdir, 4)
     capsys.readouterr()
-    assert train(workdir, "--config.steps=5") == 0
+    assert train(workdir, "--config.steps=6") == 0
     error = capsys.readouterr().err
     assert "checkpoints/4 cannot be read" in error
-    assert "from step 2 of 5" in error
+    assert "from step 2 of 6" in error
+    assert (workdir / "damaged_checkpoints" / "4").is_dir()
+    assert_identical(params_at(workdir, 4), params_at(finished, 4))
+    assert_identical(params_at(workdir, 6), params_at(finished, 6))
+    for step in (4, 6):
+        damage(workdir, step)
+    capsys.readouterr()
+    assert train(workdir, "--config.steps=7") == 2
+    assert "none of the checkpoints" in capsys.readouterr().err
+
+
+def test_eight_devices_train_and_one_measures(finished, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert train(workdir, "--config.mesh.data=8", "--config.steps=4") == 0
+    losses = [[row["loss"] for row in read_metrics(run) if "loss" in row][:4] for run in (workdir, finished)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert train(workdir, "--config.mesh.data=1", "--config.batch.chunk=9", "--config.steps=5") == 0
+    assert "from step 4 of 5" in capsys.readouterr().err
+    assert main(["evaluate", "holdout", f"--embedder={workdir}", "--step=4"]) == 0
+
+
+def test_bad_photos_are_counted_listed_and_passed_over(photos, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    for person in sorted(folder.iterdir()):
+        person.rename(folder / person.name.replace("person", "trained on"))
+    bad = folder / "trained on 00" / "0.png"
+    bad.write_bytes(bad.read_bytes()[:300])
+    overrides = [f"--config.data.path={folder}", f"--config.eval.path={photos}", "--config.batch.size=12"]
+    assert train(tmp_path / "run", *overrides, "--config.steps=12") == 0
+    assert (tmp_path / "run" / "bad_files.txt").read_text().splitlines() == [f"{bad}\ttruncated"]
+    for file in sorted(folder.rglob("*.jpg"))[:10]:
+        file.write_bytes(b"not an image")
+    capsys.readouterr()
+    assert train(tmp_path / "worse", *overrides) == 2
+    assert "cannot be decoded, more than the 5% allowed" in capsys.readouterr().err
+
+
+def test_the_faces_trained_on_are_no_faces_to_evaluate_on(photos, tmp_path, capsys):
+    overrides = [f"--config.data.path={photos}", f"--config.eval.path={photos}", "--config.batch.size=12"]
+    assert train(tmp_path / "run", *overrides) == 2
+    assert "the very faces that are trained on" in capsys.readouterr().err
 
 
 def test_evaluate_holdout_measures_a_finished_run(finished, photos, tmp_path, capsys):

@@ -100,9 +100,7 @@ def test_abstract_state_is_the_state_with_nothing_allocated():
 
 def test_embeddings_do_not_depend_on_devices():
     images = some_batch().images
-    one, eight = (
-        np.asarray(make_embed(NETWORK, make_mesh(n))(fresh_state(n).params, images)) for n in (1, 8)
-    )
+    one, eight = (np.asarray(make_embed(NETWORK, make_mesh(n))(fresh_state(n).params, images)) for n in (1, 8))
     np.testing.assert_allclose(one, eight, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1.0, atol=1e-6)
 

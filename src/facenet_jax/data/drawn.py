@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from facenet_jax.data import synthetic
 from facenet_jax.data.index import IdentityIndex
 from facenet_jax.errors import InputError
-
 
 # A drawn face costs about a millisecond, as much as a small network's step takes for it: a process keeps what it has
 # drawn, up to this many bytes, for the next time round.
@@ -52,7 +52,7 @@ class DrawnFaces:
     @cached_property
     def index(self) -> IdentityIndex:
         """Names are "drawn-" and the identity's number."""
-        names = [f"drawn-{identity:07d}" for identity in range(self.first, self.first + self.identities)]
+        names = _Names(range(self.first, self.first + self.identities))
         return IdentityIndex(names, np.arange(self.identities + 1, dtype=np.int64) * self.faces_per_identity)
 
     @cached_property
@@ -73,9 +73,29 @@ class DrawnFaces:
         return face
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
+        drawn_from = {name: value for name, value in self.__dict__.items() if name != "index"}
+        return {**drawn_from, "_kept": {}}
 
     def describe(self, record: int) -> str:
         """The face's name as if it were a file."""
         identity, exemplar = divmod(record, self.faces_per_identity)
         return f"{self.index.names[identity]}/{exemplar:04d}"
+
+
+class _Names(Sequence[str]):
+    """Names worked out when asked for: a list of millions would take hundreds of megabytes in every worker."""
+
+    def __init__(self, numbers: range) -> None:
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return _Names(self._numbers[place])
+        return f"drawn-{self._numbers[place]:07d}"

@@ -35,7 +35,11 @@ class FolderSource:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
-        if not self.root.exists():
+        try:
+            exists = self.root.exists()
+        except OSError as error:  # a name too long, a folder above it that may not be entered
+            raise InputError(f"The data folder {self.root} cannot be read ({error.strerror}): check it.") from error
+        if not exists:
             raise InputError(f"The data folder {self.root} does not exist: check the path.")
         if not self.root.is_dir():
             raise InputError(

@@ -31,7 +31,7 @@ from facenet_jax.data import augment
 from facenet_jax.data.decode import BadFace
 from facenet_jax.data.plan import Plan, PlannedBatch
 from facenet_jax.data.source import FaceSource
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, TrainingError
 
 # What a worker hands over at a time. About seven such pieces a worker are in shared memory at any moment, of which a
 # container has 64 MB unless told otherwise.
@@ -111,7 +111,7 @@ class Loader:
           An iterator of (step, Batch) that reads ahead; close it, or use it in a `with` statement, to end its workers.
 
         Raises:
-          RuntimeError: a worker process died. Whatever else a worker raises is raised here too.
+          TrainingError: a worker process died. Whatever else a worker raises is raised here too.
         """
         _let_grain_read_its_flag()
         rows = self.padded_size // self.process_count
@@ -139,18 +139,23 @@ class Batches(Iterator[tuple[int, Batch]]):
         # iterators close themselves again when they are deleted, which fails once its modules are gone.
         self._batches = [batches]
         self._close = weakref.finalize(self, _close, self._batches)
+        self._started = False
 
     def __next__(self) -> tuple[int, Batch]:
         if not self._close.alive:
             raise StopIteration
         try:
-            return next(self._batches[0])
+            # The workers start with the first batch, and inherit what is held back here: a Ctrl-C on a terminal, which
+            # goes to every process, must not end them before they know to ignore it.
+            with _signals_held_back() if not self._started else contextlib.nullcontext():
+                self._started = True
+                return next(self._batches[0])
         except StopIteration:
             pass
         except Exception as error:
             self.close()
             if "terminated unexpectedly" in str(error):
-                raise RuntimeError(
+                raise TrainingError(
                     f"A worker process that decodes faces has died ({error}) Exit code -9 means that it was killed, "
                     "most often for want of memory; -7 that /dev/shm is full: lower data.workers or enlarge what is "
                     "short."
@@ -170,6 +175,15 @@ class Batches(Iterator[tuple[int, Batch]]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _close(batches: list[grain.DatasetIterator]) -> None:
@@ -296,7 +310,7 @@ class _JoinedIterator(grain.DatasetIterator):
 
 def embedding_batches(
     source: FaceSource, records: NDArray[np.int64], size: tuple[int, int], batch_size: int, workers: int = 0
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.bool_]]]:
+) -> Iterator[Batch]:
     """Loads the given faces once, in order and as they are, for evaluation.
 
     Args:
@@ -307,14 +321,13 @@ def embedding_batches(
       workers: processes that decode; 0 decodes in threads of this one.
 
     Yields:
-      (records, images, valid): int64 [batch_size], -1 where a row only pads; uint8 [batch_size, rows, columns, 3];
-      bool [batch_size], false where a row only pads or its face cannot be decoded.
+      Batches of batch_size rows, without labels.
     """
     plan = _InOrder(np.asarray(records, np.int64), batch_size)
     loader = Loader(source, plan, size, batch_size, flip=False, workers=workers)
     with loader(0, -(-len(records) // batch_size)) as batches:
         for _, batch in batches:
-            yield batch.records, batch.images, batch.valid
+            yield batch
 
 
 @dataclass(frozen=True)

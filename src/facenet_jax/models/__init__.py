@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import flax.linen as nn
+from ml_collections import ConfigDict
 
 from facenet_jax.errors import InputError
 from facenet_jax.models.describe import Row, describe, format_table, totals
@@ -31,6 +32,7 @@ __all__ = [
     "check_input_size",
     "describe",
     "format_table",
+    "from_config",
     "totals",
 ]
 
@@ -89,6 +91,21 @@ def build(
     elif five_by_five is not None:
         raise InputError(f"{name} has no choice of 5x5 branches; leave five_by_five out or choose nn2, nn3 or nn4.")
     return spec.module(**options)
+
+
+def from_config(model: ConfigDict) -> nn.Module:
+    """The network of a config's `model`, whose input size is checked too.
+
+    Raises:
+      InputError: as `build`, or the input is too small.
+    """
+    check_input_size(*model.input_size)
+    return build(
+        model.name,
+        embedding_size=model.embedding_size,
+        dtype=model.dtype,
+        five_by_five=model.five_by_five or None,
+    )
 
 
 def _suggest(word: str, known: Iterable[str]) -> str:

@@ -10,13 +10,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from numpy.typing import NDArray
 
-from facenet_jax.data.loader import embedding_batches
-from facenet_jax.errors import InputError
+from facenet_jax.data.bad_files import BadFiles
+from facenet_jax.data.loader import Batch, embedding_batches
+from facenet_jax.errors import TrainingError
 from facenet_jax.evaluation.holdout import HoldoutResult, holdout
 from facenet_jax.mesh import over_batch, padded_batch_size
-from facenet_jax.training.faces import Faces
+from facenet_jax.training.faces import HeldOut
 from facenet_jax.training.step import make_embed
 
 FARS = (1e-2, 1e-3)
@@ -25,44 +25,64 @@ _KEPT_BYTES = 2**29
 
 
 class Evaluator:
-    """Embeds the held-out faces and judges them by the hold-out protocol (section 4.1, VAL and FAR of section 4)."""
+    """Embeds held-out faces and judges them by the hold-out protocol (VAL and FAR of section 4).
 
-    def __init__(self, network: nn.Module, mesh: Mesh, config: ConfigDict, faces: Faces) -> None:
+    Attributes:
+      left_out: faces that could not be decoded the last time.
+    """
+
+    def __init__(
+        self, network: nn.Module, mesh: Mesh, config: ConfigDict, held_out: HeldOut, bad_files: BadFiles | None = None
+    ) -> None:
+        """Prepares; nothing is read yet.
+
+        Args:
+          network: pixels -> embeddings.
+          mesh: what it runs on.
+          config: of the run.
+          held_out: the faces.
+          bad_files: where those that cannot be decoded are listed, and found to be too many.
+        """
         self._embed = make_embed(network, mesh)
         self._mesh = mesh
         self._config = config
-        self._faces = faces
-        self._kept: list[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.bool_]]] = []
+        self._held_out = held_out
+        self._bad_files = bad_files
+        self._kept: list[Batch] = []
+        self.left_out = 0
 
     def __call__(self, params: Any) -> HoldoutResult:
         """VAL at FARS with these parameters; faces that cannot be decoded are left out.
 
         Raises:
           InputError: too few of them can be decoded.
+          TrainingError: the network's embeddings are not finite.
         """
         embeddings, labels = [], []
-        for records, images, valid in self._batches():
-            on_devices = jax.device_put(images, over_batch(self._mesh))
-            embeddings.append(np.asarray(self._embed(params, on_devices))[valid])
-            labels.append(self._faces.held_out.index.identity_of(records[valid]))
+        for batch in self._batches():
+            on_devices = jax.device_put(batch.images, over_batch(self._mesh))
+            embeddings.append(np.asarray(self._embed(params, on_devices))[batch.valid])
+            labels.append(self._held_out.source.index.identity_of(batch.records[batch.valid]))
         points = np.concatenate(embeddings)
+        self.left_out = len(self._held_out.records) - len(points)
         if not np.isfinite(points).all():
-            raise InputError("the network's embeddings are not finite; begin again with a lower learning rate.")
+            raise TrainingError("the network's embeddings are not finite; begin again with a lower learning rate.")
         return holdout(points, np.concatenate(labels), FARS)
 
-    def _batches(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.bool_]]]:
+    def _batches(self) -> Iterator[Batch]:
         if self._kept:
             yield from self._kept
             return
-        config = self._config
-        records = self._faces.held_out_records
+        config, records = self._config, self._held_out.records
         height, width = config.model.input_size
         keep = len(records) * height * width * 3 <= _KEPT_BYTES
         rows = padded_batch_size(min(config.eval.batch, len(records)), self._mesh, 0)
         kept = []
         for batch in embedding_batches(
-            self._faces.held_out, records, (height, width), rows, workers=config.data.workers
+            self._held_out.source, records, (height, width), rows, workers=config.data.workers
         ):
+            if self._bad_files is not None:
+                self._bad_files.update(batch)
             if keep:
                 kept.append(batch)
             yield batch

@@ -21,46 +21,77 @@ _FIRST_HELD_OUT = 1_000_000_000
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """Faces to measure on.
+
+    Attributes:
+      source: where they come from.
+      records: int64, those that are judged.
+      name: what they are, for titles.
+    """
+
+    source: FaceSource
+    records: NDArray[np.int64]
+    name: str
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of which faces these are."""
+        return _digest(self.source, self.records)
+
+    @property
+    def identities(self) -> int:
+        """How many people they show."""
+        return len(np.unique(self.source.index.identity_of(self.records)))
+
+
+@dataclass(frozen=True)
 class Faces:
-    """Training and held-out faces; no identity is in both, unless `eval.path` names a folder that shares some.
+    """Training and held-out faces.
 
     Attributes:
       train: the source of training faces.
       train_identities: int64, the identities of `train` that are trained on.
-      held_out: the source of held-out faces, which may be `train` itself.
-      held_out_records: int64, the records of `held_out` that are judged.
-      held_out_name: what they are, for titles.
-      digest: a fingerprint of the training faces.
-      held_out_digest: and of the held-out ones.
+      held_out: faces of others.
+      shared_names: how many held-out identities bear the name of a training identity of another folder.
     """
 
     train: FaceSource
     train_identities: NDArray[np.int64]
-    held_out: FaceSource
-    held_out_records: NDArray[np.int64]
-    held_out_name: str
-    digest: str
-    held_out_digest: str
+    held_out: HeldOut
+    shared_names: int = 0
+
+    @property
+    def digest(self) -> str:
+        """A fingerprint of which faces are trained on."""
+        return _digest(self.train, self.train_identities)
 
     def describe(self) -> str:
-        """Two lines for the screen."""
+        """Lines for the screen."""
         counts = self.train.index.counts[self.train_identities]
         drawn = isinstance(self.train, DrawnFaces)
         kind = "drawn faces (made up by a program, of nobody)" if drawn else "faces"
-        held_out = len(np.unique(self.held_out.index.identity_of(self.held_out_records)))
-        return (
+        text = (
             f"training on     {int(counts.sum()):,} {kind} of {len(counts):,} identities, "
             f"{int(np.count_nonzero(counts >= 2)):,} of them with two or more\n"
-            f"evaluating on   {len(self.held_out_records):,} faces of {held_out:,} identities never trained on "
-            f"({self.held_out_name})"
+            f"evaluating on   {len(self.held_out.records):,} faces of {self.held_out.identities:,} other identities "
+            f"({self.held_out.name})"
         )
+        if isinstance(self.train, FolderSource) and self.train.ignored:
+            text += f"\npassed over     {self.train.ignored:,} files that are no images in an identity's folder"
+        if self.shared_names:
+            text += (
+                f"\nwarning: {self.shared_names:,} identities of config.eval.path bear names that are in "
+                "config.data.path too; if they are the same people, the figures say nothing about new ones"
+            )
+        return text
 
 
 def open_faces(config: ConfigDict) -> Faces:
     """Opens what `data.path` and `eval.path` name.
 
     Raises:
-      InputError: a folder is missing, empty, or holds too little; no identity is left to hold out.
+      InputError: a folder is missing, empty, or holds too little; no identity is left to hold out; both are the same.
     """
     train: FaceSource
     if config.data.path == DRAWN:
@@ -71,31 +102,47 @@ def open_faces(config: ConfigDict) -> Faces:
     everybody = np.arange(len(train.index.names), dtype=np.int64)
     limit = config.eval.max_faces_per_identity
     if config.eval.path:
-        held_out: FaceSource = FolderSource(config.eval.path)
-        identities, name = np.arange(len(held_out.index.names), dtype=np.int64), config.eval.path
-    elif isinstance(train, DrawnFaces):
-        held_out = DrawnFaces(train.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
-        identities, name = np.arange(config.eval.drawn_identities, dtype=np.int64), "drawn people held out"
-    else:
-        held_out = train
-        everybody, identities = split_holdout(train.index, config.eval.holdout)
-        name = f"{config.eval.holdout:.0%} of {config.data.path}, held out"
-        if not len(identities):
+        held_out = open_held_out(config.eval.path, limit)
+        if held_out.source.digest == train.digest:
             raise InputError(
-                f"{config.data.path} has too few identities with two faces to hold any out for evaluation; "
-                "add people, or give another folder as config.eval.path."
+                f"config.eval.path={config.eval.path} holds the very faces that are trained on; give a folder of other "
+                "people, or leave it empty to have a share of config.data.path held out."
             )
-    records = _first_of_each(held_out, identities, limit)
-    return Faces(train, everybody, held_out, records, name, train.digest, _digest(held_out, records))
+        shared = set(held_out.source.index.names) & set(train.index.names)
+        return Faces(train, everybody, held_out, len(shared))
+    if isinstance(train, DrawnFaces):
+        people = DrawnFaces(train.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
+        return Faces(train, everybody, _held_out(people, None, limit, "drawn people held out"))
+    trained_on, identities = split_holdout(train.index, config.eval.holdout)
+    name = f"{config.eval.holdout:.0%} of {config.data.path}, held out"
+    if not len(identities):
+        raise InputError(
+            f"{config.data.path} has too few identities with two faces to hold any out for evaluation; "
+            "add people, or give another folder as config.eval.path."
+        )
+    return Faces(train, trained_on, _held_out(train, identities, limit, name))
 
 
-def _first_of_each(source: FaceSource, identities: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
-    """Records of the identities with two faces or more, at most `limit` of each."""
-    kept = identities[source.index.counts[identities] >= 2]
-    counts = np.minimum(source.index.counts[kept], limit)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(source.index.offsets[kept], counts) + within
+def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
+    """A folder of faces to measure on, at most so many of an identity.
+
+    Raises:
+      InputError: it is missing or empty, or fewer than two identities have two faces.
+    """
+    return _held_out(FolderSource(path), None, max_faces_per_identity, path)
 
 
-def _digest(source: FaceSource, records: NDArray[np.int64]) -> str:
-    return hashlib.blake2b(source.digest.encode() + records.tobytes(), digest_size=16).hexdigest()
+def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: int, name: str) -> HeldOut:
+    """Those of the identities (None: all) that have two faces or more, with at most `limit` faces each."""
+    index = source.index
+    chosen = np.arange(len(index.names), dtype=np.int64) if identities is None else identities
+    chosen = chosen[index.counts[chosen] >= 2]
+    if len(chosen) < 2:
+        raise InputError(f"{name}: fewer than two identities have two faces, too few to measure on; add people.")
+    records = index.records_of(chosen)
+    place_within = records - np.repeat(index.offsets[chosen], index.counts[chosen])
+    return HeldOut(source, records[place_within < limit], name)
+
+
+def _digest(source: FaceSource, chosen: NDArray[np.int64]) -> str:
+    return hashlib.blake2b(source.digest.encode() + chosen.tobytes(), digest_size=16).hexdigest()

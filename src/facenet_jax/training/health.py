@@ -34,9 +34,9 @@ def check_finite(values: dict[str, float], step: int) -> None:
     for name in ("loss", "gradient_norm"):
         if not np.isfinite(values[name]):
             raise TrainingError(
-                f"the {name.replace('_', ' ')} is not finite at step {step}; the run stops here, and its last "
-                "checkpoint is good: go on from that one in another working directory, with config.init_from and a "
-                "lower config.optimizer.learning_rate."
+                f"the {name.replace('_', ' ')} is not finite at step {step}; the run stops here and keeps the "
+                "checkpoints that it has: begin another run with a lower config.optimizer.learning_rate, from the best "
+                "of them with config.init_from if there is one."
             )
 
 

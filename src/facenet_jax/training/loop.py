@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from facenet_jax import models
 from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.config import flatten
-from facenet_jax.data.bad_files import BadFiles
+from facenet_jax.data.bad_files import FILE_NAME, BadFiles
 from facenet_jax.data.loader import Loader
 from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
@@ -24,12 +24,12 @@ from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, open_faces
 from facenet_jax.training.health import COLLAPSED_SPREAD, check_finite, collapse_words, read_step
-from facenet_jax.training.metrics import MetricsWriter
+from facenet_jax.training.metrics import MetricsWriter, read_metrics
 from facenet_jax.training.optimizer import learning_rate, make_optimizer
-from facenet_jax.training.preflight import check_fits, estimate
+from facenet_jax.training.preflight import bytes_of, check_fits, compile_or_refuse, estimate
 from facenet_jax.training.progress import Clock, Progress, duration
 from facenet_jax.training.report import best_metric, finished_report, val_metrics, write_report
-from facenet_jax.training.run_directory import RunDirectory, read_run
+from facenet_jax.training.run_directory import RunDirectory, check_config, read_run
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import abstract_batch, make_train_step
 from facenet_jax.training.stopping import StopRequest
@@ -51,17 +51,16 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
       TrainingError: the loss or the gradient is not finite.
     """
     progress = Progress()
+    flat_config = json.loads(json.dumps(flatten(config)))
+    finished = _finished(workdir, flat_config)
+    if finished is not None:
+        print(f"this run is finished\n{finished}")
+        return 0
+
     # Whatever can be wrong without a compiled program is found first.
     mesh = make_mesh(config.mesh.data)
-    network = models.build(
-        config.model.name,
-        embedding_size=config.model.embedding_size,
-        dtype=config.model.dtype,
-        five_by_five=config.model.five_by_five or None,
-    )
+    network = models.from_config(config.model)
     rows, columns = config.model.input_size
-    input_size = (rows, columns)
-    models.check_input_size(*input_size)
     faces = open_faces(config)
     plan = BatchPlan(
         faces.train.index,
@@ -71,62 +70,58 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         random_negatives=config.batch.random_negatives,
         seed=config.seed,
     )
-    flat_config = json.loads(json.dumps(flatten(config)))
-    digests = {"train": faces.digest, "held_out": faces.held_out_digest}
+    digests = {"train": faces.digest, "held_out": faces.held_out.digest}
     directory = RunDirectory(workdir)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
     try:
         if checkpoints.steps():
             directory.check(flat_config, digests)
         optimizer = make_optimizer(config)
-        target = abstract_state(network, input_size, optimizer, mesh)
-        restored = checkpoints.restore_latest(target, progress.say)
-        if restored and restored[0] >= config.steps:
-            text = finished_report(workdir, restored[0])
-            if text is not None:
-                print(f"this run is finished\n{text}")
-                return 0
-        progress.say(f"network         {config.model.name} at {input_size[0]}x{input_size[1]}")
+        target = abstract_state(network, (rows, columns), optimizer, mesh)
+        other_params = None
+        if config.init_from and not checkpoints.steps():
+            other_params = _other_params(Path(config.init_from), target)
+        progress.say(f"network         {config.model.name} at {rows}x{columns}")
         progress.say(faces.describe())
 
-        chunk = min(config.batch.chunk, padded_batch_size(config.batch.size, mesh, 0) // mesh.size)
-        padded = padded_batch_size(config.batch.size, mesh, chunk)
-        step_function = make_train_step(
-            network,
-            optimizer,
-            mesh,
-            margin=config.loss.margin,
-            divide_by=config.loss.divide_by,
-            chunk=chunk,
-        )
-        started = time.perf_counter()
-        compiled = step_function.lower(target, abstract_batch(padded, input_size, mesh)).compile()
-        parameters, multiply_adds = models.totals(network, input_size)
-        found = estimate(
-            compiled,
-            mesh,
-            parameters=parameters,
-            multiply_adds=multiply_adds,
-            rows=padded,
-            chunk=chunk,
-        )
-        progress.say(found.describe(config.steps))
-        progress.say(f"compiled        in {duration(time.perf_counter() - started)}")
-        check_fits(found, config.batch.size, chunk)
-        directory.begin(flat_config, digests)
+        rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.size
+        chunk = min(config.batch.chunk, rows_per_device)
 
+        def compile_step(chunk: int) -> jax.stages.Compiled:
+            step = make_train_step(
+                network, optimizer, mesh, margin=config.loss.margin, divide_by=config.loss.divide_by, chunk=chunk
+            )
+            padded = padded_batch_size(config.batch.size, mesh, chunk)
+            return compile_or_refuse(step, target, abstract_batch(padded, (rows, columns), mesh))
+
+        started = time.perf_counter()
+        compiled = compile_step(chunk)
+        padded = padded_batch_size(config.batch.size, mesh, chunk)
+        parameters, multiply_adds = models.totals(network, (rows, columns))
+        found = estimate(compiled, mesh, parameters=parameters, multiply_adds=multiply_adds, rows=padded, chunk=chunk)
+        first_step = max(checkpoints.steps(), default=0)
+        progress.say(found.describe(config.steps - first_step))
+        progress.say(f"compiled        in {duration(time.perf_counter() - started)}")
+        check_fits(found, rows_per_device, lambda chunk: bytes_of(compile_step(chunk)))
+
+        restored = checkpoints.restore_latest(target, progress.say)
         if restored:
             first_step, state = restored
             progress.say(f"going on        from step {first_step:,} of {config.steps:,} in {workdir}")
         else:
-            first_step, state = 0, create_state(network, input_size, optimizer, mesh, config.seed)
-            if config.init_from:
-                state = state._replace(params=_other_params(Path(config.init_from), target))
+            first_step, state = 0, create_state(network, (rows, columns), optimizer, mesh, config.seed)
+            if other_params is not None:
+                state = state._replace(params=other_params)
                 progress.say(f"starting        from the parameters of {config.init_from}")
+        if trace_step is not None and not first_step < trace_step <= config.steps:
+            raise InputError(
+                f"--trace={trace_step}: this run takes steps {first_step + 1:,} to {config.steps:,}; name one of them."
+            )
+        directory.begin(flat_config, digests)
         loader = Loader(
             faces.train,
             plan,
-            input_size,
+            (rows, columns),
             padded,
             seed=config.seed,
             flip=config.data.flip,
@@ -134,18 +129,25 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
-        run = _Run(config, workdir, mesh, checkpoints, flat_config, faces, progress)
-        run.evaluate = Evaluator(network, mesh, config, faces)
-        return run.go(compiled, loader, state, first_step, trace_step)
+        bad_held_out = BadFiles(faces.held_out.source, workdir, config.data.max_bad_share)
+        evaluator = Evaluator(network, mesh, config, faces.held_out, bad_held_out)
+        run = _Run(config, workdir, mesh, checkpoints, flat_config, faces, evaluator, progress)
+        return run.go(compiled, loader, state, first_step, trace_step, fresh=restored is None)
     finally:
         checkpoints.close()
         directory.close()
 
 
+def _finished(workdir: Path, flat_config: dict[str, Any]) -> str | None:
+    """The text that ended the run in a working directory, if this config's run is finished there."""
+    text = finished_report(workdir, flat_config["steps"])
+    if text is not None:
+        check_config(workdir, read_run(workdir)["config"], flat_config)
+    return text
+
+
 class _Run:
     """The loop itself, with what it writes to."""
-
-    evaluate: Evaluator
 
     def __init__(
         self,
@@ -155,6 +157,7 @@ class _Run:
         checkpoints: Checkpoints,
         flat_config: dict[str, Any],
         faces: Faces,
+        evaluate: Evaluator,
         progress: Progress,
     ) -> None:
         self.config = config
@@ -163,20 +166,34 @@ class _Run:
         self.checkpoints = checkpoints
         self.flat_config = flat_config
         self.faces = faces
+        self.evaluate = evaluate
         self.progress = progress
         self.rate = learning_rate(config)
 
-    def go(self, compiled: Any, loader: Loader, state: TrainState, first_step: int, trace_step: int | None) -> int:
+    def go(
+        self,
+        compiled: jax.stages.Compiled,
+        loader: Loader,
+        state: TrainState,
+        first_step: int,
+        trace_step: int | None,
+        fresh: bool,
+    ) -> int:
         """Steps from first_step to the end, or to where it is asked to stop."""
         config, progress = self.config, self.progress
-        metrics = MetricsWriter(self.workdir, from_step=first_step)
+        # A fresh run in a directory where another ended before its first checkpoint drops that one's step 0 too.
+        metrics = MetricsWriter(self.workdir, from_step=-1 if fresh else first_step)
         bad_files = BadFiles(self.faces.train, self.workdir, config.data.max_bad_share)
         clock = Clock(config.batch.size)
         result: HoldoutResult | None = None
         warned = False
         try:
-            if first_step == 0:
-                result = self._evaluate_at(0, state, metrics)
+            # Also where a run was asked to stop just when an evaluation was due.
+            measured_before = any(
+                row["step"] == first_step and "val_far_0.01" in row for row in read_metrics(self.workdir)
+            )
+            if self._is_due(first_step) and not (measured_before and first_step < config.steps):
+                result = self._evaluate_at(first_step, state, metrics)
             with (
                 StopRequest() as stop,
                 loader(first_step, config.steps) as batches,
@@ -209,10 +226,8 @@ class _Run:
                         progress.say(collapse_words(step, values))
 
                     asked = stop.signal
-                    last = step == config.steps
-                    due = config.eval.every and step % config.eval.every == 0
                     paused = time.perf_counter()
-                    if (due or last) and asked is None:
+                    if self._is_due(step) and asked is None:
                         result = self._evaluate_at(step, state, metrics)
                         self.checkpoints.save(step, state, self.flat_config, best_metric(result))
                     elif step % config.checkpoint.every == 0 or asked is not None:
@@ -225,18 +240,24 @@ class _Run:
                         )
                         return 128 + asked.value
             self.checkpoints.wait()
-            if result is None:  # a run that was complete but for its report
-                result = self.evaluate(state.params)
+            assert result is not None  # the last step is always due
         finally:
             metrics.close()
         progress.say("")
-        print(write_report(self.workdir, max(first_step, config.steps), result, self.faces.held_out_name))
+        print(write_report(self.workdir, max(first_step, config.steps), result, self.faces.held_out.name))
         return 0
+
+    def _is_due(self, step: int) -> bool:
+        """Whether held-out faces are judged at a step: before the first, every so many, and after the last."""
+        every = self.config.eval.every
+        return step in (0, self.config.steps) or step > self.config.steps or bool(every and step % every == 0)
 
     def _evaluate_at(self, step: int, state: TrainState, metrics: MetricsWriter) -> HoldoutResult:
         result = self.evaluate(state.params)
         metrics.write(step, val_metrics(result))
         self.progress.say(f"step {step:,}: {format_table(result)}")
+        if self.evaluate.left_out:
+            self.progress.say(f"  {self.evaluate.left_out:,} faces that cannot be decoded were left out ({FILE_NAME})")
         return result
 
     def _progress_line(self, step: int, values: dict[str, float], clock: Clock) -> str:
@@ -245,7 +266,7 @@ class _Run:
             f"spread {values['spread']:.3f}"
         )
         if clock.seconds_per_step:
-            left = duration((self.config.steps - step) * clock.seconds_per_step)
+            left = duration((self.config.steps - step) * clock.seconds_per_step_with_pauses)
             text += f"  {clock.images_per_second:,.0f} images/s  waiting {clock.wait_share:.0%}  {left} to go"
         return text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from facenet_jax.training.progress import amount, duration
 
 # A gradient takes about twice the arithmetic of the forward pass; chunks run forward once more.
 _PASSES, _PASSES_IN_CHUNKS = 3, 4
-# Convolutions and everything between them against the rate of a plain matrix product, as measured on CPU.
-_SHARE_OF_PEAK = 0.3
+# Convolutions and everything between them against the rate of a plain matrix product: on two CPU cores a step of NN4
+# reached about a quarter of it, one of NNS2 a tenth.
+_SHARE_OF_PEAK = 0.15
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Estimate:
     seconds_per_step: float
 
     def describe(self, steps: int) -> str:
-        """Three lines for the screen."""
+        """Lines for the screen."""
         available = "" if self.bytes_available is None else f" of {amount(self.bytes_available)}"
         return (
             f"parameters      {self.parameters:,}\n"
@@ -64,14 +66,6 @@ def estimate(
       rows: of the global batch, padding included.
       chunk: as in the config.
     """
-    memory: Any = compiled.memory_analysis()
-    # Donated state is both argument and output, and counts once.
-    needed = (
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes
-    )
     devices = mesh.shape[DATA_AXIS]
     passes = _PASSES_IN_CHUNKS if chunk and chunk * devices < rows else _PASSES
     arithmetic = passes * 2.0 * multiply_adds * rows
@@ -79,36 +73,63 @@ def estimate(
     available = _bytes_available(mesh)
     if available is not None and mesh.devices.flat[0].platform == "cpu":
         available //= devices  # simulated devices share one memory
-    return Estimate(parameters, multiply_adds, int(needed), available, seconds)
+    return Estimate(parameters, multiply_adds, bytes_of(compiled), available, seconds)
 
 
-def check_fits(found: Estimate, batch_size: int, chunk: int) -> None:
-    """Raises InputError, one sentence, where the step needs more memory than a device has."""
+def check_fits(found: Estimate, rows_per_device: int, bytes_with_chunk: Callable[[int], int]) -> None:
+    """Raises InputError, one sentence, where the step needs more memory than a device has, with what to change.
+
+    Args:
+      found: for the config as it is.
+      rows_per_device: faces of the global batch on a device.
+      bytes_with_chunk: what a device needs with another chunk, from a step compiled for it.
+    """
     if found.bytes_available is None or found.bytes_needed <= found.bytes_available:
         return
-    state = 8 * found.parameters  # parameters and AdaGrad's accumulators
-    if state > found.bytes_available:
-        advice = "the parameters alone need more than that: take a smaller network or a larger device"
-    elif chunk == 0 or chunk > 1:
-        smaller = max(1, (chunk or batch_size) // 2 ** _halvings(found))
-        advice = f"set --config.batch.chunk={smaller} (the same gradient in less memory), or lower config.batch.size"
+    room = found.bytes_available
+    chunk = rows_per_device
+    while chunk > 1:
+        chunk = (chunk + 1) // 2
+        needed = bytes_with_chunk(chunk)
+        if needed <= room:
+            advice = (
+                f"set --config.batch.chunk={chunk}, the same gradient in {amount(needed)}, or lower config.batch.size"
+            )
+            break
     else:
-        advice = "lower config.batch.size or config.model.input_size"
+        advice = "lower config.batch.size or config.model.input_size, or take a smaller network or a larger device"
     raise InputError(
-        f"a step needs {amount(found.bytes_needed)} on each device, and {amount(found.bytes_available)} are free; "
-        f"{advice}."
+        f"a step needs {amount(found.bytes_needed)} on each device, and {amount(room)} are free; {advice}."
     )
 
 
-def _halvings(found: Estimate) -> int:
-    """How often the batch is halved until what hangs on it fits."""
-    fixed = 8 * found.parameters
-    moving = found.bytes_needed - fixed
-    room = max((found.bytes_available or 0) - fixed, 1)
-    halvings = 0
-    while moving / 2**halvings > 0.9 * room:
-        halvings += 1
-    return halvings
+def compile_or_refuse(step: jax.stages.Wrapped, state: Any, batch: Any) -> jax.stages.Compiled:
+    """Compiles the step for abstract arguments.
+
+    Raises:
+      InputError: the compiler itself found that it does not fit, as on TPU.
+    """
+    try:
+        return step.lower(state, batch).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            f"a step does not fit the device ({str(error).splitlines()[0]}); set --config.batch.chunk, or make it "
+            "smaller (the same gradient in less memory), or lower config.batch.size."
+        ) from error
+
+
+def bytes_of(compiled: jax.stages.Compiled) -> int:
+    """What a compiled step takes on one device: state, batch, temporaries and what it returns."""
+    memory: Any = compiled.memory_analysis()
+    # Donated state is both argument and output, and counts once.
+    return int(
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
 
 
 def _matrix_product_rate(mesh: Mesh) -> float:
@@ -142,7 +163,9 @@ def _bytes_available(mesh: Mesh) -> int | None:
         maximum = Path("/sys/fs/cgroup/memory.max").read_text().strip()
         if maximum.isdigit():
             used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-            limits.append(int(maximum) - used)
+            stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+            # Cached files count as used there, and give way when memory is asked for.
+            limits.append(int(maximum) - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):
         pass
     return min(limits) if limits else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -47,6 +48,11 @@ class Clock:
         return self.images / self.seconds_per_step if self._steps else 0.0
 
     @property
+    def seconds_per_step_with_pauses(self) -> float:
+        """Seconds a step, pauses spread over the steps: what the time to go is worked out from."""
+        return (time.perf_counter() - self._started) / self._steps if self._steps else 0.0
+
+    @property
     def wait_share(self) -> float:
         """Share of training time that went by waiting for data."""
         spent = self.seconds_per_step * self._steps
@@ -64,6 +70,7 @@ class Progress:
     def line(self, text: str) -> None:
         """A line of progress, overwritten by the next on a terminal."""
         if self._live:
+            text = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be overwritten
             self._stream.write("\r" + text.ljust(self._width))
             self._width = len(text)
         else:

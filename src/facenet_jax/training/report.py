@@ -41,10 +41,10 @@ def write_report(workdir: Path, step: int, result: HoldoutResult, held_out_name:
     return table
 
 
-def finished_report(workdir: Path, step: int) -> str | None:
-    """The text that ended a run at this step, or None where it did not get so far."""
+def finished_report(workdir: Path, steps: int) -> str | None:
+    """The text that ended a run, or None where the run in this directory has not got so far as `steps`."""
     try:
         report = json.loads((workdir / REPORT_FILE).read_text())
     except (OSError, json.JSONDecodeError):
         return None
-    return str(report["table"]) if report.get("step") == step else None
+    return str(report["table"]) if report.get("step", 0) >= steps else None

@@ -35,7 +35,7 @@ class RunDirectory:
             ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             self._lock.close()
             raise InputError(
                 f"another process is training in {path}; wait for it, or give another --workdir."
@@ -52,16 +52,18 @@ class RunDirectory:
           InputError: the config differs in what may not change, or the training faces are others.
         """
         before = read_run(self.path)
-        lines = difference(before["config"], config)
-        if lines:
-            raise InputError(
-                f"{self.path} holds a run with another config; go on with its own, or give another --workdir. "
-                "Then -> now:\n  " + "\n  ".join(lines)
-            )
+        check_config(self.path, before["config"], config)
         if before["digests"]["train"] != digests["train"]:
             raise InputError(
                 f"{self.path} holds a run on other faces than those of {config['data.path']} now: files came, went or "
-                "were renamed, so its batches could not go on; restore them, or give another --workdir."
+                "were renamed, or other identities are held out, so its batches could not go on; restore them, or give "
+                "another --workdir."
+            )
+        if before["digests"]["held_out"] != digests["held_out"]:
+            raise InputError(
+                f"{self.path} holds a run that was evaluated on other faces than config.eval.path="
+                f"{config['eval.path'] or config['data.path']} has now; restore them, or give another --workdir (a "
+                "trained network is measured on any faces by `facenet-jax evaluate holdout`)."
             )
 
     def begin(self, config: dict[str, Any], digests: dict[str, str]) -> None:
@@ -74,6 +76,16 @@ class RunDirectory:
     def close(self) -> None:
         """Lets another process in."""
         self._lock.close()
+
+
+def check_config(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raises InputError with the difference where a config would make another run of the one in a directory."""
+    lines = difference(before, now)
+    if lines:
+        raise InputError(
+            f"{path} holds a run with another config; go on with its own, or give another --workdir. Then -> now:\n  "
+            + "\n  ".join(lines)
+        )
 
 
 def read_run(path: Path) -> dict[str, Any]:

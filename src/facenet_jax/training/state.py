@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -47,10 +48,7 @@ def create_state(
     network: nn.Module, input_size: tuple[int, int], optimizer: optax.GradientTransformation, mesh: Mesh, seed: int
 ) -> TrainState:
     """The initial state on the mesh."""
-
-    def make(seed: jax.Array) -> TrainState:
-        return make_initial_state(network, input_size, optimizer, seed)
-
+    make = partial(make_initial_state, network, input_size, optimizer)
     # It runs once, so it is compiled without optimisation: a third of the time for a program of many small draws.
     options = {"xla_backend_optimization_level": 0}
     state: TrainState = jax.jit(make, out_shardings=replicated(mesh), compiler_options=options)(seed)
@@ -62,8 +60,6 @@ def abstract_state(
 ) -> TrainState:
     """Shapes, types and shardings of the state, with nothing allocated."""
 
-    def make(seed: jax.Array) -> TrainState:
-        return make_initial_state(network, input_size, optimizer, seed)
-
+    make = partial(make_initial_state, network, input_size, optimizer)
     shapes = jax.eval_shape(make, jax.ShapeDtypeStruct((), jnp.int32))
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes)

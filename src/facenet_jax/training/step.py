@@ -92,9 +92,7 @@ def _loss_and_gradient(
 ) -> tuple[jax.Array, TripletStats, Any]:
     """Loss, stats and the gradient with respect to the parameters, over the global batch."""
 
-    def embed(params: Any, images: jax.Array) -> jax.Array:
-        points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
-        return points
+    embed = partial(_embed, network)
 
     def triplets(embeddings: jax.Array) -> tuple[jax.Array, TripletStats, jax.Array]:
         return triplet_loss_and_gradient(
@@ -134,6 +132,12 @@ def _loss_and_gradient(
     return loss, stats, gradient
 
 
+def _embed(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
+    """uint8 images [n, rows, columns, 3] -> float32 [n, d]."""
+    points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
+    return points
+
+
 def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
     """[n, ...] -> [n / chunk, chunk, ...]."""
     return rows.reshape(-1, chunk, *rows.shape[1:])
@@ -141,12 +145,9 @@ def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
 
 def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
     """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
-
-    def embed(params: Any, images: jax.Array) -> jax.Array:
-        points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
-        return points
-
-    return jax.jit(embed, in_shardings=(replicated(mesh), over_batch(mesh)), out_shardings=replicated(mesh))
+    return jax.jit(
+        partial(_embed, network), in_shardings=(replicated(mesh), over_batch(mesh)), out_shardings=replicated(mesh)
+    )
 
 
 def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from types import FrameType, TracebackType
 
 
@@ -26,6 +27,7 @@ class StopRequest:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._give_back()
+        print("\nstopping after this step, to save it; once more to leave at once", file=sys.stderr, flush=True)
 
     def _give_back(self) -> None:
         for number, handler in self._before.items():

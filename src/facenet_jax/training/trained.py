@@ -13,8 +13,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult
 from facenet_jax.mesh import make_mesh, replicated
 from facenet_jax.training.evaluator import Evaluator
-from facenet_jax.training.faces import open_faces
-from facenet_jax.training.run_directory import read_run
+from facenet_jax.training.faces import open_faces, open_held_out
 
 
 def evaluate_trained(workdir: Path, data: str | None, step: int | None) -> tuple[int, str, HoldoutResult]:
@@ -31,33 +30,22 @@ def evaluate_trained(workdir: Path, data: str | None, step: int | None) -> tuple
     Raises:
       InputError: no such run, checkpoint or folder.
     """
-    saved = read_run(workdir)["config"]
-    config = default_config()
-    config.update_from_flattened_dict(
-        {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in saved.items()
-            if key in flatten(config)
-        }
-    )
-    if data is not None:
-        config.eval.path = data
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
         if step is not None and step not in checkpoints.steps():
             there = ", ".join(str(s) for s in checkpoints.steps()) or "none"
             raise InputError(f"{workdir} has no checkpoint of step {step}; there are: {there}.")
         step = checkpoints.best_or_latest() if step is None else step
-        params = checkpoints.restore_params(step)
+        saved, params = checkpoints.config(step), checkpoints.restore_params(step)
     finally:
         checkpoints.close()
+    config, known = default_config(), flatten(default_config())
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items() if key in known}
+    config.update_from_flattened_dict(values)
+    limit = config.eval.max_faces_per_identity
+    held_out = open_faces(config).held_out if data is None else open_held_out(data, limit)
     mesh = make_mesh()
-    network = models.build(
-        config.model.name,
-        embedding_size=config.model.embedding_size,
-        dtype=config.model.dtype,
-        five_by_five=config.model.five_by_five or None,
-    )
-    faces = open_faces(config)
-    result = Evaluator(network, mesh, config, faces)(jax.device_put(params, replicated(mesh)))
-    return step, faces.held_out_name, result
+    evaluator = Evaluator(models.from_config(config.model), mesh, config, held_out)
+    result = evaluator(jax.device_put(params, replicated(mesh)))
+    left_out = f", {evaluator.left_out:,} that cannot be decoded left out" if evaluator.left_out else ""
+    return step, held_out.name + left_out, result

@@ -1,0 +1,115 @@
+"""The command line: what it teaches, what it refuses, and with which exit code."""
+
+import subprocess
+import sys
+
+import pytest
+
+from facenet_jax import __version__, models
+from facenet_jax.cli import main
+from tiny import TINY
+
+
+def refused(capsys, *arguments):
+    """The one sentence with which a command is refused."""
+    capsys.readouterr()
+    assert main(list(arguments)) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    sentence = error.strip().splitlines()[-1]
+    assert sentence.startswith("facenet-jax: ")
+    return sentence
+
+
+@pytest.mark.parametrize("arguments", [[], ["train"], ["describe"], ["config"], ["evaluate"], ["evaluate", "holdout"]])
+def test_every_command_has_help(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--help"])
+    assert end.value.code == 0
+    assert "usage: facenet-jax" in capsys.readouterr().out
+
+
+def test_the_version_and_the_module():
+    command = [sys.executable, "-m", "facenet_jax.cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"facenet-jax {__version__}\n"
+
+
+@pytest.mark.parametrize("name", sorted(models.NETWORKS))
+def test_describe_ends_with_the_total(name, capsys):
+    assert main(["describe", name]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    parameters, multiply_adds = models.totals(models.build(name), models.NETWORKS[name].input_size)
+    assert last.startswith("total")
+    assert f"{parameters:,}" in last
+    assert f"{multiply_adds:,}" in last
+
+
+def test_describe_takes_options(capsys):
+    assert main(["describe", "nn4", "--input-size=128x96", "--embedding-size=64", "--five-by-five=none"]) == 0
+    assert "5x5," not in capsys.readouterr().out
+    assert "did you mean 'nn4'" in refused(capsys, "describe", "nn44")
+    assert "at least 32" in refused(capsys, "describe", "nn4", "--input-size=16x16")
+    with pytest.raises(SystemExit) as end:
+        main(["describe", "nn4", "--input-size=wide"])
+    assert end.value.code == 2
+    with pytest.raises(SystemExit) as end:
+        main(["describe", "nn4", "--config.loss.margin=1"])
+    assert end.value.code == 2
+
+
+def test_config_prints_what_it_would_take(capsys):
+    assert main(["config", "nn1", "--config.loss.margin=0.1"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert "--config.loss.margin=0.1" in out
+    assert "--config.model.name=nn1" in out
+
+
+class TestBadInputToTrain:
+    def train(self, capsys, tmp_path, *overrides, workdir=None):
+        workdir = workdir or tmp_path / "run"
+        return refused(capsys, "train", "--config=quickstart", f"--workdir={workdir}", *TINY, *overrides)
+
+    def test_folders(self, capsys, tmp_path):
+        assert "does not exist" in self.train(capsys, tmp_path, f"--config.data.path={tmp_path / 'none'}")
+        (tmp_path / "empty").mkdir()
+        assert "no folder with images" in self.train(capsys, tmp_path, f"--config.data.path={tmp_path / 'empty'}")
+        (tmp_path / "file").write_text("")
+        assert "not a folder" in self.train(capsys, tmp_path, f"--config.data.path={tmp_path / 'file'}")
+        for person in ("a", "b", "c"):
+            (tmp_path / "singles" / person).mkdir(parents=True)
+            (tmp_path / "singles" / person / "1.jpg").write_bytes(b"")
+        assert "two images" in self.train(capsys, tmp_path, f"--config.data.path={tmp_path / 'singles'}")
+
+    def test_fewer_faces_than_a_batch(self, capsys, tmp_path, photos):
+        error = self.train(capsys, tmp_path, f"--config.data.path={photos}", "--config.batch.size=180")
+        assert "fewer than one batch of 180" in error
+
+    def test_a_folder_to_evaluate_on(self, capsys, tmp_path):
+        assert "does not exist" in self.train(capsys, tmp_path, f"--config.eval.path={tmp_path / 'none'}")
+
+    def test_values(self, capsys, tmp_path):
+        assert "did you mean" in self.train(capsys, tmp_path, "--config.los.margin=1")
+        assert "steps=many" in self.train(capsys, tmp_path, "--config.steps=many")
+        assert "64 to 512" in self.train(capsys, tmp_path, "--config.model.embedding_size=32")
+        assert "there are 8 cpu devices" in self.train(capsys, tmp_path, "--config.mesh.data=9")
+        assert "no choice of 5x5" in self.train(capsys, tmp_path, "--config.model.five_by_five=none")
+        assert "at least 32" in self.train(capsys, tmp_path, "--config.model.input_size=(8, 8)")
+        assert "count from 1" in refused(capsys, "train", "--trace=0", f"--workdir={tmp_path}")
+
+    def test_working_directories(self, capsys, tmp_path):
+        (tmp_path / "file").write_text("")
+        assert "cannot be written" in self.train(capsys, tmp_path, workdir=tmp_path / "file")
+        assert "cannot be written" in self.train(capsys, tmp_path, workdir=tmp_path / "file" / "below")
+        assert "cannot be written" in self.train(capsys, tmp_path, workdir="/proc/facenet")
+
+    def test_a_batch_that_does_not_fit(self, capsys, tmp_path):
+        workdir = tmp_path / "run"
+        arguments = ["train", "--config=nn1", f"--workdir={workdir}", "--config.mesh.data=1"]
+        sentence = refused(capsys, *arguments, "--config.model.input_size=(1024, 1024)", "--config.data.workers=0")
+        assert "a step needs" in sentence
+        assert "config.batch.chunk=" in sentence
+        assert not (workdir / "run.json").exists()
+
+
+def test_evaluate_needs_a_run(capsys, tmp_path):
+    assert "not the working directory of a run" in refused(capsys, "evaluate", "holdout", f"--embedder={tmp_path}")

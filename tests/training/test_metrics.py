@@ -1,0 +1,45 @@
+"""Metrics on disk: read back, cut off, kept apart from what JSON cannot say."""
+
+import json
+
+import numpy as np
+
+from facenet_jax.training.metrics import METRICS_FILE, MetricsWriter, read_metrics
+
+
+def write(workdir, from_step, rows):
+    writer = MetricsWriter(workdir, from_step)
+    for step, values in rows:
+        writer.write(step, values)
+    writer.close()
+
+
+def test_rows_come_back_and_later_ones_are_cut_off(tmp_path):
+    write(tmp_path, 0, [(step, {"loss": step / 10}) for step in range(1, 6)])
+    write(tmp_path, 3, [(4, {"loss": 9.0})])
+    assert read_metrics(tmp_path) == [
+        {"step": 1, "loss": 0.1},
+        {"step": 2, "loss": 0.2},
+        {"step": 3, "loss": 0.3},
+        {"step": 4, "loss": 9.0},
+    ]
+
+
+def test_a_torn_line_is_dropped(tmp_path):
+    write(tmp_path, 0, [(1, {"loss": 1.0})])
+    with (tmp_path / METRICS_FILE).open("a") as file:
+        file.write('{"step": 2, "lo')
+    write(tmp_path, 1, [(2, {"loss": 2.0})])
+    assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_every_line_is_json_whatever_the_numbers(tmp_path):
+    write(tmp_path, 0, [(1, {"a": np.float32(np.nan), "b": float("inf"), "c": None, "d": np.float32(1) / 3, "e": 7})])
+    line = (tmp_path / METRICS_FILE).read_text()
+    assert json.loads(line) == {"step": 1, "a": None, "b": None, "c": None, "d": 0.333333, "e": 7}
+    assert "NaN" not in line
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_no_metrics_are_no_rows(tmp_path):
+    assert read_metrics(tmp_path) == []
