@@ -7,6 +7,7 @@ import pytest
 
 from facenet_jax import __version__, models
 from facenet_jax.cli import main
+from facenet_jax.training import loop, preflight
 from tiny import TINY
 
 
@@ -102,14 +103,19 @@ class TestBadInputToTrain:
         assert "cannot be written" in self.train(capsys, tmp_path, workdir=tmp_path / "file" / "below")
         assert "cannot be written" in self.train(capsys, tmp_path, workdir="/proc/facenet")
 
-    def test_a_batch_that_does_not_fit(self, capsys, tmp_path):
-        workdir = tmp_path / "run"
-        arguments = ["train", "--config=nn1", f"--workdir={workdir}", "--config.mesh.data=1"]
-        sentence = refused(capsys, *arguments, "--config.model.input_size=(1024, 1024)", "--config.data.workers=0")
+    def test_a_batch_that_does_not_fit(self, capsys, tmp_path, monkeypatch):
+        monkeypatch.setattr(preflight, "_bytes_available", lambda mesh: 6 * 2**20)
+        sentence = self.train(capsys, tmp_path)
         assert "a step needs" in sentence
-        assert "config.batch.chunk=" in sentence
-        assert not (workdir / "run.json").exists()
+        assert "6.0 MiB are free; set --config.batch.chunk=" in sentence
+        assert not (tmp_path / "run" / "run.json").exists()
+        chunk = sentence.split("batch.chunk=")[1].split(",")[0]
+        monkeypatch.setattr(loop, "create_state", lambda *_: pytest.skip("it fits"))
+        with pytest.raises(pytest.skip.Exception, match="it fits"):
+            main(["train", f"--workdir={tmp_path / 'run'}", *TINY, f"--config.batch.chunk={chunk}"])
 
 
 def test_evaluate_needs_a_run(capsys, tmp_path):
-    assert "not the working directory of a run" in refused(capsys, "evaluate", "holdout", f"--embedder={tmp_path}")
+    assert "does not exist; give the working directory of a run" in refused(
+        capsys, "evaluate", "holdout", f"--embedder={tmp_path}"
+    )

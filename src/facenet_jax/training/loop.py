@@ -261,14 +261,12 @@ class _Run:
         return result
 
     def _progress_line(self, step: int, values: dict[str, float], clock: Clock) -> str:
-        text = (
-            f"step {step:,}/{self.config.steps:,}  loss {values['loss']:.4f}  active {values['active_share']:.0%}  "
-            f"spread {values['spread']:.3f}"
-        )
+        # A narrow terminal cuts the end, so what matters least stands there.
+        text = f"step {step:,}/{self.config.steps:,}  loss {values['loss']:.4f}  active {values['active_share']:.0%}"
         if clock.seconds_per_step:
             left = duration((self.config.steps - step) * clock.seconds_per_step_with_pauses)
             text += f"  {clock.images_per_second:,.0f} images/s  waiting {clock.wait_share:.0%}  {left} to go"
-        return text
+        return f"{text}  spread {values['spread']:.3f}"
 
 
 def _other_params(workdir: Path, target: TrainState) -> Any:
