@@ -122,7 +122,12 @@ _BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
     "optimizer.learning_rate": (0.0, 100.0),
     "eval.holdout": (0.0, 1.0),
 }
-_AT_MOST: dict[str, float] = {"seed": 2**31 - 1, "data.drawn.seed": 2**31 - 1, "data.max_bad_share": 1}
+_AT_MOST: dict[str, float] = {
+    "seed": 2**31 - 1,
+    "data.drawn.seed": 2**31 - 1,
+    "data.drawn.identities": 10**9,
+    "data.max_bad_share": 1,
+}
 _ONE_OF: dict[str, tuple[str, ...]] = {
     "model.dtype": ("float32", "bfloat16"),
     "loss.divide_by": ("pairs", "active", "one"),

@@ -1,0 +1,53 @@
+"""One run at a time, and one config for its whole life."""
+
+import json
+
+import pytest
+
+from facenet_jax.config import default_config, flatten
+from facenet_jax.errors import InputError
+from facenet_jax.training.run_directory import RUN_FILE, RunDirectory, read_run
+
+CONFIG = json.loads(json.dumps(flatten(default_config())))
+DIGESTS = {"train": "a", "held_out": "b"}
+
+
+@pytest.fixture
+def directory(tmp_path):
+    directory = RunDirectory(tmp_path / "runs" / "one")
+    directory.begin(CONFIG, DIGESTS)
+    yield directory
+    directory.close()
+
+
+def test_what_began_is_read_back_and_goes_on(directory):
+    assert read_run(directory.path) == {"config": CONFIG, "digests": DIGESTS}
+    directory.check(CONFIG, DIGESTS)
+    directory.check(CONFIG | {"data.workers": 9, "mesh.data": 1, "data.path": "moved"}, DIGESTS)
+
+
+@pytest.mark.parametrize(
+    ("config", "digests", "words"),
+    [
+        ({"loss.margin": 0.3}, {}, "config.loss.margin: 0.2 -> 0.3"),
+        ({"model.input_size": [96, 96]}, {}, r"config.model.input_size: \[224, 224\] -> \[96, 96\]"),
+        ({}, {"train": "c"}, "other faces than those of drawn"),
+        ({}, {"held_out": "c"}, "evaluated on other faces"),
+    ],
+)
+def test_another_run_is_refused(directory, config, digests, words):
+    with pytest.raises(InputError, match=words):
+        directory.check(CONFIG | config, DIGESTS | digests)
+
+
+def test_two_processes_do_not_train_in_one_directory(directory):
+    with pytest.raises(InputError, match="another process is training"):
+        RunDirectory(directory.path)
+    directory.close()
+    RunDirectory(directory.path).close()
+
+
+def test_a_damaged_run_file_is_named(directory):
+    (directory.path / RUN_FILE).write_text("{")
+    with pytest.raises(InputError, match=r"run\.json cannot be read"):
+        read_run(directory.path)
