@@ -32,7 +32,7 @@ train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.
 	$(BIN)/facenet-jax train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -7,8 +7,9 @@ from pathlib import Path
 # Set before JAX is imported, and inherited by the processes that tests start.
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
-_CACHE = tempfile.TemporaryDirectory(prefix="facenet-jax-compiled-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share their parent's
+    _CACHE = tempfile.TemporaryDirectory(prefix="facenet-jax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import numpy as np
