@@ -2,5 +2,14 @@
 
 from facenet_jax.triplets.distances import squared_distances
 from facenet_jax.triplets.loss import TripletStats, triplet_loss, triplet_loss_and_gradient
+from facenet_jax.triplets.selection import Selection, Triplets, select
 
-__all__ = ["TripletStats", "squared_distances", "triplet_loss", "triplet_loss_and_gradient"]
+__all__ = [
+    "Selection",
+    "TripletStats",
+    "Triplets",
+    "select",
+    "squared_distances",
+    "triplet_loss",
+    "triplet_loss_and_gradient",
+]

@@ -1,0 +1,384 @@
+"""Which triplets a batch gives: for a block of anchors, their positives and the negative of each (section 3.2).
+
+Distances are compared by their bits: those of floats >= 0 are in the order of the floats, and integers allow a search
+for the nearest exemplar above a floor that is one subtraction and one minimum an exemplar. Exemplars lie along the
+slow axis and anchors along the fast one, so that the search works on as many anchors at once as the processor has
+lanes, for several positives while a piece of the distances is at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from facenet_jax.mesh import DATA_AXIS
+from facenet_jax.triplets.distances import squared_distances
+from facenet_jax.triplets.hashing import as_word, hash32
+
+POSITIVES = ("all", "hardest")
+NEGATIVES = ("semi_hard", "hardest", "random_semi_hard")
+NO_SEMI_HARD = ("skip", "farthest")
+
+# Anchors whose distances to the whole batch are held at once. A constant, so that memory does not depend on the mesh.
+ANCHOR_BLOCK = 128
+# Positives of an anchor that are looked at together, and exemplars whose minimum is taken before any index is sought.
+_TOGETHER = 8
+_CHUNK = 16
+
+# Masked rows get a label that no identity has, so that they are nobody's positive.
+_NOBODY = jnp.iinfo(jnp.int32).max
+# The key of an exemplar that is no candidate: the bits of infinity. Those of the largest float are one less.
+_ABSENT = 0x7F800000
+_LARGEST = _ABSENT - 1
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How triplets are selected within a batch; in all of it, equal distances are decided by the lowest index.
+
+    Attributes:
+      positives: `all`: every ordered anchor-positive pair, which the paper found more stable. `hardest`: the farthest
+        face of the anchor's identity only.
+      negatives: `semi_hard`: the nearest with D(a, p) < D(a, n), equation (3). `hardest`: the nearest of all, nearer
+        than the positive or not; early in training this tends to collapse the embedding. `random_semi_hard`: any, with
+        equal chances, among D(a, p) < D(a, n) < D(a, p) + margin; a draw is a function of (seed, step, anchor,
+        positive).
+      no_semi_hard: what becomes of a pair that has no such negative. `skip`: it gives no triplet, the paper taken
+        literally; so a pair whose positive lies beyond all negatives, the worst there is, teaches nothing, and a
+        collapsed embedding has a loss of 0. `farthest`: the farthest of the negatives that are too near, D(a, n) <=
+        D(a, p), as TensorFlow Addons' triplet_semihard_loss does; such pairs keep pulling with a loss of at least the
+        margin, so the loss does not vanish when the embedding collapses but stays at the margin, mislabelled faces
+        pull hardest of all, and where there is no too-near negative either (`random_semi_hard`: all lie beyond the
+        margin) the pair is skipped. Makes no difference to `hardest`.
+
+    Raises:
+      ValueError: a name that is not one of these.
+    """
+
+    positives: str = "all"
+    negatives: str = "semi_hard"
+    no_semi_hard: str = "skip"
+
+    def __post_init__(self) -> None:
+        for field, names in (("positives", POSITIVES), ("negatives", NEGATIVES), ("no_semi_hard", NO_SEMI_HARD)):
+            if getattr(self, field) not in names:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; one of {', '.join(names)} is needed")
+
+
+DEFAULT = Selection()
+
+
+class Triplets(NamedTuple):
+    """Triplets of one block of anchors, or of all of them; arrays of one shape.
+
+    Attributes:
+      positive: int32, index in the batch.
+      negative: int32, index in the batch.
+      is_pair: bool; False where the anchor has fewer positives than there are places.
+      is_triplet: bool; pairs that found a negative.
+      d_ap: float32, D(a, p).
+      d_an: float32, D(a, n).
+    """
+
+    positive: jax.Array
+    negative: jax.Array
+    is_pair: jax.Array
+    is_triplet: jax.Array
+    d_ap: jax.Array
+    d_an: jax.Array
+
+
+class Exemplars(NamedTuple):
+    """The whole batch as every device sees it, with rows of nobody added up to a multiple of a chunk.
+
+    Attributes:
+      points: float32 [B', d].
+      labels: int32 [B'], _NOBODY in rows that take no part.
+      by_label: int32 [B'], rows in order of label: the faces of an identity are one stretch of it, in order of index.
+      sorted_labels: int32 [B'], labels[by_label].
+    """
+
+    points: jax.Array
+    labels: jax.Array
+    by_label: jax.Array
+    sorted_labels: jax.Array
+
+
+class AnchorBlock(NamedTuple):
+    """Some anchors, [block], and what selection asks of them; made by `look_at`.
+
+    Attributes:
+      rows: int32 [block], in the batch.
+      distances: float32 [B', block].
+      negative_key: uint32 [B', block], the bits of the distance of a negative, _ABSENT elsewhere.
+      start: int32 [block], where the anchor's identity begins in by_label.
+      faces: int32 [block], the faces of that identity, itself included; 0 for an anchor that takes no part.
+    """
+
+    rows: jax.Array
+    distances: jax.Array
+    negative_key: jax.Array
+    start: jax.Array
+    faces: jax.Array
+
+
+def select(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    *,
+    mesh: Mesh,
+    faces_per_identity: int,
+    margin: float | jax.Array = 0.2,
+    selection: Selection = DEFAULT,
+    seed: int | jax.Array = 0,
+    step: int | jax.Array = 0,
+) -> Triplets:
+    """The triplets whose loss `triplet_loss` takes, to look at.
+
+    Args:
+      embeddings: [B, d], as for `triplet_loss`, and so are the others.
+      labels: int32 [B].
+      valid: bool [B].
+      mesh: whose data axis holds the batch.
+      faces_per_identity: no identity has more faces in the batch than this; positives beyond it are left out.
+      margin: alpha of equation (1); only a random choice asks for it.
+      selection: which triplets.
+      seed: of random negatives.
+      step: of random negatives.
+
+    Returns:
+      Triplets, arrays [B, K], a line for each anchor; entries beyond its pairs have `is_pair` False.
+    """
+    body = partial(_select_on_one_device, selection=selection, most_faces=faces_per_identity)
+    return over_the_mesh(body, mesh, P(DATA_AXIS))(embeddings, labels, valid, margin, seed, step)
+
+
+def over_the_mesh(on_one_device: Callable, mesh: Mesh, out_specs: Any) -> Callable:
+    """A function of one device's rows as one of the global (embeddings, labels, valid, margin, seed, step)."""
+
+    def run(
+        embeddings: jax.Array,
+        labels: jax.Array,
+        valid: jax.Array,
+        margin: float | jax.Array,
+        seed: int | jax.Array,
+        step: int | jax.Array,
+    ) -> Any:
+        chex.assert_rank([embeddings, labels, valid], [2, 1, 1])
+        chex.assert_equal_shape_prefix([embeddings, labels, valid], 1)
+        own = P(DATA_AXIS)
+        mapped = jax.shard_map(on_one_device, mesh=mesh, in_specs=(own, own, own, P(), P(), P()), out_specs=out_specs)
+        return mapped(
+            embeddings.astype(jnp.float32),
+            labels.astype(jnp.int32),
+            valid,
+            jnp.asarray(margin, jnp.float32),
+            as_word(seed),
+            as_word(step),
+        )
+
+    return run
+
+
+def _select_on_one_device(
+    anchors: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    margin: jax.Array,
+    seed: jax.Array,
+    step: jax.Array,
+    *,
+    selection: Selection,
+    most_faces: int,
+) -> Triplets:
+    labels, exemplars = gather_exemplars(anchors, labels, valid)
+    first = jax.lax.axis_index(DATA_AXIS) * anchors.shape[0]
+    rows, real = blocks_of(labels)
+
+    def one_block(inputs: tuple[jax.Array, jax.Array]) -> Triplets:
+        row, real = inputs
+        block = look_at(exemplars, anchors[row], labels[row], first + row, real)
+        each = jnp.arange(groups(selection, most_faces))
+        chosen = jax.lax.map(lambda group: choose(exemplars, block, group, selection, margin, (seed, step)), each)
+        return jax.tree.map(lambda x: x.reshape(-1, row.shape[0]).T, chosen)
+
+    chosen = jax.lax.map(one_block, (rows, real))
+    # Back from the order by identity; what fills the last block up comes last.
+    order = jnp.argsort(rows.ravel()[: anchors.shape[0]])
+    return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[order], chosen)
+
+
+def gather_exemplars(anchors: jax.Array, labels: jax.Array, valid: jax.Array) -> tuple[jax.Array, Exemplars]:
+    """One device's rows -> their labels with _NOBODY where masked, and the rows of all devices; two all-gathers."""
+    anchors = jnp.where(valid[:, None], anchors, 0.0)
+    labels = jnp.where(valid, labels, _NOBODY)
+    points = jax.lax.all_gather(anchors, DATA_AXIS, tiled=True)
+    all_labels = jax.lax.all_gather(labels, DATA_AXIS, tiled=True)
+    more = -all_labels.shape[0] % _CHUNK
+    points = jnp.pad(points, ((0, more), (0, 0)))
+    all_labels = jnp.pad(all_labels, (0, more), constant_values=_NOBODY)
+    by_label = jnp.argsort(all_labels, stable=True).astype(jnp.int32)
+    return labels, Exemplars(points, all_labels, by_label, all_labels[by_label])
+
+
+def blocks_of(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The rows of one device's anchors in blocks, [blocks, block] int32, and False where a block is filled up.
+
+    They go by identity, so that a block holds few identities and loops no more often than its largest asks.
+    """
+    rows = jnp.argsort(labels, stable=True).astype(jnp.int32)
+    block = min(ANCHOR_BLOCK, rows.shape[0])
+    padding = -rows.shape[0] % block
+    real = jnp.pad(jnp.ones_like(rows, bool), (0, padding))
+    return jnp.pad(rows, (0, padding)).reshape(-1, block), real.reshape(-1, block)
+
+
+def look_at(exemplars: Exemplars, anchor: jax.Array, label: jax.Array, rows: jax.Array, real: jax.Array) -> AnchorBlock:
+    """Distances of a block of anchors, [block, d], to the batch, and who is whose negative."""
+    real = real & (label != _NOBODY)
+    distances = squared_distances(exemplars.points, anchor)
+    labels = exemplars.labels[:, None]
+    is_negative = (labels != label) & (labels != _NOBODY) & real
+    negative_key = jnp.where(is_negative, _bits(distances), jnp.uint32(_ABSENT))
+    start = jnp.searchsorted(exemplars.sorted_labels, label, side="left").astype(jnp.int32)
+    end = jnp.searchsorted(exemplars.sorted_labels, label, side="right").astype(jnp.int32)
+    return AnchorBlock(rows, distances, negative_key, start, jnp.where(real, end - start, 0))
+
+
+def sum_of_negatives(block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
+    """The sum of D(a, n) over all negatives of a block, and how many they are; float32 scalars."""
+    is_negative = block.negative_key != _ABSENT
+    return jnp.sum(jnp.where(is_negative, block.distances, 0.0)), jnp.sum(is_negative, dtype=jnp.float32)
+
+
+def groups(selection: Selection, most_faces: int | jax.Array) -> int | jax.Array:
+    """How many groups `choose` has, for anchors of identities with at most so many faces."""
+    return 1 if selection.positives == "hardest" else (most_faces + _TOGETHER - 1) // _TOGETHER
+
+
+def choose(
+    exemplars: Exemplars,
+    block: AnchorBlock,
+    group: int | jax.Array,
+    selection: Selection,
+    margin: jax.Array,
+    draw: tuple[jax.Array, jax.Array],
+) -> Triplets:
+    """The triplets of a block of anchors with some of their positives.
+
+    Args:
+      exemplars: the batch.
+      block: the anchors.
+      group: which of their positives: 0 <= group < groups(...).
+      selection: how.
+      margin: alpha of equation (1); only a random choice asks for it.
+      draw: seed and step, uint32, of a random choice.
+
+    Returns:
+      Triplets, arrays [positives, block].
+    """
+    if selection.positives == "hardest":
+        positive, is_pair = _farthest_positive(exemplars, block)
+    else:
+        place = group * _TOGETHER + jnp.arange(_TOGETHER, dtype=jnp.int32)[:, None]
+        last = exemplars.by_label.shape[0] - 1
+        positive = exemplars.by_label[jnp.minimum(block.start + place, last)]
+        is_pair = (place < block.faces) & (positive != block.rows)
+    d_ap = _at(block.distances, positive)
+
+    if selection.negatives == "hardest":
+        negative, found = _nearest(block.negative_key, jnp.zeros(d_ap.shape, jnp.uint32))
+    elif selection.negatives == "semi_hard":
+        negative, found = _nearest(block.negative_key, _bits(d_ap) + 1)
+    else:
+        chance = hash32(*draw, block.rows, positive)
+        negative, found = _any_between(block.negative_key, _bits(d_ap) + 1, _bits(d_ap + margin), chance)
+    if selection.no_semi_hard == "farthest" and selection.negatives != "hardest":
+        # Distances counted downwards from the largest float: the nearest to the floor is the farthest below D(a, p).
+        downwards = jnp.where(block.negative_key == _ABSENT, block.negative_key, _LARGEST - block.negative_key)
+        too_near, any_too_near = _nearest(downwards, _LARGEST - _bits(d_ap))
+        negative, found = jnp.where(found, negative, too_near), found | any_too_near
+    return Triplets(positive, negative, is_pair, is_pair & found, d_ap, _at(block.distances, negative))
+
+
+def _farthest_positive(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
+    """The farthest face of each anchor's identity, [1, block], and whether there is one."""
+    row = jnp.arange(exemplars.labels.shape[0], dtype=jnp.int32)[:, None]
+    label = exemplars.sorted_labels[block.start]
+    is_positive = (exemplars.labels[:, None] == label) & (row != block.rows) & (block.faces > 0)
+    key = jnp.where(is_positive, _LARGEST - _bits(block.distances), jnp.uint32(_ABSENT))
+    return _nearest(key, jnp.zeros((1, key.shape[1]), jnp.uint32))
+
+
+def _nearest(key: jax.Array, floor: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The row with the least key at or above a floor; among equal keys the lowest row.
+
+    Args:
+      key: uint32 [B', block], _ABSENT where there is no candidate.
+      floor: uint32 [g, block], at most _ABSENT.
+
+    Returns:
+      int32 rows [g, block], and bool [g, block]: whether there is such a row.
+    """
+    chunks = _in_chunks(key)
+    # Below the floor the difference wraps around to more than that of any candidate and of _ABSENT.
+    # The barrier keeps XLA from joining both minima into one over a materialised difference, four times slower.
+    least_of_chunk = jax.lax.optimization_barrier(jnp.min(chunks - floor, axis=1))
+    least = jnp.min(least_of_chunk, axis=0)
+    # Only the first chunk that holds the least is searched for it.
+    chunk = _first(least_of_chunk == least)
+    member = _first(_members(chunks, chunk) - floor == least)
+    return chunk * _CHUNK + member, least < _ABSENT - floor
+
+
+def _any_between(
+    key: jax.Array, floor: jax.Array, ceiling: jax.Array, chance: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """A row with floor <= key < ceiling, each with the same chance; as `_nearest`.
+
+    The row is the (chance modulo their number)-th of them in order of index: uneven by their number / 2^32.
+    """
+    chunks = _in_chunks(key)
+    width = jnp.maximum(ceiling, floor) - floor
+    of_chunk = jnp.sum(chunks - floor < width, axis=1, dtype=jnp.int32)
+    until_chunk = jnp.cumsum(of_chunk, axis=0)
+    number = until_chunk[-1]
+    rank = (chance % jnp.maximum(number, 1).astype(jnp.uint32)).astype(jnp.int32)
+    chunk = _first(until_chunk > rank)
+    rank_in_chunk = rank - (_at(until_chunk, chunk[None]) - _at(of_chunk, chunk[None]))[0]
+    until_member = jnp.cumsum(_members(chunks, chunk) - floor < width, axis=0, dtype=jnp.int32)
+    return chunk * _CHUNK + _first(until_member > rank_in_chunk), number > 0
+
+
+def _bits(distances: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(distances, jnp.uint32)
+
+
+def _in_chunks(key: jax.Array) -> jax.Array:
+    """[B', block] -> [B' / chunk, chunk, 1, block]."""
+    return key.reshape(-1, _CHUNK, 1, key.shape[1])
+
+
+def _members(chunks: jax.Array, chunk: jax.Array) -> jax.Array:
+    """The members of one chunk for each of [g, block]: [chunk, g, block]."""
+    return jnp.take_along_axis(chunks, chunk[None, None], axis=0, mode="promise_in_bounds")[0]
+
+
+def _at(values: jax.Array, rows: jax.Array) -> jax.Array:
+    """values[rows] in each column."""
+    return jnp.take_along_axis(values, rows, axis=0, mode="promise_in_bounds")
+
+
+def _first(found: jax.Array) -> jax.Array:
+    """The first place along axis 0 that is True; the last place where none is. Several times faster than argmax."""
+    places = jax.lax.broadcasted_iota(jnp.int32, found.shape, 0)
+    return jnp.min(jnp.where(found, places, found.shape[0] - 1), axis=0)
