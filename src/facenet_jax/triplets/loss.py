@@ -200,9 +200,11 @@ def _on_one_device(
     (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, zero_gradient), blocks_of(labels))
     batch = anchors.shape[0] * jax.lax.axis_size(DATA_AXIS)
     gradient = jax.lax.psum_scatter(gradient[:batch], DATA_AXIS, tiled=True)
-    own = jnp.where(valid[:, None], anchors, 0.0)
-    sums, own_sum, faces = jax.lax.psum((sums, jnp.sum(own, axis=0), jnp.sum(valid)), DATA_AXIS)
-    total, pairs, triplets, active, ap, an, an_count = sums
+    # |sum of embeddings|^2, each device with its own rows: a scalar to add up like the others.
+    of_all = jnp.sum(exemplars.points, axis=0)
+    of_faces = jnp.stack([jnp.sum(anchors * of_all), jnp.sum(valid, dtype=jnp.float32)])
+    sums = jax.lax.psum(jnp.concatenate([sums, of_faces]), DATA_AXIS)
+    total, pairs, triplets, active, ap, an, an_count, square_of_sum, faces = sums
     divisor = {"pairs": pairs, "active": active, "one": jnp.ones(())}[divide_by]
     # No pair, or no active triplet, is a loss of 0, not 0/0.
     scale = 1.0 / jnp.maximum(divisor, 1.0)
@@ -212,6 +214,6 @@ def _on_one_device(
         active=active,
         mean_ap=ap / jnp.maximum(pairs, 1.0),
         mean_an=an / jnp.maximum(an_count, 1.0),
-        spread=1.0 - jnp.sum((own_sum / jnp.maximum(faces, 1)) ** 2),
+        spread=1.0 - square_of_sum / jnp.maximum(faces, 1.0) ** 2,
     )
     return total * scale, stats, gradient * scale

@@ -178,7 +178,8 @@ def over_the_mesh(on_one_device: Callable, mesh: Mesh, out_specs: Any) -> Callab
         own = P(DATA_AXIS)
         mapped = jax.shard_map(on_one_device, mesh=mesh, in_specs=(own, own, own, P(), P(), P()), out_specs=out_specs)
         return mapped(
-            embeddings.astype(jnp.float32),
+            # What stands in a masked row could be anything, and 0 x anything would be 0 but for NaN.
+            jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0.0),
             labels.astype(jnp.int32),
             valid,
             jnp.asarray(margin, jnp.float32),
@@ -219,7 +220,6 @@ def _select_on_one_device(
 
 def gather_exemplars(anchors: jax.Array, labels: jax.Array, valid: jax.Array) -> tuple[jax.Array, Exemplars]:
     """One device's rows -> their labels with _NOBODY where masked, and the rows of all devices; two all-gathers."""
-    anchors = jnp.where(valid[:, None], anchors, 0.0)
     labels = jnp.where(valid, labels, _NOBODY)
     points = jax.lax.all_gather(anchors, DATA_AXIS, tiled=True)
     all_labels = jax.lax.all_gather(labels, DATA_AXIS, tiled=True)
