@@ -33,6 +33,7 @@ from facenet_jax.training.run_directory import RunDirectory, read_run
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import abstract_batch, make_train_step
 from facenet_jax.training.stopping import StopRequest
+from facenet_jax.triplets import Selection, Stage
 
 
 def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> int:
@@ -98,6 +99,9 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
             margin=config.loss.margin,
             divide_by=config.loss.divide_by,
             chunk=chunk,
+            selection=Selection(config.loss.positives, config.loss.negatives, config.loss.no_semi_hard),
+            later_stages=_later_stages(config),
+            seed=config.seed,
         )
         started = time.perf_counter()
         compiled = step_function.lower(target, abstract_batch(padded, input_size, mesh)).compile()
@@ -248,6 +252,13 @@ class _Run:
             left = duration((self.config.steps - step) * clock.seconds_per_step)
             text += f"  {clock.images_per_second:,.0f} images/s  waiting {clock.wait_share:.0%}  {left} to go"
         return text
+
+
+def _later_stages(config: ConfigDict) -> tuple[Stage, ...]:
+    return tuple(
+        Stage(from_step, Selection(positives, negatives, config.loss.no_semi_hard), margin)
+        for from_step, positives, negatives, margin in config.loss.stages
+    )
 
 
 def _other_params(workdir: Path, target: TrainState) -> Any:
