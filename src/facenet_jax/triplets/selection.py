@@ -1,10 +1,4 @@
-"""Which triplets a batch gives: for a block of anchors, their positives and the negative of each (section 3.2).
-
-Distances are compared by their bits: those of floats >= 0 are in the order of the floats, and integers allow a search
-for the nearest exemplar above a floor that is one subtraction and one minimum an exemplar. Exemplars lie along the
-slow axis and anchors along the fast one, so that the search works on as many anchors at once as the processor has
-lanes, for several positives while a piece of the distances is at hand.
-"""
+"""Which triplets a batch gives: for a block of anchors, their positives and the negative of each (section 3.2)."""
 
 from __future__ import annotations
 
@@ -22,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from facenet_jax.mesh import DATA_AXIS
 from facenet_jax.triplets.distances import squared_distances
 from facenet_jax.triplets.hashing import as_word, hash32
+from facenet_jax.triplets.search import ABSENT, CHUNK, LARGEST, any_between, bits, nearest, take
 
 POSITIVES = ("all", "hardest")
 NEGATIVES = ("semi_hard", "hardest", "random_semi_hard")
@@ -29,15 +24,11 @@ NO_SEMI_HARD = ("skip", "farthest")
 
 # Anchors whose distances to the whole batch are held at once. A constant, so that memory does not depend on the mesh.
 ANCHOR_BLOCK = 128
-# Positives of an anchor that are looked at together, and exemplars whose minimum is taken before any index is sought.
+# Positives of an anchor that are looked at together, while a piece of the distances is at hand.
 _TOGETHER = 8
-_CHUNK = 16
 
 # Masked rows get a label that no identity has, so that they are nobody's positive.
 _NOBODY = jnp.iinfo(jnp.int32).max
-# The key of an exemplar that is no candidate: the bits of infinity. Those of the largest float are one less.
-_ABSENT = 0x7F800000
-_LARGEST = _ABSENT - 1
 
 
 @dataclass(frozen=True)
@@ -118,7 +109,7 @@ class AnchorBlock(NamedTuple):
     Attributes:
       rows: int32 [block], in the batch.
       distances: float32 [B', block].
-      negative_key: uint32 [B', block], the bits of the distance of a negative, _ABSENT elsewhere.
+      negative_key: uint32 [B', block], the bits of the distance of a negative, ABSENT elsewhere.
       start: int32 [block], where the anchor's identity begins in by_label.
       faces: int32 [block], the faces of that identity, itself included; 0 for an anchor that takes no part.
     """
@@ -223,7 +214,7 @@ def gather_exemplars(anchors: jax.Array, labels: jax.Array, valid: jax.Array) ->
     labels = jnp.where(valid, labels, _NOBODY)
     points = jax.lax.all_gather(anchors, DATA_AXIS, tiled=True)
     all_labels = jax.lax.all_gather(labels, DATA_AXIS, tiled=True)
-    more = -all_labels.shape[0] % _CHUNK
+    more = -all_labels.shape[0] % CHUNK
     points = jnp.pad(points, ((0, more), (0, 0)))
     all_labels = jnp.pad(all_labels, (0, more), constant_values=_NOBODY)
     by_label = jnp.argsort(all_labels, stable=True).astype(jnp.int32)
@@ -248,7 +239,7 @@ def look_at(exemplars: Exemplars, anchor: jax.Array, label: jax.Array, rows: jax
     distances = squared_distances(exemplars.points, anchor)
     labels = exemplars.labels[:, None]
     is_negative = (labels != label) & (labels != _NOBODY) & real
-    negative_key = jnp.where(is_negative, _bits(distances), jnp.uint32(_ABSENT))
+    negative_key = jnp.where(is_negative, bits(distances), jnp.uint32(ABSENT))
     start = jnp.searchsorted(exemplars.sorted_labels, label, side="left").astype(jnp.int32)
     end = jnp.searchsorted(exemplars.sorted_labels, label, side="right").astype(jnp.int32)
     return AnchorBlock(rows, distances, negative_key, start, jnp.where(real, end - start, 0))
@@ -256,7 +247,7 @@ def look_at(exemplars: Exemplars, anchor: jax.Array, label: jax.Array, rows: jax
 
 def sum_of_negatives(block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
     """The sum of D(a, n) over all negatives of a block, and how many they are; float32 scalars."""
-    is_negative = block.negative_key != _ABSENT
+    is_negative = block.negative_key != ABSENT
     return jnp.sum(jnp.where(is_negative, block.distances, 0.0)), jnp.sum(is_negative, dtype=jnp.float32)
 
 
@@ -293,21 +284,21 @@ def choose(
         last = exemplars.by_label.shape[0] - 1
         positive = exemplars.by_label[jnp.minimum(block.start + place, last)]
         is_pair = (place < block.faces) & (positive != block.rows)
-    d_ap = _at(block.distances, positive)
+    d_ap = take(block.distances, positive)
 
     if selection.negatives == "hardest":
-        negative, found = _nearest(block.negative_key, jnp.zeros(d_ap.shape, jnp.uint32))
+        negative, found = nearest(block.negative_key, jnp.zeros(d_ap.shape, jnp.uint32))
     elif selection.negatives == "semi_hard":
-        negative, found = _nearest(block.negative_key, _bits(d_ap) + 1)
+        negative, found = nearest(block.negative_key, bits(d_ap) + 1)
     else:
         chance = hash32(*draw, block.rows, positive)
-        negative, found = _any_between(block.negative_key, _bits(d_ap) + 1, _bits(d_ap + margin), chance)
+        negative, found = any_between(block.negative_key, bits(d_ap) + 1, bits(d_ap + margin), chance)
     if selection.no_semi_hard == "farthest" and selection.negatives != "hardest":
         # Distances counted downwards from the largest float: the nearest to the floor is the farthest below D(a, p).
-        downwards = jnp.where(block.negative_key == _ABSENT, block.negative_key, _LARGEST - block.negative_key)
-        too_near, any_too_near = _nearest(downwards, _LARGEST - _bits(d_ap))
+        downwards = jnp.where(block.negative_key == ABSENT, block.negative_key, LARGEST - block.negative_key)
+        too_near, any_too_near = nearest(downwards, LARGEST - bits(d_ap))
         negative, found = jnp.where(found, negative, too_near), found | any_too_near
-    return Triplets(positive, negative, is_pair, is_pair & found, d_ap, _at(block.distances, negative))
+    return Triplets(positive, negative, is_pair, is_pair & found, d_ap, take(block.distances, negative))
 
 
 def _farthest_positive(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
@@ -315,70 +306,5 @@ def _farthest_positive(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Ar
     row = jnp.arange(exemplars.labels.shape[0], dtype=jnp.int32)[:, None]
     label = exemplars.sorted_labels[block.start]
     is_positive = (exemplars.labels[:, None] == label) & (row != block.rows) & (block.faces > 0)
-    key = jnp.where(is_positive, _LARGEST - _bits(block.distances), jnp.uint32(_ABSENT))
-    return _nearest(key, jnp.zeros((1, key.shape[1]), jnp.uint32))
-
-
-def _nearest(key: jax.Array, floor: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The row with the least key at or above a floor; among equal keys the lowest row.
-
-    Args:
-      key: uint32 [B', block], _ABSENT where there is no candidate.
-      floor: uint32 [g, block], at most _ABSENT.
-
-    Returns:
-      int32 rows [g, block], and bool [g, block]: whether there is such a row.
-    """
-    chunks = _in_chunks(key)
-    # Below the floor the difference wraps around to more than that of any candidate and of _ABSENT.
-    # The barrier keeps XLA from joining both minima into one over a materialised difference, four times slower.
-    least_of_chunk = jax.lax.optimization_barrier(jnp.min(chunks - floor, axis=1))
-    least = jnp.min(least_of_chunk, axis=0)
-    # Only the first chunk that holds the least is searched for it.
-    chunk = _first(least_of_chunk == least)
-    member = _first(_members(chunks, chunk) - floor == least)
-    return chunk * _CHUNK + member, least < _ABSENT - floor
-
-
-def _any_between(
-    key: jax.Array, floor: jax.Array, ceiling: jax.Array, chance: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """A row with floor <= key < ceiling, each with the same chance; as `_nearest`.
-
-    The row is the (chance modulo their number)-th of them in order of index: uneven by their number / 2^32.
-    """
-    chunks = _in_chunks(key)
-    width = jnp.maximum(ceiling, floor) - floor
-    of_chunk = jnp.sum(chunks - floor < width, axis=1, dtype=jnp.int32)
-    until_chunk = jnp.cumsum(of_chunk, axis=0)
-    number = until_chunk[-1]
-    rank = (chance % jnp.maximum(number, 1).astype(jnp.uint32)).astype(jnp.int32)
-    chunk = _first(until_chunk > rank)
-    rank_in_chunk = rank - (_at(until_chunk, chunk[None]) - _at(of_chunk, chunk[None]))[0]
-    until_member = jnp.cumsum(_members(chunks, chunk) - floor < width, axis=0, dtype=jnp.int32)
-    return chunk * _CHUNK + _first(until_member > rank_in_chunk), number > 0
-
-
-def _bits(distances: jax.Array) -> jax.Array:
-    return jax.lax.bitcast_convert_type(distances, jnp.uint32)
-
-
-def _in_chunks(key: jax.Array) -> jax.Array:
-    """[B', block] -> [B' / chunk, chunk, 1, block]."""
-    return key.reshape(-1, _CHUNK, 1, key.shape[1])
-
-
-def _members(chunks: jax.Array, chunk: jax.Array) -> jax.Array:
-    """The members of one chunk for each of [g, block]: [chunk, g, block]."""
-    return jnp.take_along_axis(chunks, chunk[None, None], axis=0, mode="promise_in_bounds")[0]
-
-
-def _at(values: jax.Array, rows: jax.Array) -> jax.Array:
-    """values[rows] in each column."""
-    return jnp.take_along_axis(values, rows, axis=0, mode="promise_in_bounds")
-
-
-def _first(found: jax.Array) -> jax.Array:
-    """The first place along axis 0 that is True; the last place where none is. Several times faster than argmax."""
-    places = jax.lax.broadcasted_iota(jnp.int32, found.shape, 0)
-    return jnp.min(jnp.where(found, places, found.shape[0] - 1), axis=0)
+    key = jnp.where(is_positive, LARGEST - bits(block.distances), jnp.uint32(ABSENT))
+    return nearest(key, jnp.zeros((1, key.shape[1]), jnp.uint32))
