@@ -50,13 +50,13 @@ def any_between(key: jax.Array, floor: jax.Array, ceiling: jax.Array, chance: ja
     """
     chunks = _in_chunks(key)
     width = jnp.maximum(ceiling, floor) - floor
-    of_chunk = jnp.sum(chunks - floor < width, axis=1, dtype=jnp.int32)
-    until_chunk = jnp.cumsum(of_chunk, axis=0)
+    of_chunk = jax.lax.optimization_barrier(jnp.sum(chunks - floor < width, axis=1, dtype=jnp.int32))
+    until_chunk = _running_sum(of_chunk)
     number = until_chunk[-1]
     rank = (chance % jnp.maximum(number, 1).astype(jnp.uint32)).astype(jnp.int32)
     chunk = _first(until_chunk > rank)
     rank_in_chunk = rank - (take(until_chunk, chunk[None]) - take(of_chunk, chunk[None]))[0]
-    until_member = jnp.cumsum(_members(chunks, chunk) - floor < width, axis=0, dtype=jnp.int32)
+    until_member = _running_sum((_members(chunks, chunk) - floor < width).astype(jnp.int32))
     return chunk * CHUNK + _first(until_member > rank_in_chunk), number > 0
 
 
@@ -73,6 +73,11 @@ def _in_chunks(key: jax.Array) -> jax.Array:
 def _members(chunks: jax.Array, chunk: jax.Array) -> jax.Array:
     """The members of one chunk for each of [g, block]: [chunk, g, block]."""
     return jnp.take_along_axis(chunks, chunk[None, None], axis=0, mode="promise_in_bounds")[0]
+
+
+def _running_sum(values: jax.Array) -> jax.Array:
+    """The cumulative sum along axis 0, one row after another: several times faster on CPU than jnp.cumsum."""
+    return jax.lax.scan(lambda total, row: (total + row, total + row), jnp.zeros_like(values[0]), values)[1]
 
 
 def _first(found: jax.Array) -> jax.Array:
