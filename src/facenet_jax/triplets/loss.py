@@ -26,7 +26,7 @@ from facenet_jax.triplets.selection import (
     Selection,
     blocks_of,
     choose,
-    gather_exemplars,
+    gather,
     groups,
     look_at,
     over_the_mesh,
@@ -148,7 +148,7 @@ def triplet_loss_and_gradient(
 
 
 def _on_one_device(
-    anchors: jax.Array,
+    points: jax.Array,
     labels: jax.Array,
     valid: jax.Array,
     margin: jax.Array,
@@ -158,51 +158,49 @@ def _on_one_device(
     divide_by: str,
     selection: Selection,
 ) -> tuple[jax.Array, TripletStats, jax.Array]:
-    """One device's anchors, [A, d], against the whole batch, [B, d]; reduced over the mesh before it returns."""
-    labels, exemplars = gather_exemplars(anchors, labels, valid)
-    first = jax.lax.axis_index(DATA_AXIS) * anchors.shape[0]
+    """One device's rows, [A, d], as anchors against the whole batch; reduced over the mesh before it returns."""
+    anchors, exemplars = gather(points, labels, valid)
 
-    def one_block(carry, inputs):  # type: ignore[no-untyped-def]
+    def one_block(carry, which_and_real):  # type: ignore[no-untyped-def]
         sums, gradient = carry
-        row, real = inputs
-        anchor, index = anchors[row], first + row
-        block = look_at(exemplars, anchor, labels[row], index, real)
-        line = jnp.arange(row.shape[0])
+        block = look_at(anchors, exemplars, *which_and_real)
+        size = block.anchors.rows.shape[0]
+        line = jnp.arange(size)
 
         def one_group(group, carry):  # type: ignore[no-untyped-def]
             sums, weights = carry
             chosen = choose(exemplars, block, group, selection, margin, (seed, step))
             hinge = jnp.where(chosen.is_triplet, jnp.maximum(chosen.d_ap - chosen.d_an + margin, 0.0), 0.0)
             active = (hinge > 0.0).astype(jnp.float32)
-            weights = weights.at[chosen.positive, line].add(active, mode="promise_in_bounds")
-            weights = weights.at[chosen.negative, line].add(-active, mode="promise_in_bounds")
+            weights = weights.at[line, chosen.positive].add(active, mode="promise_in_bounds")
+            weights = weights.at[line, chosen.negative].add(-active, mode="promise_in_bounds")
             ap = jnp.where(chosen.is_pair, chosen.d_ap, 0.0)
             more = [jnp.sum(x, axis=0) for x in (hinge, chosen.is_pair, chosen.is_triplet, active, ap)]
             return sums + jnp.stack(more), weights
 
-        sums_of_anchors = jax.lax.pcast(jnp.zeros((5, row.shape[0]), jnp.float32), DATA_AXIS, to="varying")
-        count = groups(selection, jnp.max(block.faces))
-        start = (sums_of_anchors, jnp.zeros_like(block.distances))
-        sums_of_anchors, weights = jax.lax.fori_loop(0, count, one_group, start)
-        # Each active triplet puts +1 and -1 into its anchor's column, so the columns of W sum to 0, and the anchor's
-        # own term drops out of 2 (sum(W) a - W x).
+        count = groups(selection, jnp.max(block.anchors.faces))
+        zeros = jnp.zeros((5, size), jnp.float32), jnp.zeros((size, exemplars.labels.shape[0]), jnp.float32)
+        pair_sums, weights = jax.lax.fori_loop(0, count, one_group, jax.lax.pcast(zeros, DATA_AXIS, to="varying"))
+        # Each active triplet puts +1 and -1 into its anchor's line, so the lines of W sum to 0, and the anchor's own
+        # term drops out of 2 (sum(W) a - W x).
         precise = jax.lax.Precision.HIGHEST
-        to_anchors = -2.0 * jnp.dot(weights.T, exemplars.points, precision=precise)
+        to_anchors = -2.0 * jnp.dot(weights, exemplars.points, precision=precise)
         to_exemplars = 2.0 * (
-            jnp.sum(weights, axis=1)[:, None] * exemplars.points - jnp.dot(weights, anchor, precision=precise)
+            jnp.sum(weights, axis=0)[:, None] * exemplars.points
+            - jnp.dot(weights.T, block.anchors.points, precision=precise)
         )
-        gradient = (gradient + to_exemplars).at[index].add(to_anchors)
-        an_sums = jnp.stack(sum_of_negatives(block))
-        return (sums + jnp.concatenate([jnp.sum(sums_of_anchors, axis=1), an_sums]), gradient), None
+        gradient = (gradient + to_exemplars).at[block.anchors.rows].add(to_anchors)
+        negative_sums = jnp.stack(sum_of_negatives(exemplars, block))
+        return (sums + jnp.concatenate([jnp.sum(pair_sums, axis=1), negative_sums]), gradient), None
 
     zero_sums = jax.lax.pcast(jnp.zeros(7, jnp.float32), DATA_AXIS, to="varying")
     zero_gradient = jnp.zeros_like(exemplars.points)
-    (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, zero_gradient), blocks_of(labels))
-    batch = anchors.shape[0] * jax.lax.axis_size(DATA_AXIS)
+    (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, zero_gradient), blocks_of(anchors))
+    batch = points.shape[0] * jax.lax.axis_size(DATA_AXIS)
     gradient = jax.lax.psum_scatter(gradient[:batch], DATA_AXIS, tiled=True)
     # |sum of embeddings|^2, each device with its own rows: a scalar to add up like the others.
     of_all = jnp.sum(exemplars.points, axis=0)
-    of_faces = jnp.stack([jnp.sum(anchors * of_all), jnp.sum(valid, dtype=jnp.float32)])
+    of_faces = jnp.stack([jnp.sum(points * of_all), jnp.sum(valid, dtype=jnp.float32)])
     sums = jax.lax.psum(jnp.concatenate([sums, of_faces]), DATA_AXIS)
     total, pairs, triplets, active, ap, an, an_count, square_of_sum, faces = sums
     divisor = {"pairs": pairs, "active": active, "one": jnp.ones(())}[divide_by]

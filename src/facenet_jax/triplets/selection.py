@@ -103,22 +103,36 @@ class Exemplars(NamedTuple):
     sorted_labels: jax.Array
 
 
-class AnchorBlock(NamedTuple):
-    """Some anchors, [block], and what selection asks of them; made by `look_at`.
+class Anchors(NamedTuple):
+    """The anchors of one device, A of them, or of one block.
 
     Attributes:
-      rows: int32 [block], in the batch.
-      distances: float32 [B', block].
-      negative_key: uint32 [B', block], the bits of the distance of a negative, ABSENT elsewhere.
-      start: int32 [block], where the anchor's identity begins in by_label.
-      faces: int32 [block], the faces of that identity, itself included; 0 for an anchor that takes no part.
+      points: float32 [A, d].
+      labels: int32 [A], _NOBODY in rows that take no part.
+      rows: int32 [A], their places in the batch.
+      start: int32 [A], where their identities begin in by_label.
+      faces: int32 [A], the faces of that identity, the anchor included; 0 for an anchor that takes no part.
     """
 
+    points: jax.Array
+    labels: jax.Array
     rows: jax.Array
-    distances: jax.Array
-    negative_key: jax.Array
     start: jax.Array
     faces: jax.Array
+
+
+class AnchorBlock(NamedTuple):
+    """A block of anchors, and what selection asks of them.
+
+    Attributes:
+      anchors: the block's.
+      distances: float32 [B', block].
+      negative_key: uint32 [B', block], the bits of the distance of a negative, ABSENT elsewhere.
+    """
+
+    anchors: Anchors
+    distances: jax.Array
+    negative_key: jax.Array
 
 
 def select(
@@ -182,7 +196,7 @@ def over_the_mesh(on_one_device: Callable, mesh: Mesh, out_specs: Any) -> Callab
 
 
 def _select_on_one_device(
-    anchors: jax.Array,
+    points: jax.Array,
     labels: jax.Array,
     valid: jax.Array,
     margin: jax.Array,
@@ -192,63 +206,67 @@ def _select_on_one_device(
     selection: Selection,
     most_faces: int,
 ) -> Triplets:
-    labels, exemplars = gather_exemplars(anchors, labels, valid)
-    first = jax.lax.axis_index(DATA_AXIS) * anchors.shape[0]
-    rows, real = blocks_of(labels)
+    anchors, exemplars = gather(points, labels, valid)
+    which, real = blocks_of(anchors)
 
     def one_block(inputs: tuple[jax.Array, jax.Array]) -> Triplets:
-        row, real = inputs
-        block = look_at(exemplars, anchors[row], labels[row], first + row, real)
+        block = look_at(anchors, exemplars, *inputs)
         each = jnp.arange(groups(selection, most_faces))
         chosen = jax.lax.map(lambda group: choose(exemplars, block, group, selection, margin, (seed, step)), each)
-        return jax.tree.map(lambda x: x.reshape(-1, row.shape[0]).T, chosen)
+        return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]).T, chosen)
 
-    chosen = jax.lax.map(one_block, (rows, real))
+    chosen = jax.lax.map(one_block, (which, real))
     # Back from the order by identity; what fills the last block up comes last.
-    order = jnp.argsort(rows.ravel()[: anchors.shape[0]])
+    order = jnp.argsort(which.ravel()[: points.shape[0]])
     return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[order], chosen)
 
 
-def gather_exemplars(anchors: jax.Array, labels: jax.Array, valid: jax.Array) -> tuple[jax.Array, Exemplars]:
-    """One device's rows -> their labels with _NOBODY where masked, and the rows of all devices; two all-gathers."""
+def gather(points: jax.Array, labels: jax.Array, valid: jax.Array) -> tuple[Anchors, Exemplars]:
+    """One device's rows, [A, d], as anchors, and the rows of all devices; two all-gathers."""
     labels = jnp.where(valid, labels, _NOBODY)
-    points = jax.lax.all_gather(anchors, DATA_AXIS, tiled=True)
+    all_points = jax.lax.all_gather(points, DATA_AXIS, tiled=True)
     all_labels = jax.lax.all_gather(labels, DATA_AXIS, tiled=True)
     more = -all_labels.shape[0] % CHUNK
-    points = jnp.pad(points, ((0, more), (0, 0)))
+    all_points = jnp.pad(all_points, ((0, more), (0, 0)))
     all_labels = jnp.pad(all_labels, (0, more), constant_values=_NOBODY)
     by_label = jnp.argsort(all_labels, stable=True).astype(jnp.int32)
-    return labels, Exemplars(points, all_labels, by_label, all_labels[by_label])
+    exemplars = Exemplars(all_points, all_labels, by_label, all_labels[by_label])
+
+    first = jax.lax.axis_index(DATA_AXIS) * labels.shape[0]
+    rows = first + jnp.arange(labels.shape[0], dtype=jnp.int32)
+    start = jnp.searchsorted(exemplars.sorted_labels, labels, side="left").astype(jnp.int32)
+    end = jnp.searchsorted(exemplars.sorted_labels, labels, side="right").astype(jnp.int32)
+    return Anchors(points, labels, rows, start, jnp.where(valid, end - start, 0)), exemplars
 
 
-def blocks_of(labels: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The rows of one device's anchors in blocks, [blocks, block] int32, and False where a block is filled up.
+def blocks_of(anchors: Anchors) -> tuple[jax.Array, jax.Array]:
+    """Which of a device's anchors form blocks, [blocks, block] int32, and False where the last one is filled up.
 
     They go by identity, so that a block holds few identities and loops no more often than its largest asks.
     """
-    rows = jnp.argsort(labels, stable=True).astype(jnp.int32)
-    block = min(ANCHOR_BLOCK, rows.shape[0])
-    padding = -rows.shape[0] % block
-    real = jnp.pad(jnp.ones_like(rows, bool), (0, padding))
-    return jnp.pad(rows, (0, padding)).reshape(-1, block), real.reshape(-1, block)
+    which = jnp.argsort(anchors.labels, stable=True).astype(jnp.int32)
+    block = min(ANCHOR_BLOCK, which.shape[0])
+    padding = -which.shape[0] % block
+    real = jnp.pad(jnp.ones_like(which, bool), (0, padding))
+    return jnp.pad(which, (0, padding)).reshape(-1, block), real.reshape(-1, block)
 
 
-def look_at(exemplars: Exemplars, anchor: jax.Array, label: jax.Array, rows: jax.Array, real: jax.Array) -> AnchorBlock:
-    """Distances of a block of anchors, [block, d], to the batch, and who is whose negative."""
-    real = real & (label != _NOBODY)
-    distances = squared_distances(exemplars.points, anchor)
+def look_at(anchors: Anchors, exemplars: Exemplars, which: jax.Array, real: jax.Array) -> AnchorBlock:
+    """Distances of a block of a device's anchors, [block], to the batch, and who is whose negative."""
+    block = Anchors(*(x[which] for x in anchors))
+    block = block._replace(faces=jnp.where(real, block.faces, 0))
+    distances = squared_distances(exemplars.points, block.points)
     labels = exemplars.labels[:, None]
-    is_negative = (labels != label) & (labels != _NOBODY) & real
-    negative_key = jnp.where(is_negative, bits(distances), jnp.uint32(ABSENT))
-    start = jnp.searchsorted(exemplars.sorted_labels, label, side="left").astype(jnp.int32)
-    end = jnp.searchsorted(exemplars.sorted_labels, label, side="right").astype(jnp.int32)
-    return AnchorBlock(rows, distances, negative_key, start, jnp.where(real, end - start, 0))
+    is_negative = (labels != block.labels) & (labels != _NOBODY) & (block.faces > 0)
+    return AnchorBlock(block, distances, jnp.where(is_negative, bits(distances), jnp.uint32(ABSENT)))
 
 
-def sum_of_negatives(block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
+def sum_of_negatives(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
     """The sum of D(a, n) over all negatives of a block, and how many they are; float32 scalars."""
-    is_negative = block.negative_key != ABSENT
-    return jnp.sum(jnp.where(is_negative, block.distances, 0.0)), jnp.sum(is_negative, dtype=jnp.float32)
+    faces = block.anchors.faces
+    others = jnp.where(faces > 0, jnp.sum(exemplars.labels != _NOBODY) - faces, 0)
+    distances = jnp.where(block.negative_key == ABSENT, 0.0, block.distances)
+    return jnp.sum(distances), jnp.sum(others, dtype=jnp.float32)
 
 
 def groups(selection: Selection, most_faces: int | jax.Array) -> int | jax.Array:
@@ -282,8 +300,8 @@ def choose(
     else:
         place = group * _TOGETHER + jnp.arange(_TOGETHER, dtype=jnp.int32)[:, None]
         last = exemplars.by_label.shape[0] - 1
-        positive = exemplars.by_label[jnp.minimum(block.start + place, last)]
-        is_pair = (place < block.faces) & (positive != block.rows)
+        positive = exemplars.by_label[jnp.minimum(block.anchors.start + place, last)]
+        is_pair = (place < block.anchors.faces) & (positive != block.anchors.rows)
     d_ap = take(block.distances, positive)
 
     if selection.negatives == "hardest":
@@ -291,7 +309,7 @@ def choose(
     elif selection.negatives == "semi_hard":
         negative, found = nearest(block.negative_key, bits(d_ap) + 1)
     else:
-        chance = hash32(*draw, block.rows, positive)
+        chance = hash32(*draw, block.anchors.rows, positive)
         negative, found = any_between(block.negative_key, bits(d_ap) + 1, bits(d_ap + margin), chance)
     if selection.no_semi_hard == "farthest" and selection.negatives != "hardest":
         # Distances counted downwards from the largest float: the nearest to the floor is the farthest below D(a, p).
@@ -304,7 +322,7 @@ def choose(
 def _farthest_positive(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
     """The farthest face of each anchor's identity, [1, block], and whether there is one."""
     row = jnp.arange(exemplars.labels.shape[0], dtype=jnp.int32)[:, None]
-    label = exemplars.sorted_labels[block.start]
-    is_positive = (exemplars.labels[:, None] == label) & (row != block.rows) & (block.faces > 0)
+    label = exemplars.sorted_labels[block.anchors.start]
+    is_positive = (exemplars.labels[:, None] == label) & (row != block.anchors.rows) & (block.anchors.faces > 0)
     key = jnp.where(is_positive, LARGEST - bits(block.distances), jnp.uint32(ABSENT))
     return nearest(key, jnp.zeros((1, key.shape[1]), jnp.uint32))
