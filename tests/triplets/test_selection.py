@@ -17,10 +17,10 @@ BATCH, SIZE = 40, 8
 MARGIN, SEED, STEP = 0.2, 7, 11
 SELECTIONS = {
     "default": Selection(),
-    "hardest positives": Selection(positives="hardest", no_semi_hard="farthest"),
+    "hardest positives": Selection(positives="hardest"),
     "hardest negatives": Selection(negatives="hardest"),
     "random": Selection(negatives="random_semi_hard"),
-    "random or farthest": Selection(negatives="random_semi_hard", no_semi_hard="farthest"),
+    "hardest positives, random or farthest": Selection("hardest", "random_semi_hard", "farthest"),
     "farthest": Selection(no_semi_hard="farthest"),
 }
 
