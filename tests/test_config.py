@@ -50,6 +50,12 @@ def test_overrides_keep_the_type_of_their_key():
         ("nn1", ["--config.model.input_size=(96,)"], "rows and columns"),
         ("nn1", ["--config.model.input_size=(96, 'a')"], "rows and columns"),
         ("nn1", ["--config.loss.divide_by=mean"], "one of pairs, active, one"),
+        ("nn1", ["--config.loss.negatives=easy"], "one of semi_hard, hardest, random_semi_hard"),
+        ("nn1", ["--config.loss.stages=((10, 'hardest', 0.2),)"], "(from_step, positives, negatives, margin)"),
+        ("nn1", ["--config.loss.stages=(10, 'all', 'hardest', 0.2)"], "(from_step, positives, negatives, margin)"),
+        ("nn1", ["--config.loss.stages=((0, 'all', 'hardest', 0.2),)"], "must come after 0"),
+        ("nn1", ["--config.loss.stages=((9, 'all', 'easy', 0.2),)"], "one of semi_hard, hardest, random_semi_hard"),
+        ("nn1", ["--config.loss.stages=((9, 'all', 'hardest', 4.0),)"], "between 0 and 4"),
         ("nn1", ["--config.steps=5", "--config.optimizer.finalise_steps=6"], "lower one of them"),
     ],
 )
@@ -78,6 +84,12 @@ def test_a_broken_config_file_is_told_as_such(text, words, tmp_path):
     file.write_text(text)
     with pytest.raises(InputError, match=words):
         load_config(str(file), [])
+
+
+def test_a_curriculum_is_read_from_the_command_line():
+    stages = "((100, 'all', 'semi_hard', 0.1), (200, 'hardest', 'hardest', 0.3))"
+    config = load_config("nn1", [f"--config.loss.stages={stages}"])
+    assert config.loss.stages == ((100, "all", "semi_hard", 0.1), (200, "hardest", "hardest", 0.3))
 
 
 def test_the_difference_names_what_may_not_change():

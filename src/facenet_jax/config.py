@@ -49,6 +49,11 @@ def default_config() -> ConfigDict:
     config.loss = ConfigDict()
     config.loss.margin = 0.2  # alpha of equation (1), in squared distance
     config.loss.divide_by = "pairs"  # pairs, active, one: see facenet_jax.triplets.loss
+    config.loss.positives = "all"  # all, hardest: see facenet_jax.triplets.selection, as for the next two
+    config.loss.negatives = "semi_hard"  # semi_hard (equation 3), hardest, random_semi_hard
+    config.loss.no_semi_hard = "skip"  # what becomes of a pair without such a negative: skip, farthest
+    # A curriculum: ((from_step, positives, negatives, margin), ...), each in force once so many steps have been taken.
+    config.loss.stages = ()
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.05  # AdaGrad's, section 3.3
@@ -131,6 +136,9 @@ _AT_MOST: dict[str, float] = {
 _ONE_OF: dict[str, tuple[str, ...]] = {
     "model.dtype": ("float32", "bfloat16"),
     "loss.divide_by": ("pairs", "active", "one"),
+    "loss.positives": ("all", "hardest"),
+    "loss.negatives": ("semi_hard", "hardest", "random_semi_hard"),
+    "loss.no_semi_hard": ("skip", "farthest"),
 }
 
 
@@ -145,7 +153,7 @@ def validate(config: ConfigDict) -> None:
         if key not in values:
             raise InputError(f"config.{key} is missing; start the config from facenet_jax.config.default_config().")
         if isinstance(default, tuple) != isinstance(values[key], tuple):
-            raise InputError(f"config.{key} is {values[key]!r}; two numbers such as (96, 96) are needed.")
+            raise InputError(f"config.{key} is {values[key]!r}; a tuple such as {default} is needed.")
     for key, lowest in _AT_LEAST.items():
         if not values[key] >= lowest:  # so that NaN is caught
             raise InputError(f"config.{key} is {values[key]}; it must be at least {lowest:g}.")
@@ -158,6 +166,7 @@ def validate(config: ConfigDict) -> None:
     for key, names in _ONE_OF.items():
         if values[key] not in names:
             raise InputError(f"config.{key} is {values[key]!r}; it must be one of {', '.join(names)}.")
+    _validate_stages(values["loss.stages"])
     size = values["model.input_size"]
     if len(size) != 2 or not all(type(n) is int and 1 <= n <= 4096 for n in size):
         raise InputError(f"config.model.input_size is {size}; two numbers, rows and columns of pixels, are needed.")
@@ -170,6 +179,24 @@ def validate(config: ConfigDict) -> None:
         raise InputError(
             "config.optimizer.warmup_steps and finalise_steps are more than config.steps together; lower one of them."
         )
+
+
+def _validate_stages(stages: tuple[Any, ...]) -> None:
+    before = 0
+    for stage in stages:
+        wrong = f"config.loss.stages holds {stage!r};"
+        if not isinstance(stage, tuple | list) or len(stage) != 4 or type(stage[0]) is not int:
+            raise InputError(f"{wrong} (from_step, positives, negatives, margin) is needed.")
+        from_step, positives, negatives, margin = stage
+        if from_step <= before:
+            raise InputError(f"{wrong} its step must come after {before}, where the stage before it begins.")
+        before = from_step
+        for key, name in (("loss.positives", positives), ("loss.negatives", negatives)):
+            if name not in _ONE_OF[key]:
+                raise InputError(f"{wrong} {name!r} must be one of {', '.join(_ONE_OF[key])}.")
+        low, high = _BETWEEN["loss.margin"]
+        if not isinstance(margin, int | float) or not low < margin < high:
+            raise InputError(f"{wrong} its margin must be a number between {low:g} and {high:g}.")
 
 
 def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:

@@ -33,6 +33,7 @@ from facenet_jax.training.run_directory import RunDirectory, check_config, read_
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import abstract_batch, make_train_step
 from facenet_jax.training.stopping import StopRequest
+from facenet_jax.triplets import Selection, Stage
 
 
 def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> int:
@@ -89,7 +90,15 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
 
         def compile_step(chunk: int) -> jax.stages.Compiled:
             step = make_train_step(
-                network, optimizer, mesh, margin=config.loss.margin, divide_by=config.loss.divide_by, chunk=chunk
+                network,
+                optimizer,
+                mesh,
+                margin=config.loss.margin,
+                divide_by=config.loss.divide_by,
+                chunk=chunk,
+                selection=Selection(config.loss.positives, config.loss.negatives, config.loss.no_semi_hard),
+                later_stages=_later_stages(config),
+                seed=config.seed,
             )
             padded = padded_batch_size(config.batch.size, mesh, chunk)
             return compile_or_refuse(step, target, abstract_batch(padded, (rows, columns), mesh))
@@ -267,6 +276,13 @@ class _Run:
             left = duration((self.config.steps - step) * clock.seconds_per_step_with_pauses)
             text += f"  {clock.images_per_second:,.0f} images/s  waiting {clock.wait_share:.0%}  {left} to go"
         return f"{text}  spread {values['spread']:.3f}"
+
+
+def _later_stages(config: ConfigDict) -> tuple[Stage, ...]:
+    return tuple(
+        Stage(from_step, Selection(positives, negatives, config.loss.no_semi_hard), margin)
+        for from_step, positives, negatives, margin in config.loss.stages
+    )
 
 
 def _other_params(workdir: Path, target: TrainState) -> Any:

@@ -23,7 +23,7 @@ from jax.sharding import PartitionSpec as P
 from facenet_jax.mesh import DATA_AXIS, over_batch, replicated
 from facenet_jax.models.pixels import scale_pixels
 from facenet_jax.training.state import TrainState
-from facenet_jax.triplets import TripletStats, triplet_loss_and_gradient
+from facenet_jax.triplets import Selection, Stage, TripletStats, staged_loss_and_gradient
 
 
 class DeviceBatch(NamedTuple):
@@ -56,6 +56,9 @@ def make_train_step(
     margin: float,
     divide_by: str,
     chunk: int = 0,
+    selection: Selection | None = None,
+    later_stages: tuple[Stage, ...] = (),
+    seed: int = 0,
 ) -> jax.stages.Wrapped:
     """The jitted step (state, batch) -> (state, metrics); the state is donated.
 
@@ -66,13 +69,17 @@ def make_train_step(
       margin: alpha of equation (1).
       divide_by: see `triplet_loss`.
       chunk: images the network takes at once on a device; 0: all of the device's rows. It must divide them.
+      selection: which triplets; by default all positives with their semi-hard negatives.
+      later_stages: what selection and margin change to, and from which step on.
+      seed: of random negatives.
     """
+    stages = (Stage(0, selection or Selection(), margin), *later_stages)
 
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
         chex.assert_rank([batch.images, batch.labels, batch.valid], [4, 1, 1])
         chex.assert_equal_shape_prefix(list(batch), 1)
-        network_gradient = partial(_loss_and_gradient, network, mesh, chunk, margin, divide_by)
-        loss, stats, gradient = network_gradient(state.params, batch)
+        network_gradient = partial(_loss_and_gradient, network, mesh, chunk, stages, divide_by, seed)
+        loss, stats, gradient = network_gradient(state.params, state.step, batch)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = StepMetrics(loss, optax.tree.norm(gradient), stats)
@@ -88,15 +95,30 @@ def make_train_step(
 
 
 def _loss_and_gradient(
-    network: nn.Module, mesh: Mesh, chunk: int, margin: float, divide_by: str, params: Any, batch: DeviceBatch
+    network: nn.Module,
+    mesh: Mesh,
+    chunk: int,
+    stages: tuple[Stage, ...],
+    divide_by: str,
+    seed: int,
+    params: Any,
+    step: jax.Array,
+    batch: DeviceBatch,
 ) -> tuple[jax.Array, TripletStats, Any]:
     """Loss, stats and the gradient with respect to the parameters, over the global batch."""
 
     embed = partial(_embed, network)
 
     def triplets(embeddings: jax.Array) -> tuple[jax.Array, TripletStats, jax.Array]:
-        return triplet_loss_and_gradient(
-            embeddings, batch.labels, batch.valid, mesh=mesh, margin=margin, divide_by=divide_by
+        return staged_loss_and_gradient(
+            embeddings,
+            batch.labels,
+            batch.valid,
+            mesh=mesh,
+            stages=stages,
+            step=step,
+            divide_by=divide_by,
+            seed=seed,
         )
 
     rows_per_device = batch.images.shape[0] // mesh.shape[DATA_AXIS]

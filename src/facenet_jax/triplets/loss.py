@@ -14,17 +14,24 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from facenet_jax.mesh import DATA_AXIS
-from facenet_jax.triplets.distances import squared_distances
-
-# Anchors whose distances to the whole batch are held at once. A constant, so that memory does not depend on the mesh.
-ANCHOR_BLOCK = 128
+from facenet_jax.triplets.hashing import as_word
+from facenet_jax.triplets.selection import (
+    DEFAULT,
+    Selection,
+    blocks_of,
+    choose,
+    gather,
+    groups,
+    look_at,
+    over_the_mesh,
+    sum_of_negatives,
+)
 
 DIVIDE_BY = ("pairs", "active", "one")
 
@@ -33,10 +40,10 @@ class TripletStats(NamedTuple):
     """What a batch looked like to the loss; scalars, float32.
 
     Attributes:
-      pairs: ordered anchor-positive pairs in the batch.
-      triplets: pairs for which a semi-hard negative exists.
+      pairs: ordered anchor-positive pairs that selection looks at: all of the batch, or each anchor's hardest.
+      triplets: pairs for which a negative was found.
       active: triplets inside the margin, those with a loss above 0.
-      mean_ap: mean D(a, p) over all anchor-positive pairs.
+      mean_ap: mean D(a, p) over these pairs.
       mean_an: mean D(a, n) over all anchor-negative pairs, selected or not.
       spread: 1 - |mean embedding|^2; 0 when all faces have collapsed to one point.
     """
@@ -55,17 +62,21 @@ def triplet_loss(
     valid: jax.Array,
     *,
     mesh: Mesh,
-    margin: float = 0.2,
+    margin: float | jax.Array = 0.2,
     divide_by: str = "pairs",
+    selection: Selection = DEFAULT,
+    seed: int | jax.Array = 0,
+    step: int | jax.Array = 0,
 ) -> tuple[jax.Array, TripletStats]:
-    """Triplet loss (equation 2) over all anchor-positive pairs with semi-hard negatives (equation 3).
+    """Triplet loss (equation 2) over the triplets that `selection` finds in the global batch.
 
-    For every ordered pair (a, p) of one identity the negative is the nearest face of another identity that is strictly
-    farther from the anchor than the positive; among equal distances the lowest index. A pair without such a negative
-    is skipped. Differentiable with respect to `embeddings`; selection itself carries no gradient (section 3.2).
+    By default those are all ordered pairs (a, p) of one identity, each with its semi-hard negative (equation 3): the
+    nearest face of another identity that is strictly farther from the anchor than the positive; among equal distances
+    the lowest index. A pair without such a negative is skipped. Differentiable with respect to `embeddings`; selection
+    itself carries no gradient (section 3.2).
 
     Args:
-      embeddings: float32 [B, d], unit vectors, sharded over the mesh's data axis (B a multiple of its size).
+      embeddings: [B, d], unit vectors, sharded over the mesh's data axis (B a multiple of its size); taken as float32.
       labels: int32 [B], the identity of each face; any order, any counts.
       valid: bool [B]; rows that are False take no part.
       mesh: the mesh whose data axis holds the batch; one device is a mesh of one.
@@ -74,30 +85,39 @@ def triplet_loss(
         as training succeeds, so that the gradient fades with the share of active triplets, as in the paper's sum, yet
         does not grow with the batch: AdaGrad's accumulator starts at a fixed value, against which the gradient's scale
         is measured. `active`: the number of active triplets. `one`: the paper's plain sum.
+      selection: which triplets.
+      seed: what random negatives are drawn with, together with the step; lowest 32 bits.
+      step: the number of the batch.
 
     Returns:
       The loss, a float32 scalar (0 where no triplet is active), and TripletStats.
     """
-    if divide_by not in DIVIDE_BY:
-        raise ValueError(f"divide_by is {divide_by!r}; one of {', '.join(DIVIDE_BY)} is needed")
-    return _loss(embeddings, labels, valid, mesh, margin, divide_by)
+    return _loss(embeddings, labels, valid, margin, as_word(seed), as_word(step), mesh, divide_by, selection)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _loss(embeddings, labels, valid, mesh, margin, divide_by):  # type: ignore[no-untyped-def]
-    loss, stats, _ = triplet_loss_and_gradient(embeddings, labels, valid, mesh=mesh, margin=margin, divide_by=divide_by)
-    return loss, stats
+@partial(jax.custom_vjp, nondiff_argnums=(6, 7, 8))
+def _loss(embeddings, labels, valid, margin, seed, step, mesh, divide_by, selection):  # type: ignore[no-untyped-def]
+    arguments = (embeddings, labels, valid, margin, seed, step, mesh, divide_by, selection)
+    return _loss_forward(*arguments)[0]
 
 
-def _loss_forward(embeddings, labels, valid, mesh, margin, divide_by):  # type: ignore[no-untyped-def]
+def _loss_forward(embeddings, labels, valid, margin, seed, step, mesh, divide_by, selection):  # type: ignore[no-untyped-def]
     loss, stats, gradient = triplet_loss_and_gradient(
-        embeddings, labels, valid, mesh=mesh, margin=margin, divide_by=divide_by
+        embeddings,
+        labels,
+        valid,
+        mesh=mesh,
+        margin=margin,
+        divide_by=divide_by,
+        selection=selection,
+        seed=seed,
+        step=step,
     )
-    return (loss, stats), gradient
+    return (loss, stats), gradient.astype(embeddings.dtype)
 
 
-def _loss_backward(mesh, margin, divide_by, gradient, cotangents):  # type: ignore[no-untyped-def]
-    return gradient * cotangents[0], None, None
+def _loss_backward(mesh, divide_by, selection, gradient, cotangents):  # type: ignore[no-untyped-def]
+    return gradient * cotangents[0].astype(gradient.dtype), None, None, None, None, None
 
 
 _loss.defvjp(_loss_forward, _loss_backward)
@@ -109,98 +129,80 @@ def triplet_loss_and_gradient(
     valid: jax.Array,
     *,
     mesh: Mesh,
-    margin: float = 0.2,
+    margin: float | jax.Array = 0.2,
     divide_by: str = "pairs",
+    selection: Selection = DEFAULT,
+    seed: int | jax.Array = 0,
+    step: int | jax.Array = 0,
 ) -> tuple[jax.Array, TripletStats, jax.Array]:
     """The loss, its stats, and its gradient with respect to the embeddings, in one pass.
 
     Arguments as in `triplet_loss`. The gradient is float32 [B, d], sharded as the embeddings are; zero in masked rows.
     """
-    chex.assert_rank([embeddings, labels, valid], [2, 1, 1])
-    chex.assert_equal_shape_prefix([embeddings, labels, valid], 1)
-    run = jax.shard_map(
-        partial(_on_one_device, margin=margin, divide_by=divide_by),
-        mesh=mesh,
-        in_specs=(P(DATA_AXIS), P(DATA_AXIS), P(DATA_AXIS)),
-        out_specs=(P(), P(), P(DATA_AXIS)),
+    if divide_by not in DIVIDE_BY:
+        raise ValueError(f"divide_by is {divide_by!r}; one of {', '.join(DIVIDE_BY)} is needed")
+    run = over_the_mesh(
+        partial(_on_one_device, divide_by=divide_by, selection=selection), mesh, (P(), P(), P(DATA_AXIS))
     )
-    return run(embeddings.astype(jnp.float32), labels.astype(jnp.int32), valid)
+    return run(embeddings, labels, valid, margin, seed, step)
 
 
 def _on_one_device(
-    anchors: jax.Array, anchor_labels: jax.Array, anchor_valid: jax.Array, *, margin: float, divide_by: str
+    points: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    margin: jax.Array,
+    seed: jax.Array,
+    step: jax.Array,
+    *,
+    divide_by: str,
+    selection: Selection,
 ) -> tuple[jax.Array, TripletStats, jax.Array]:
-    """One device's anchors, [A, d], against the whole batch, [B, d]; reduced over the mesh before it returns."""
-    # Masked rows get a label that no identity has, so that they are nobody's positive; one gather then carries both.
-    nobody = jnp.iinfo(jnp.int32).max
-    anchor_labels = jnp.where(anchor_valid, anchor_labels, nobody)
-    exemplars = jax.lax.all_gather(anchors, DATA_AXIS, tiled=True)
-    labels = jax.lax.all_gather(anchor_labels, DATA_AXIS, tiled=True)
-    valid = labels != nobody
-    first = jax.lax.axis_index(DATA_AXIS) * anchors.shape[0]
-    batch = labels.shape[0]
+    """One device's rows, [A, d], as anchors against the whole batch; reduced over the mesh before it returns."""
+    anchors, exemplars = gather(points, labels, valid)
 
-    # The faces of an identity, in order of index, are by_label[starts:ends]: positives without a B x B mask.
-    by_label = jnp.argsort(labels, stable=True)
-    sorted_labels = labels[by_label]
-    # Anchors go by identity too, so that a block holds few identities and loops no more often than its largest asks.
-    rows = jnp.argsort(anchor_labels, stable=True)
-    block = min(ANCHOR_BLOCK, rows.shape[0])
-    padding = -rows.shape[0] % block
-    row_blocks = jnp.pad(rows, (0, padding)).reshape(-1, block)
-    real_blocks = jnp.pad(jnp.ones_like(rows, bool), (0, padding)).reshape(-1, block)
-
-    def one_block(carry, inputs):  # type: ignore[no-untyped-def]
+    def one_block(carry, which_and_real):  # type: ignore[no-untyped-def]
         sums, gradient = carry
-        row, real = inputs
-        anchor, label = anchors[row], anchor_labels[row]
-        real &= label != nobody
-        index = first + row
-        distances = squared_distances(anchor, exemplars)
-        is_negative = (label[:, None] != labels[None, :]) & valid[None, :] & real[:, None]
-        negatives = jnp.where(is_negative, distances, jnp.inf)
-        start = jnp.searchsorted(sorted_labels, label, side="left")
-        count = jnp.where(real, jnp.searchsorted(sorted_labels, label, side="right") - start, 0)
+        block = look_at(anchors, exemplars, *which_and_real)
+        size = block.anchors.rows.shape[0]
+        line = jnp.arange(size)
 
-        def one_positive(j, carry):  # type: ignore[no-untyped-def]
+        def one_group(group, carry):  # type: ignore[no-untyped-def]
             sums, weights = carry
-            positive = by_label[jnp.minimum(start + j, batch - 1)]
-            is_pair = (j < count) & (positive != index)
-            d_ap = jnp.take_along_axis(distances, positive[:, None], axis=1)[:, 0]
-            semi_hard = jnp.where(negatives > d_ap[:, None], negatives, jnp.inf)
-            d_an = jnp.min(semi_hard, axis=1)
-            # The first index at that distance: two plain minima are several times faster on CPU than one argmin.
-            column = jax.lax.broadcasted_iota(jnp.int32, semi_hard.shape, 1)
-            negative = jnp.min(jnp.where(semi_hard == d_an[:, None], column, batch - 1), axis=1)
-            is_triplet = is_pair & jnp.isfinite(d_an)
-            hinge = jnp.where(is_triplet, jnp.maximum(d_ap - jnp.where(is_triplet, d_an, 0.0) + margin, 0.0), 0.0)
+            chosen = choose(exemplars, block, group, selection, margin, (seed, step))
+            hinge = jnp.where(chosen.is_triplet, jnp.maximum(chosen.d_ap - chosen.d_an + margin, 0.0), 0.0)
             active = (hinge > 0.0).astype(jnp.float32)
-            line = jnp.arange(block)
-            weights = weights.at[line, positive].add(active).at[line, negative].add(-active)
-            sums = sums + jnp.stack(
-                [jnp.sum(x) for x in (hinge, is_pair, is_triplet, active, jnp.where(is_pair, d_ap, 0.0))]
-            )
-            return sums, weights
+            weights = weights.at[line, chosen.positive].add(active, mode="promise_in_bounds")
+            weights = weights.at[line, chosen.negative].add(-active, mode="promise_in_bounds")
+            ap = jnp.where(chosen.is_pair, chosen.d_ap, 0.0)
+            more = [jnp.sum(x, axis=0) for x in (hinge, chosen.is_pair, chosen.is_triplet, active, ap)]
+            return sums + jnp.stack(more), weights
 
-        weights = jnp.zeros_like(distances)
-        block_sums, weights = jax.lax.fori_loop(0, jnp.max(count), one_positive, (jnp.zeros_like(sums[:5]), weights))
+        count = groups(selection, jnp.max(block.anchors.faces))
+        zeros = jnp.zeros((5, size), jnp.float32), jnp.zeros((size, exemplars.labels.shape[0]), jnp.float32)
+        pair_sums, weights = jax.lax.fori_loop(0, count, one_group, jax.lax.pcast(zeros, DATA_AXIS, to="varying"))
         # Each active triplet puts +1 and -1 into its anchor's line, so the lines of W sum to 0, and the anchor's own
         # term drops out of 2 (sum(W) a - W x).
         precise = jax.lax.Precision.HIGHEST
-        to_anchors = -2.0 * jnp.dot(weights, exemplars, precision=precise)
+        to_anchors = -2.0 * jnp.dot(weights, exemplars.points, precision=precise)
         to_exemplars = 2.0 * (
-            jnp.sum(weights, axis=0)[:, None] * exemplars - jnp.dot(weights.T, anchor, precision=precise)
+            jnp.sum(weights, axis=0)[:, None] * exemplars.points
+            - jnp.dot(weights.T, block.anchors.points, precision=precise)
         )
-        gradient = (gradient + to_exemplars).at[index].add(to_anchors)
-        an_sums = jnp.stack([jnp.sum(jnp.where(is_negative, distances, 0.0)), jnp.sum(is_negative, dtype=jnp.float32)])
-        return (sums + jnp.concatenate([block_sums, an_sums]), gradient), None
+        gradient = (gradient + to_exemplars).at[block.anchors.rows].add(to_anchors)
+        negative_sums = jnp.stack(sum_of_negatives(exemplars, block))
+        return (sums + jnp.concatenate([jnp.sum(pair_sums, axis=1), negative_sums]), gradient), None
 
     zero_sums = jax.lax.pcast(jnp.zeros(7, jnp.float32), DATA_AXIS, to="varying")
-    (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, jnp.zeros_like(exemplars)), (row_blocks, real_blocks))
-    gradient = jax.lax.psum_scatter(gradient, DATA_AXIS, tiled=True)
-    own = jnp.where(anchor_valid[:, None], anchors, 0.0)
-    sums, own_sum, faces = jax.lax.psum((sums, jnp.sum(own, axis=0), jnp.sum(anchor_valid)), DATA_AXIS)
-    total, pairs, triplets, active, ap, an, an_count = sums
+    zero_gradient = jnp.zeros_like(exemplars.points)
+    (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, zero_gradient), blocks_of(anchors))
+    batch = points.shape[0] * jax.lax.axis_size(DATA_AXIS)
+    gradient = jax.lax.psum_scatter(gradient[:batch], DATA_AXIS, tiled=True)
+    # |sum of embeddings|^2, each device with its own rows: a scalar to add up like the others.
+    of_all = jnp.sum(exemplars.points, axis=0)
+    of_faces = jnp.stack([jnp.sum(points * of_all), jnp.sum(valid, dtype=jnp.float32)])
+    sums = jax.lax.psum(jnp.concatenate([sums, of_faces]), DATA_AXIS)
+    total, pairs, triplets, active, ap, an, an_count, square_of_sum, faces = sums
     divisor = {"pairs": pairs, "active": active, "one": jnp.ones(())}[divide_by]
     # No pair, or no active triplet, is a loss of 0, not 0/0.
     scale = 1.0 / jnp.maximum(divisor, 1.0)
@@ -210,6 +212,6 @@ def _on_one_device(
         active=active,
         mean_ap=ap / jnp.maximum(pairs, 1.0),
         mean_an=an / jnp.maximum(an_count, 1.0),
-        spread=1.0 - jnp.sum((own_sum / jnp.maximum(faces, 1)) ** 2),
+        spread=1.0 - square_of_sum / jnp.maximum(faces, 1.0) ** 2,
     )
     return total * scale, stats, gradient * scale

@@ -1,0 +1,67 @@
+"""Selection and margin that follow the steps of a run, so that difficulty can grow as the paper asks (section 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from facenet_jax.triplets.loss import TripletStats, triplet_loss_and_gradient
+from facenet_jax.triplets.selection import Selection
+
+
+class Stage(NamedTuple):
+    """How triplets are selected from a step on.
+
+    Attributes:
+      from_step: how many steps have been taken when it begins; the first stage's is 0.
+      selection: which triplets.
+      margin: alpha of equation (1).
+    """
+
+    from_step: int
+    selection: Selection
+    margin: float
+
+
+def staged_loss_and_gradient(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    *,
+    mesh: Mesh,
+    stages: Sequence[Stage],
+    step: jax.Array,
+    divide_by: str = "pairs",
+    seed: int = 0,
+) -> tuple[jax.Array, TripletStats, jax.Array]:
+    """`triplet_loss_and_gradient` at the stage that a step belongs to, in one program for all stages.
+
+    Args:
+      embeddings: as for `triplet_loss`, and so are the others.
+      labels: int32 [B].
+      valid: bool [B].
+      mesh: whose data axis holds the batch.
+      stages: in order of from_step.
+      step: integer scalar, the steps taken: a resumed run is in the stage that it would have been in.
+      divide_by: what the sum is divided by.
+      seed: of random negatives.
+    """
+    stage = jnp.sum(step >= jnp.array([stage.from_step for stage in stages])) - 1
+    margin = jnp.array([stage.margin for stage in stages], jnp.float32)[stage]
+    # A stage that changes the margin alone needs no program of its own.
+    selections = list(dict.fromkeys(stage.selection for stage in stages))
+    which = jnp.array([selections.index(stage.selection) for stage in stages])[stage]
+    arguments = {"mesh": mesh, "divide_by": divide_by, "seed": seed}
+    branches = [partial(_at_stage, selection=selection, arguments=arguments) for selection in selections]
+    return jax.lax.switch(which, branches, embeddings, labels, valid, margin, step)
+
+
+def _at_stage(embeddings, labels, valid, margin, step, *, selection, arguments):  # type: ignore[no-untyped-def]
+    return triplet_loss_and_gradient(
+        embeddings, labels, valid, selection=selection, margin=margin, step=step, **arguments
+    )

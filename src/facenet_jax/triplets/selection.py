@@ -1,0 +1,328 @@
+"""Which triplets a batch gives: for a block of anchors, their positives and the negative of each (section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from facenet_jax.mesh import DATA_AXIS
+from facenet_jax.triplets.distances import squared_distances
+from facenet_jax.triplets.hashing import as_word, hash32
+from facenet_jax.triplets.search import ABSENT, CHUNK, LARGEST, any_between, bits, nearest, take
+
+POSITIVES = ("all", "hardest")
+NEGATIVES = ("semi_hard", "hardest", "random_semi_hard")
+NO_SEMI_HARD = ("skip", "farthest")
+
+# Anchors whose distances to the whole batch are held at once. A constant, so that memory does not depend on the mesh.
+ANCHOR_BLOCK = 128
+# Positives of an anchor that are looked at together, while a piece of the distances is at hand.
+_TOGETHER = 8
+
+# Masked rows get a label that no identity has, so that they are nobody's positive.
+_NOBODY = jnp.iinfo(jnp.int32).max
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How triplets are selected within a batch; in all of it, equal distances are decided by the lowest index.
+
+    Attributes:
+      positives: `all`: every ordered anchor-positive pair, which the paper found more stable. `hardest`: the farthest
+        face of the anchor's identity only.
+      negatives: `semi_hard`: the nearest with D(a, p) < D(a, n), equation (3). `hardest`: the nearest of all, nearer
+        than the positive or not; early in training this tends to collapse the embedding. `random_semi_hard`: any, with
+        equal chances, among D(a, p) < D(a, n) < D(a, p) + margin; a draw is a function of (seed, step, anchor,
+        positive).
+      no_semi_hard: what becomes of a pair that has no such negative. `skip`: it gives no triplet, the paper taken
+        literally; so a pair whose positive lies beyond all negatives, the worst there is, teaches nothing, and a
+        collapsed embedding has a loss of 0. `farthest`: the farthest of the negatives that are too near, D(a, n) <=
+        D(a, p), as TensorFlow Addons' triplet_semihard_loss does; such pairs keep pulling with a loss of at least the
+        margin, so the loss does not vanish when the embedding collapses but stays at the margin, mislabelled faces
+        pull hardest of all, and where there is no too-near negative either (`random_semi_hard`: all lie beyond the
+        margin) the pair is skipped. Makes no difference to `hardest`.
+
+    Raises:
+      ValueError: a name that is not one of these.
+    """
+
+    positives: str = "all"
+    negatives: str = "semi_hard"
+    no_semi_hard: str = "skip"
+
+    def __post_init__(self) -> None:
+        for field, names in (("positives", POSITIVES), ("negatives", NEGATIVES), ("no_semi_hard", NO_SEMI_HARD)):
+            if getattr(self, field) not in names:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; one of {', '.join(names)} is needed")
+
+
+DEFAULT = Selection()
+
+
+class Triplets(NamedTuple):
+    """Triplets of one block of anchors, or of all of them; arrays of one shape.
+
+    Attributes:
+      positive: int32, index in the batch.
+      negative: int32, index in the batch.
+      is_pair: bool; False where the anchor has fewer positives than there are places.
+      is_triplet: bool; pairs that found a negative.
+      d_ap: float32, D(a, p).
+      d_an: float32, D(a, n).
+    """
+
+    positive: jax.Array
+    negative: jax.Array
+    is_pair: jax.Array
+    is_triplet: jax.Array
+    d_ap: jax.Array
+    d_an: jax.Array
+
+
+class Exemplars(NamedTuple):
+    """The whole batch as every device sees it, with rows of nobody added up to a multiple of a chunk.
+
+    Attributes:
+      points: float32 [B', d].
+      labels: int32 [B'], _NOBODY in rows that take no part.
+      by_label: int32 [B'], rows in order of label: the faces of an identity are one stretch of it, in order of index.
+      sorted_labels: int32 [B'], labels[by_label].
+    """
+
+    points: jax.Array
+    labels: jax.Array
+    by_label: jax.Array
+    sorted_labels: jax.Array
+
+
+class Anchors(NamedTuple):
+    """The anchors of one device, A of them, or of one block.
+
+    Attributes:
+      points: float32 [A, d].
+      labels: int32 [A], _NOBODY in rows that take no part.
+      rows: int32 [A], their places in the batch.
+      start: int32 [A], where their identities begin in by_label.
+      faces: int32 [A], the faces of that identity, the anchor included; 0 for an anchor that takes no part.
+    """
+
+    points: jax.Array
+    labels: jax.Array
+    rows: jax.Array
+    start: jax.Array
+    faces: jax.Array
+
+
+class AnchorBlock(NamedTuple):
+    """A block of anchors, and what selection asks of them.
+
+    Attributes:
+      anchors: the block's.
+      distances: float32 [B', block].
+      negative_key: uint32 [B', block], the bits of the distance of a negative, ABSENT elsewhere.
+    """
+
+    anchors: Anchors
+    distances: jax.Array
+    negative_key: jax.Array
+
+
+def select(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    *,
+    mesh: Mesh,
+    faces_per_identity: int,
+    margin: float | jax.Array = 0.2,
+    selection: Selection = DEFAULT,
+    seed: int | jax.Array = 0,
+    step: int | jax.Array = 0,
+) -> Triplets:
+    """The triplets whose loss `triplet_loss` takes, to look at.
+
+    Args:
+      embeddings: [B, d], as for `triplet_loss`, and so are the others.
+      labels: int32 [B].
+      valid: bool [B].
+      mesh: whose data axis holds the batch.
+      faces_per_identity: no identity has more faces in the batch than this; positives beyond it are left out.
+      margin: alpha of equation (1); only a random choice asks for it.
+      selection: which triplets.
+      seed: of random negatives.
+      step: of random negatives.
+
+    Returns:
+      Triplets, arrays [B, K], a line for each anchor; entries beyond its pairs have `is_pair` False.
+    """
+    body = partial(_select_on_one_device, selection=selection, most_faces=faces_per_identity)
+    return over_the_mesh(body, mesh, P(DATA_AXIS))(embeddings, labels, valid, margin, seed, step)
+
+
+def over_the_mesh(on_one_device: Callable, mesh: Mesh, out_specs: Any) -> Callable:
+    """A function of one device's rows as one of the global (embeddings, labels, valid, margin, seed, step)."""
+
+    def run(
+        embeddings: jax.Array,
+        labels: jax.Array,
+        valid: jax.Array,
+        margin: float | jax.Array,
+        seed: int | jax.Array,
+        step: int | jax.Array,
+    ) -> Any:
+        chex.assert_rank([embeddings, labels, valid], [2, 1, 1])
+        chex.assert_equal_shape_prefix([embeddings, labels, valid], 1)
+        own = P(DATA_AXIS)
+        mapped = jax.shard_map(on_one_device, mesh=mesh, in_specs=(own, own, own, P(), P(), P()), out_specs=out_specs)
+        return mapped(
+            # What stands in a masked row could be anything, and 0 x anything would be 0 but for NaN.
+            jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0.0),
+            labels.astype(jnp.int32),
+            valid,
+            jnp.asarray(margin, jnp.float32),
+            as_word(seed),
+            as_word(step),
+        )
+
+    return run
+
+
+def _select_on_one_device(
+    points: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array,
+    margin: jax.Array,
+    seed: jax.Array,
+    step: jax.Array,
+    *,
+    selection: Selection,
+    most_faces: int,
+) -> Triplets:
+    anchors, exemplars = gather(points, labels, valid)
+    which, real = blocks_of(anchors)
+
+    def one_block(inputs: tuple[jax.Array, jax.Array]) -> Triplets:
+        block = look_at(anchors, exemplars, *inputs)
+        each = jnp.arange(groups(selection, most_faces))
+        chosen = jax.lax.map(lambda group: choose(exemplars, block, group, selection, margin, (seed, step)), each)
+        return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]).T, chosen)
+
+    chosen = jax.lax.map(one_block, (which, real))
+    # Back from the order by identity; what fills the last block up comes last.
+    order = jnp.argsort(which.ravel()[: points.shape[0]])
+    return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[order], chosen)
+
+
+def gather(points: jax.Array, labels: jax.Array, valid: jax.Array) -> tuple[Anchors, Exemplars]:
+    """One device's rows, [A, d], as anchors, and the rows of all devices; two all-gathers."""
+    labels = jnp.where(valid, labels, _NOBODY)
+    all_points = jax.lax.all_gather(points, DATA_AXIS, tiled=True)
+    all_labels = jax.lax.all_gather(labels, DATA_AXIS, tiled=True)
+    more = -all_labels.shape[0] % CHUNK
+    all_points = jnp.pad(all_points, ((0, more), (0, 0)))
+    all_labels = jnp.pad(all_labels, (0, more), constant_values=_NOBODY)
+    by_label = jnp.argsort(all_labels, stable=True).astype(jnp.int32)
+    exemplars = Exemplars(all_points, all_labels, by_label, all_labels[by_label])
+
+    first = jax.lax.axis_index(DATA_AXIS) * labels.shape[0]
+    rows = first + jnp.arange(labels.shape[0], dtype=jnp.int32)
+    start = jnp.searchsorted(exemplars.sorted_labels, labels, side="left").astype(jnp.int32)
+    end = jnp.searchsorted(exemplars.sorted_labels, labels, side="right").astype(jnp.int32)
+    return Anchors(points, labels, rows, start, jnp.where(valid, end - start, 0)), exemplars
+
+
+def blocks_of(anchors: Anchors) -> tuple[jax.Array, jax.Array]:
+    """Which of a device's anchors form blocks, [blocks, block] int32, and False where the last one is filled up.
+
+    They go by identity, so that a block holds few identities and loops no more often than its largest asks.
+    """
+    which = jnp.argsort(anchors.labels, stable=True).astype(jnp.int32)
+    block = min(ANCHOR_BLOCK, which.shape[0])
+    padding = -which.shape[0] % block
+    real = jnp.pad(jnp.ones_like(which, bool), (0, padding))
+    return jnp.pad(which, (0, padding)).reshape(-1, block), real.reshape(-1, block)
+
+
+def look_at(anchors: Anchors, exemplars: Exemplars, which: jax.Array, real: jax.Array) -> AnchorBlock:
+    """Distances of a block of a device's anchors, [block], to the batch, and who is whose negative."""
+    block = Anchors(*(x[which] for x in anchors))
+    block = block._replace(faces=jnp.where(real, block.faces, 0))
+    distances = squared_distances(exemplars.points, block.points)
+    labels = exemplars.labels[:, None]
+    is_negative = (labels != block.labels) & (labels != _NOBODY) & (block.faces > 0)
+    return AnchorBlock(block, distances, jnp.where(is_negative, bits(distances), jnp.uint32(ABSENT)))
+
+
+def sum_of_negatives(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
+    """The sum of D(a, n) over all negatives of a block, and how many they are; float32 scalars."""
+    faces = block.anchors.faces
+    others = jnp.where(faces > 0, jnp.sum(exemplars.labels != _NOBODY) - faces, 0)
+    distances = jnp.where(block.negative_key == ABSENT, 0.0, block.distances)
+    return jnp.sum(distances), jnp.sum(others, dtype=jnp.float32)
+
+
+def groups(selection: Selection, most_faces: int | jax.Array) -> int | jax.Array:
+    """How many groups `choose` has, for anchors of identities with at most so many faces."""
+    return 1 if selection.positives == "hardest" else (most_faces + _TOGETHER - 1) // _TOGETHER
+
+
+def choose(
+    exemplars: Exemplars,
+    block: AnchorBlock,
+    group: int | jax.Array,
+    selection: Selection,
+    margin: jax.Array,
+    draw: tuple[jax.Array, jax.Array],
+) -> Triplets:
+    """The triplets of a block of anchors with some of their positives.
+
+    Args:
+      exemplars: the batch.
+      block: the anchors.
+      group: which of their positives: 0 <= group < groups(...).
+      selection: how.
+      margin: alpha of equation (1); only a random choice asks for it.
+      draw: seed and step, uint32, of a random choice.
+
+    Returns:
+      Triplets, arrays [positives, block].
+    """
+    if selection.positives == "hardest":
+        positive, is_pair = _farthest_positive(exemplars, block)
+    else:
+        place = group * _TOGETHER + jnp.arange(_TOGETHER, dtype=jnp.int32)[:, None]
+        last = exemplars.by_label.shape[0] - 1
+        positive = exemplars.by_label[jnp.minimum(block.anchors.start + place, last)]
+        is_pair = (place < block.anchors.faces) & (positive != block.anchors.rows)
+    d_ap = take(block.distances, positive)
+
+    if selection.negatives == "hardest":
+        negative, found = nearest(block.negative_key, jnp.zeros(d_ap.shape, jnp.uint32))
+    elif selection.negatives == "semi_hard":
+        negative, found = nearest(block.negative_key, bits(d_ap) + 1)
+    else:
+        chance = hash32(*draw, block.anchors.rows, positive)
+        negative, found = any_between(block.negative_key, bits(d_ap) + 1, bits(d_ap + margin), chance)
+    if selection.no_semi_hard == "farthest" and selection.negatives != "hardest":
+        # Distances counted downwards from the largest float: the nearest to the floor is the farthest below D(a, p).
+        downwards = jnp.where(block.negative_key == ABSENT, block.negative_key, LARGEST - block.negative_key)
+        too_near, any_too_near = nearest(downwards, LARGEST - bits(d_ap))
+        negative, found = jnp.where(found, negative, too_near), found | any_too_near
+    return Triplets(positive, negative, is_pair, is_pair & found, d_ap, take(block.distances, negative))
+
+
+def _farthest_positive(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
+    """The farthest face of each anchor's identity, [1, block], and whether there is one."""
+    row = jnp.arange(exemplars.labels.shape[0], dtype=jnp.int32)[:, None]
+    label = exemplars.sorted_labels[block.anchors.start]
+    is_positive = (exemplars.labels[:, None] == label) & (row != block.anchors.rows) & (block.anchors.faces > 0)
+    key = jnp.where(is_positive, LARGEST - bits(block.distances), jnp.uint32(ABSENT))
+    return nearest(key, jnp.zeros((1, key.shape[1]), jnp.uint32))

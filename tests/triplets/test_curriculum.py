@@ -1,0 +1,44 @@
+"""Stages: which selection and margin are in force at a step, in one compiled program."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import reference_triplets as reference
+from facenet_jax.mesh import make_mesh
+from facenet_jax.triplets import Selection, Stage, staged_loss_and_gradient
+
+BATCH, SIZE, SEED = 24, 8, 5
+HARDEST, RANDOM = Selection("hardest", "hardest"), Selection(negatives="random_semi_hard")
+STAGES = (
+    Stage(0, Selection(), 0.1),
+    Stage(10, Selection(), 0.5),
+    Stage(20, HARDEST, 0.2),
+    Stage(30, RANDOM, 0.4),
+)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_the_stage_in_force_is_that_of_the_step(devices):
+    rng = np.random.default_rng(0)
+    embeddings = (rng.integers(-64, 65, size=(BATCH, SIZE)) / 128).astype(np.float32)
+    labels, valid = rng.integers(0, 6, BATCH), rng.random(BATCH) < 0.9
+    mesh = make_mesh(devices)
+    run = jax.jit(
+        lambda step: staged_loss_and_gradient(
+            embeddings, jnp.asarray(labels, jnp.int32), valid, mesh=mesh, stages=STAGES, step=step, seed=SEED
+        )
+    )
+    expected = {0: STAGES[0], 9: STAGES[0], 10: STAGES[1], 20: STAGES[2], 29: STAGES[2], 30: STAGES[3], 999: STAGES[3]}
+    for step, stage in expected.items():
+        loss, stats, gradient = run(step)
+        how = vars(stage.selection)
+        want = reference.triplet_loss(embeddings, labels, valid, margin=stage.margin, seed=SEED, step=step, **how)
+        assert (int(stats.pairs), int(stats.triplets), int(stats.active)) == (
+            want.pairs,
+            len(want.triplets),
+            want.active,
+        )
+        np.testing.assert_allclose(loss, want.loss, rtol=1e-5)
+        assert np.linalg.norm(gradient - want.gradient) <= 1e-5 * np.linalg.norm(want.gradient)
