@@ -92,7 +92,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
 
 def test_drawn_faces():
     drawn = DrawnFaces(seed=1, identities=3, faces_per_identity=4, first=10)
-    assert drawn.index.names == ["drawn-0000010", "drawn-0000011", "drawn-0000012"]
+    assert list(drawn.index.names) == ["drawn-0000010", "drawn-0000011", "drawn-0000012"]
     assert drawn.index.counts.tolist() == [4, 4, 4]
     assert drawn.describe(5) == "drawn-0000011/0001"
     image = drawn.load(5, (20, 16))

@@ -178,7 +178,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "killed":
         print(multiprocessing.active_children()[0].pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    print(sum(int(images[valid].mean()) for _, images, valid in batches))
+    print(sum(int(batch.images[batch.valid].mean()) for batch in batches))
     # Left open, with more workers than a batch has pieces.
     batches = embedding_batches(Source(), np.arange(100), (40, 40), 10, workers=2)
     next(batches)
@@ -206,11 +206,11 @@ def test_a_console_script_may_have_workers_which_touch_no_device_and_end_with_it
 def test_embedding_batches_are_in_order_and_padded():
     records = np.array([7, 3, 3, 199, 0, 23, 50])
     batches = list(embedding_batches(Stub(bad=(23,)), records, SIZE, 3))
-    assert [r.tolist() for r, _, _ in batches] == [[7, 3, 3], [199, 0, 23], [50, -1, -1]]
-    assert [v.tolist() for _, _, v in batches] == [[True] * 3, [True, True, False], [True, False, False]]
-    for some, images, valid in batches:
-        assert images.shape == (3, *SIZE, 3)
-        for record, image, ok in zip(some, images, valid, strict=True):
+    assert [batch.records.tolist() for batch in batches] == [[7, 3, 3], [199, 0, 23], [50, -1, -1]]
+    assert [batch.valid.tolist() for batch in batches] == [[True] * 3, [True, True, False], [True, False, False]]
+    for batch in batches:
+        assert batch.images.shape == (3, *SIZE, 3)
+        for record, image, ok in zip(batch.records, batch.images, batch.valid, strict=True):
             np.testing.assert_array_equal(image, Stub().load(int(record), SIZE) if ok else 0 * image)
     assert list(embedding_batches(Stub(), records[:0], SIZE, 3)) == []
 
