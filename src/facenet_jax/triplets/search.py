@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 # Rows whose minimum, or number, is taken before any row is sought; keys have a multiple of it.
-CHUNK = 16
+CHUNK = 32
 # The key of what is no candidate: the bits of infinity. Those of the largest float are one less.
 ABSENT = 0x7F800000
 LARGEST = ABSENT - 1

@@ -25,7 +25,7 @@ NO_SEMI_HARD = ("skip", "farthest")
 # Anchors whose distances to the whole batch are held at once. A constant, so that memory does not depend on the mesh.
 ANCHOR_BLOCK = 128
 # Positives of an anchor that are looked at together, while a piece of the distances is at hand.
-_TOGETHER = 8
+_TOGETHER = 10
 
 # Masked rows get a label that no identity has, so that they are nobody's positive.
 _NOBODY = jnp.iinfo(jnp.int32).max
