@@ -8,7 +8,7 @@ from facenet_jax.config import default_config
 
 def get_config():
     config = default_config()
-    config.steps = 1500
+    config.steps = 1200
     config.model.name = "nns2"
     config.model.input_size = (64, 64)
     config.data.drawn.identities = 2000
@@ -18,8 +18,8 @@ def get_config():
     config.batch.random_negatives = 0
     config.optimizer.learning_rate = 0.005
     config.optimizer.initial_accumulator = 1e-4
-    config.optimizer.finalise_steps = 500
-    config.eval.every = 500
+    config.optimizer.finalise_steps = 400
+    config.eval.every = 400
     config.eval.max_faces_per_identity = 10
     config.checkpoint.every = 200
     return config
