@@ -1,6 +1,9 @@
 """NN2 (Table 2): Inception, 224x224, 7.5M parameters, 1.6B multiply-adds.
 
 facenet-jax train --config=configs/nn2.py --config.data.path=photos --workdir=runs/nn2
+
+On two CPU cores a step of 24 faces took 2.6 s. With the batch of 1,800 it asks for more memory than most machines have:
+the command says which --config.batch.chunk fits.
 """
 
 from facenet_jax.config import default_config
