@@ -2,7 +2,7 @@
 
 facenet-jax train --config=configs/nn2.py --config.data.path=photos --workdir=runs/nn2
 
-On two CPU cores a step of 24 faces took 2.6 s. With the batch of 1,800 it asks for more memory than most machines have:
+On two CPU cores a step of 24 faces took 2.6 s. The batch of 1,800 wants much memory:
 the command says which --config.batch.chunk fits.
 """
 

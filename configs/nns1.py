@@ -2,7 +2,7 @@
 
 facenet-jax train --config=configs/nns1.py --config.data.path=photos --workdir=runs/nns1
 
-On two CPU cores a step of 24 faces took 0.69 s. With the batch of 1,800 it asks for more memory than most machines have:
+On two CPU cores a step of 24 faces took 0.69 s. The batch of 1,800 wants much memory:
 the command says which --config.batch.chunk fits.
 """
 
