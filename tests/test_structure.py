@@ -3,7 +3,19 @@
 import ast
 from pathlib import Path
 
-ORDER = ["errors", "config", "mesh", "models", "triplets", "data", "checkpoints", "evaluation", "training", "cli"]
+ORDER = [
+    "errors",
+    "config",
+    "mesh",
+    "models",
+    "triplets",
+    "data",
+    "checkpoints",
+    "evaluation",
+    "training",
+    "commands",
+    "cli",
+]
 PACKAGE = Path(__file__).parents[1] / "src" / "facenet_jax"
 
 

@@ -1,0 +1,41 @@
+"""`facenet-jax describe`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    describe = commands.add_parser(
+        "describe",
+        help="print a network's table: layers, parameters, multiply-adds",
+        description="Prints the table of a network, worked out from the network itself, as in Tables 1 and 2.",
+        allow_abbrev=False,
+    )
+    describe.add_argument("network", help="nn1, nn2, nn3, nn4, nns1 or nns2")
+    describe.add_argument("--input-size", type=_size, metavar="ROWSxCOLUMNS", help="pixels (default: the paper's)")
+    describe.add_argument("--embedding-size", type=int, default=128, help="64 to 512 (default: 128)")
+    describe.add_argument(
+        "--five-by-five", metavar="WHERE", help="modules with a 5x5 branch: all, lower, none (default: the paper's)"
+    )
+    describe.set_defaults(run=_describe)
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        rows, columns = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 140x116") from None
+    return rows, columns
+
+
+def _describe(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax import models
+
+    network = models.build(options.network, embedding_size=options.embedding_size, five_by_five=options.five_by_five)
+    size = options.input_size or models.NETWORKS[options.network].input_size
+    models.check_input_size(*size)
+    print(models.format_table(models.describe(network, size)))
+    return 0

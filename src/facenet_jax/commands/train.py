@@ -1,0 +1,43 @@
+"""`facenet-jax train`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.errors import InputError
+
+_EPILOG = """\
+Every value of the config can be given as --config.KEY=VALUE, for instance
+  facenet-jax train --config=nn1 --config.data.path=photos --config.loss.margin=0.1 --workdir=runs/nn1
+`facenet-jax config nn1` lists the keys. Given again with the same --workdir, the command goes on where the run stopped;
+a finished run prints its table again. Ctrl-C saves and leaves.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    train = commands.add_parser(
+        "train",
+        help="train a network, or go on training it",
+        description="Trains a network in a working directory, or goes on where it stopped.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    train.add_argument("--config", default="quickstart", help="a config file, or the name of one (default: quickstart)")
+    train.add_argument("--workdir", type=Path, help="where the run lives (default: runs/<config>)")
+    train.add_argument("--trace", type=int, metavar="STEP", help="write a profile of this step to WORKDIR/trace")
+    train.set_defaults(run=_train, takes_overrides=True)
+
+
+def _train(options: argparse.Namespace, overrides: list[str]) -> int:
+    from facenet_jax.config import load_config
+    from facenet_jax.training.loop import train
+
+    config = load_config(options.config, overrides)
+    workdir = options.workdir or Path("runs") / Path(options.config).stem
+    if options.trace is not None and options.trace < 1:
+        raise InputError(f"--trace={options.trace}: steps count from 1; give the number of one that is still to come.")
+    return train(config, workdir, trace_step=options.trace)
