@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.data.hashing import permutation
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, pair_distances, roc
+from facenet_jax.evaluation.counting import pair_distances
+from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, roc
 
 # With fewer identities than this in a split there are hardly any different people to confuse.
 MIN_IDENTITIES_PER_SPLIT = 4
@@ -212,15 +213,15 @@ def _judge(
 ) -> HoldoutSplit:
     """One split, given the faces of its two halves."""
     pairs = pair_distances(points[left], points[right], ids[left], ids[right], max_far=max(fars))
-    roc_far, roc_val = roc(pairs)
+    curve = roc(pairs)
     return HoldoutSplit(
         identities=len(np.unique(ids[left])),
         faces=len(left) + len(right),
-        same_pairs=len(pairs.same),
+        same_pairs=pairs.same_pairs,
         different_pairs=pairs.different_pairs,
         points=tuple(operating_point(pairs, far) for far in fars),
-        roc_far=roc_far,
-        roc_val=roc_val,
+        roc_far=curve.far,
+        roc_val=curve.val,
     )
 
 

@@ -1,9 +1,4 @@
-"""VAL and FAR by equations (4)-(6) of the paper: from embeddings and their identities to rates at a distance.
-
-Distances are squared L2 distances in float32, the difference of squared norms and a Gram matrix, clamped at 0. They are
-worked out block by block and thrown away again, so that 20,000 x 20,000 pairs need no more memory than one block, the
-distances of the same identity, and the few smallest distances of different identities that decide a small FAR.
-"""
+"""VAL and FAR by equations (4)-(6) of the paper: from the distances of same and different pairs to rates."""
 
 from __future__ import annotations
 
@@ -16,28 +11,42 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.tally import Tally
 
-# Points on the unit sphere are at most 4 apart. A power of two makes `distance * BINS_PER_UNIT` exact in float32.
+# Points on the unit sphere are at most 4 apart.
 BINS_PER_UNIT = 1024
 BINS = 4 * BINS_PER_UNIT
 
 
 @dataclass(frozen=True)
 class PairDistances:
-    """What is kept of all pairs (i, j) between two sets of faces.
+    """What is kept of the squared L2 distances of all pairs judged.
 
     Attributes:
-      same: float32 [same pairs], the distances of all pairs of P_same, ascending.
-      different_smallest: float32, the smallest distances of P_diff, ascending; enough for the largest FAR asked.
-      different_within: int64 [BINS + 1]; entry b counts the pairs of P_diff with D <= b / BINS_PER_UNIT, exactly;
-        the last entry counts all of them, those further than 4 apart too.
-      different_pairs: the size of P_diff.
+      same: the distances of P_same.
+      different: the smallest distances of P_diff, at least so many as the largest FAR asked needs, often all.
+      different_below: int64 [BINS + 1]; entry b counts the pairs of P_diff with D < b / BINS_PER_UNIT, exactly; the
+        last entry counts all of them, those further than 4 apart too.
     """
 
-    same: NDArray[np.float32]
-    different_smallest: NDArray[np.float32]
-    different_within: NDArray[np.int64]
-    different_pairs: int
+    same: Tally
+    different: Tally
+    different_below: NDArray[np.int64]
+
+    @property
+    def same_pairs(self) -> int:
+        """The size of P_same."""
+        return len(self.same)
+
+    @property
+    def different_pairs(self) -> int:
+        """The size of P_diff."""
+        return int(self.different_below[-1])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every distance of P_diff is kept."""
+        return len(self.different) == self.different_pairs
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,50 @@ class OperatingPoint:
         return self.different_pairs >= self.pairs_needed
 
 
+@dataclass(frozen=True)
+class Curve:
+    """The ROC curve and what it says as a whole.
+
+    Attributes:
+      far, val: float64, both ascending, FAR > 0; empty if there is no pair of different identities.
+      area: under the curve of VAL over FAR, in [0, 1], half of a tie counted.
+      equal_error_rate: where FAR equals 1 - VAL, between the two nearest thresholds on a straight line.
+      exact: whether area and equal error rate come from every distance; otherwise from those and a histogram of bins
+        1 / BINS_PER_UNIT wide.
+    """
+
+    far: NDArray[np.float64]
+    val: NDArray[np.float64]
+    area: float
+    equal_error_rate: float
+    exact: bool
+
+
+def from_distances(same: ArrayLike, different: ArrayLike) -> PairDistances:
+    """Of distances that are all at hand.
+
+    Args:
+      same, different: the squared L2 distances of P_same and P_diff.
+
+    Raises:
+      InputError: there is no pair of the same identity, or a distance is not a finite number.
+    """
+    tallies = []
+    for distances, name in ((same, "same"), (different, "different")):
+        found = np.asarray(distances, np.float32).ravel()
+        if not np.isfinite(found).all():
+            raise InputError(
+                f"{int(np.sum(~np.isfinite(found)))} of the {len(found)} distances of {name} pairs are not finite; "
+                "look for NaN in the embeddings."
+            )
+        tallies.append(Tally(found))
+    if not len(tallies[0]):
+        raise InputError("No pair shows the same identity, so VAL is undefined; give pairs of both kinds.")
+    edges = np.arange(BINS + 1, dtype=np.float32) / BINS_PER_UNIT
+    edges[-1] = np.inf
+    return PairDistances(*tallies, tallies[1].below(edges))
+
+
 def check_fars(fars: Sequence[float]) -> tuple[float, ...]:
     """The FARs as floats; raises InputError if there is none or one is not in (0, 1]."""
     checked = tuple(float(far) for far in fars)
@@ -80,84 +133,39 @@ def check_fars(fars: Sequence[float]) -> tuple[float, ...]:
     return checked
 
 
-def pair_distances(
-    left: NDArray[np.float32],
-    right: NDArray[np.float32],
-    left_labels: ArrayLike,
-    right_labels: ArrayLike,
-    max_far: float,
-    block: int = 1024,
-) -> PairDistances:
-    """Judges every face of the left set against every face of the right set (section 4, P_same and P_diff).
+def allowed_accepts(far: float, different_pairs: int) -> int:
+    """The largest number of false accepts whose share does not exceed the FAR.
 
-    Args:
-      left, right: [n, d] and [m, d] embeddings, compared in float32.
-      left_labels, right_labels: [n] and [m] identities, of any type that compares and sorts.
-      max_far: the largest FAR that `operating_point` will be asked for; this share of the different pairs is kept.
-      block: rows and columns of the block of distances that exists at one time.
-
-    Raises:
-      InputError: the shapes do not fit, or no two faces are of the same identity.
+    The FAR counts as the decimal that is written: 0.29 of 100 pairs are 29 pairs, although 0.29 * 100 in floating point
+    is less.
     """
-    check_fars([max_far])
-    left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
-    names_left, names_right = np.asarray(left_labels), np.asarray(right_labels)
-    fits = left.ndim == right.ndim == 2 and left.shape[1] == right.shape[1]
-    if not fits or names_left.shape != left.shape[:1] or names_right.shape != right.shape[:1]:
-        raise InputError(
-            f"Embeddings of shapes {left.shape} and {right.shape} with labels of shapes {names_left.shape} and "
-            f"{names_right.shape} cannot be paired; give [n, d] and [m, d] with [n] and [m]."
-        )
+    return math.floor(Fraction(str(float(far))) * different_pairs)
 
-    # Identities become small integers: cheap to compare in a block, and to count beforehand.
-    _, ids = np.unique(np.concatenate([names_left, names_right]), return_inverse=True)
-    ids_left, ids_right = ids[: len(left)].astype(np.int32), ids[len(left) :].astype(np.int32)
-    same_pairs = int(np.bincount(ids_left, minlength=len(ids)) @ np.bincount(ids_right, minlength=len(ids)))
-    different_pairs = len(left) * len(right) - same_pairs
-    if same_pairs == 0:
-        raise InputError(
-            "No pair of the two sets shows the same identity, so VAL is undefined; give more faces of each."
-        )
 
-    same: list[NDArray[np.float32]] = []
-    # One more than may be accepted: the first distance that may not be accepted bounds the threshold.
-    smallest = _Smallest(min(_allowed(max_far, different_pairs) + 1, different_pairs))
-    histogram = np.zeros(BINS + 1, np.int64)
-    norms_left, norms_right = (np.einsum("nd,nd->n", points, points) for points in (left, right))
-    for top in range(0, len(left), block):
-        rows = slice(top, top + block)
-        for start in range(0, len(right), block):
-            columns = slice(start, start + block)
-            distances = left[rows] @ right[columns].T
-            distances *= -2
-            distances += norms_left[rows, None]
-            distances += norms_right[columns]
-            np.maximum(distances, 0, out=distances)
-            is_same = ids_left[rows, None] == ids_right[columns]
-            same_here = distances[is_same]
-            same.append(same_here)
-            histogram += _count_by_bin(distances)
-            histogram -= _count_by_bin(same_here)
-            distances[is_same] = np.inf
-            smallest.add(distances)
-
-    return PairDistances(np.sort(np.concatenate(same)), smallest.sorted(), np.cumsum(histogram), different_pairs)
+def pairs_needed(far: float) -> int:
+    """How many pairs of different identities a FAR needs, so that one false accept is allowed."""
+    return math.ceil(1 / Fraction(str(float(far))))
 
 
 def operating_point(pairs: PairDistances, far: float) -> OperatingPoint:
-    """VAL at the asked FAR (equation 6); `far` must not exceed the `max_far` that the pairs were made with."""
+    """VAL at the asked FAR (equation 6); `far` must not exceed the `max_far` that the pairs were made with.
+
+    With different distances d_1 <= d_2 <= ..., all that lies strictly below d_(allowed + 1) is accepted. So ties at the
+    threshold are refused together: FAR stays below the one asked rather than going above it.
+    """
     (far,) = check_fars([far])
-    same_pairs, different_pairs = len(pairs.same), pairs.different_pairs
-    needed = math.ceil(1 / _decimal(far))
+    same_pairs, different_pairs, needed = pairs.same_pairs, pairs.different_pairs, pairs_needed(far)
     if different_pairs < needed:
         return OperatingPoint(far, None, None, None, same_pairs, different_pairs, needed)
-
-    accepts = _accepts(pairs, np.array([_allowed(far, different_pairs)]))
-    true_accepts, false_accepts = (int(count[0]) for count in accepts)
-    accepted = [*pairs.same[:true_accepts][-1:], *pairs.different_smallest[:false_accepts][-1:]]
+    allowed = allowed_accepts(far, different_pairs)
+    if allowed >= len(pairs.different) and not pairs.complete:
+        raise ValueError("this FAR is larger than the max_far that the pair distances were made with")
+    bound = pairs.different.nth(allowed)
+    true_accepts, false_accepts = int(pairs.same.below(bound)), int(pairs.different.below(bound))
+    accepted = [float(t.nth(n - 1)) for t, n in ((pairs.same, true_accepts), (pairs.different, false_accepts)) if n]
     return OperatingPoint(
         far=far,
-        threshold=float(max(accepted)) if accepted else None,
+        threshold=max(accepted) if accepted else None,
         val=true_accepts / same_pairs,
         far_reached=false_accepts / different_pairs,
         same_pairs=same_pairs,
@@ -166,79 +174,58 @@ def operating_point(pairs: PairDistances, far: float) -> OperatingPoint:
     )
 
 
-def roc(pairs: PairDistances, points: int = 256) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points of the ROC curve: (FAR, VAL), both ascending, with FAR > 0; empty if all pairs are of the same identity.
+def roc(pairs: PairDistances, points: int = 256) -> Curve:
+    """The ROC curve, in up to `points` thresholds evenly spaced in log FAR, and the edges of the histogram beyond.
 
-    Every point is exact. Where FAR is small they are up to `points` thresholds evenly spaced in the logarithm of FAR,
-    beyond the distances that are kept they are the edges of the histogram.
+    Every point of it is exact. Area and equal error rate use every threshold that is known, not those points alone.
     """
-    kept = len(pairs.different_smallest)
-    if kept == 0:
-        return np.empty(0), np.empty(0)
-    ranks = np.unique(np.geomspace(1, max(kept - 1, 1), points).astype(np.int64))
-    true_accepts, false_accepts = _accepts(pairs, ranks[ranks < kept])
-    edges = np.arange(BINS + 1) / np.float32(BINS_PER_UNIT)
-    edges[-1] = np.inf
-    beyond = edges >= pairs.different_smallest[-1]
-    true_accepts = np.append(true_accepts, np.searchsorted(pairs.same, edges[beyond], side="right"))
-    false_accepts = np.append(false_accepts, pairs.different_within[beyond])
-    some = false_accepts > 0
-    return false_accepts[some] / pairs.different_pairs, true_accepts[some] / len(pairs.same)
+    if pairs.different_pairs == 0:
+        return Curve(np.empty(0), np.empty(0), math.nan, math.nan, False)
+    # What is accepted at each threshold, "strictly below" so that kept distances and edges of bins mean the same.
+    kept = pairs.different.values
+    edges = np.arange(BINS, dtype=np.float32) / BINS_PER_UNIT
+    edges = edges[edges > kept[-1]] if len(kept) else edges
+    if pairs.complete:
+        edges = edges[:0]
+    bounds = np.concatenate([_thresholds(pairs), edges])
+    false_accepts = np.concatenate([pairs.different.below(bounds[: len(bounds) - len(edges)]), np.empty(0, np.int64)])
+    if len(edges):
+        beyond = pairs.different_below[(edges * BINS_PER_UNIT).astype(np.int64)]
+        false_accepts = np.concatenate([false_accepts, beyond])
+    true_accepts = pairs.same.below(bounds)
+    false_accepts = np.append(false_accepts, pairs.different_pairs)
+    true_accepts = np.append(true_accepts, pairs.same_pairs)
+    far, val = false_accepts / pairs.different_pairs, true_accepts / pairs.same_pairs
+    area = float(np.trapezoid(np.append(0.0, val), np.append(0.0, far)))
+    rate = _equal_error_rate(np.append(0.0, far), np.append(0.0, val))
+    shown = _shown(far, val, points)
+    return Curve(far[shown], val[shown], area, rate, pairs.complete)
 
 
-class _Smallest:
-    """The `size` smallest of all numbers added so far, in a buffer of at most a few times that."""
-
-    def __init__(self, size: int):
-        self._size = size
-        self._parts: list[NDArray[np.float32]] = []
-        self._held = 0
-        self._cutoff = np.float32(np.inf)
-
-    def add(self, distances: NDArray[np.float32]) -> None:
-        """Adds an array; infinite entries stand for nothing."""
-        if self._size == 0:
-            return
-        # Once `size` numbers are held, none above the largest of them can still matter.
-        part = distances[(distances <= self._cutoff) & (distances < np.inf)]
-        self._parts.append(part)
-        self._held += len(part)
-        if self._held >= 2 * self._size:
-            self._shrink()
-
-    def sorted(self) -> NDArray[np.float32]:
-        """The smallest numbers, ascending."""
-        return np.sort(np.concatenate([np.empty(0, np.float32), *self._parts]))[: self._size]
-
-    def _shrink(self) -> None:
-        smallest = np.partition(np.concatenate(self._parts), self._size - 1)[: self._size]
-        self._parts, self._held, self._cutoff = [smallest], self._size, smallest.max()
+def _thresholds(pairs: PairDistances) -> NDArray[np.float32]:
+    """Bounds just above each distance that is kept: what lies strictly below one is what that distance accepts."""
+    last = pairs.different.values[-1] if len(pairs.different.values) else np.float32(-1)
+    same = pairs.same.values if pairs.complete else pairs.same.values[pairs.same.values <= last]
+    values = np.union1d(pairs.different.values, same)
+    return np.nextafter(values, np.float32(np.inf))
 
 
-def _count_by_bin(distances: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Counts the D in (b - 1, b] / BINS_PER_UNIT for each b in 0 ... BINS; the last bin takes all that is further."""
-    bins = np.ceil(distances * np.float32(BINS_PER_UNIT))
-    np.minimum(bins, BINS, out=bins)
-    return np.bincount(bins.ravel().astype(np.intp), minlength=BINS + 1)
+def _equal_error_rate(far: NDArray[np.float64], val: NDArray[np.float64]) -> float:
+    excess = far - (1 - val)  # rises from -1 to 1
+    after = int(np.argmax(excess >= 0))
+    if after == 0:
+        return float(far[0])
+    step = excess[after] - excess[after - 1]
+    share = -excess[after - 1] / step
+    return float(far[after - 1] + share * (far[after] - far[after - 1]))
 
 
-def _decimal(far: float) -> Fraction:
-    """The FAR as it is written: 0.29 of 100 pairs are 29 pairs, although 0.29 * 100 in floating point is less."""
-    return Fraction(str(far))
-
-
-def _allowed(far: float, different_pairs: int) -> int:
-    """The largest number of false accepts whose share does not exceed the FAR."""
-    return math.floor(_decimal(float(far)) * different_pairs)
-
-
-def _accepts(pairs: PairDistances, allowed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """True and false accepts at the largest threshold with no more than `allowed` false accepts.
-
-    With different distances d_1 <= d_2 <= ..., all that lies strictly below d_(allowed + 1) is accepted. So ties at the
-    threshold are refused together: FAR stays below the one asked rather than going above it.
-    """
-    if np.any(allowed >= len(pairs.different_smallest)) and len(pairs.different_smallest) < pairs.different_pairs:
-        raise ValueError("this FAR is larger than the max_far that the pair distances were made with")
-    bounds = np.append(pairs.different_smallest, np.float32(np.inf))[allowed]
-    return np.searchsorted(pairs.same, bounds), np.searchsorted(pairs.different_smallest, bounds)
+def _shown(far: NDArray[np.float64], val: NDArray[np.float64], points: int) -> NDArray[np.intp]:
+    """Of thresholds in ascending order, the best at each of some FARs, evenly spaced in their logarithm."""
+    some = far > 0
+    lowest = far[some][0]
+    wanted = np.geomspace(lowest, 1, points)
+    wanted[-1] = 1.0
+    places = np.searchsorted(far, wanted * (1 + 1e-12), side="right") - 1
+    places = np.unique(places[places >= 0])
+    return places[far[places] > 0]
