@@ -11,6 +11,7 @@ ORDER = [
     "triplets",
     "data",
     "checkpoints",
+    "embedders",
     "evaluation",
     "training",
     "commands",

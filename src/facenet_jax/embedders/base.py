@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from facenet_jax.errors import InputError
 UNIT_NORM_TOLERANCE = 1e-3
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Images -> points on the unit sphere.
 

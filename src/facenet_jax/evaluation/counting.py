@@ -1,10 +1,10 @@
 """All pairs between two sets of faces, or within one, counted tile by tile: 10^10 of them in bounded memory.
 
-A tile's distances come from one matrix product: with |x|^2 and 1 appended to the vectors of one side, and 1 and |y|^2 to
-those of the other, |x|^2 + |y|^2 - 2 x.y is itself a product. Of each tile are kept the distances of same pairs, those
-of different pairs below a cutoff, and a histogram. The cutoff lies a little above the distance that decides the largest
-FAR asked; it is guessed from a sample of the pairs, and everything is counted again in the rare case that the guess was
-too low, so that what is returned never depends on the sample.
+A tile's distances come from one matrix product: with |x|^2 and 1 appended to the vectors of one side, and 1 and |y|^2
+to those of the other, |x|^2 + |y|^2 - 2 x.y is itself a product. Of each tile are kept the distances of same pairs,
+those of different pairs below a cutoff, and a histogram. The cutoff lies a little above the distance that decides the
+largest FAR asked; it is guessed from a sample of the pairs, and everything is counted again in the rare case that the
+guess was too low, so that no rate depends on the sample.
 """
 
 from __future__ import annotations
@@ -165,7 +165,9 @@ class _Counting:
         """A distance, in bins, with a little more than this share of the different pairs below."""
         if self._pairs <= self._all_kept:
             return _MASKED
-        distances = sampled_distances(self._left[:, :-2] / (-2 * BINS_PER_UNIT), self._right[:, :-2], *self._ids)
+        distances = sampled_distances(
+            self._left[:, :-2] * np.float32(-0.5 / BINS_PER_UNIT), self._right[:, :-2], *self._ids
+        )
         # Six standard deviations of a binomial count above.
         mean = share * len(distances)
         rank = math.ceil(mean + 6 * math.sqrt(mean + 1) + 12)
@@ -203,11 +205,13 @@ class _Counting:
         kept: list[NDArray[np.float32]] = []
         same: list[NDArray[np.float32]] = []
         histogram = np.zeros(BINS + 1, np.int64)
-        room = np.empty(tile * tile, np.float32), np.empty(tile * tile, np.intp), np.empty(tile * tile, bool)
+        all_distances, all_bins = np.empty(tile * tile, np.float32), np.empty(tile * tile, np.intp)
+        all_close = np.empty(tile * tile, bool)
         for start in range(top if self._squared else 0, len(self._right), tile):
             right = self._right[start : start + tile]
             shape = len(left), len(right)
-            distances, bins, close = (part[: shape[0] * shape[1]] for part in room)
+            size = shape[0] * shape[1]
+            distances, bins, close = all_distances[:size], all_bins[:size], all_close[:size]
             grid = distances.reshape(shape)
             np.matmul(left, right.T, out=grid)
             masked = 0

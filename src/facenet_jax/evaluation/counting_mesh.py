@@ -21,9 +21,9 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from numpy.typing import ArrayLike, NDArray
 
+from facenet_jax.errors import InputError
 from facenet_jax.evaluation.counting import checked, sampled_distances
 from facenet_jax.evaluation.verification import OperatingPoint, allowed_accepts, check_fars, pairs_needed
-from facenet_jax.errors import InputError
 from facenet_jax.mesh import DATA_AXIS, over_batch, replicated
 
 TILE = 1024
@@ -55,7 +55,7 @@ def operating_points_on_mesh(
     precision of the device's matrix product.
 
     Args:
-      left, right: [n, d] and [m, d] embeddings. The rows of `left` are divided over the mesh, `right` is on each device.
+      left, right: [n, d] and [m, d] embeddings. The rows of `left` are divided over the mesh.
       left_labels, right_labels: [n] and [m] identities.
       fars: each in (0, 1].
       mesh: the devices.
@@ -101,9 +101,7 @@ def operating_points_on_mesh(
     )
 
 
-def _bounds(
-    count: _Counter, targets: Sequence[int], different_pairs: int, sample: NDArray[np.float32]
-) -> list[int]:
+def _bounds(count: _Counter, targets: Sequence[int], different_pairs: int, sample: NDArray[np.float32]) -> list[int]:
     """For each target, the bits of the smallest float with so many different distances at or below it.
 
     Floats that are not negative are in the order of their bits read as integers.
@@ -114,8 +112,8 @@ def _bounds(
     # Invariant: fewer than the target at or below the float `low`, enough at or below `high`.
     low, high = [-1] * len(targets), [_INFINITY] * len(targets)
     first = [_first_probes(target / different_pairs, sample, each) for target in targets]
-    while any(h - l > 1 for l, h in zip(low, high, strict=True)):
-        probes = first or [_between(l, h, each) for l, h in zip(low, high, strict=True)]
+    while any(above - below > 1 for below, above in zip(low, high, strict=True)):
+        probes = first or [_between(below, above, each) for below, above in zip(low, high, strict=True)]
         first = []
         bits = np.stack(probes).astype(np.int32)
         _, different, _ = count(bits.view(np.float32).ravel())
@@ -167,9 +165,7 @@ class _Counter:
         self._right = jax.device_put(tuple(columns), replicated(mesh))
         self._program = _program(mesh)
 
-    def __call__(
-        self, bounds: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    def __call__(self, bounds: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         on_devices = jax.device_put(bounds, replicated(self._mesh))
         same, different = np.zeros(len(bounds), np.int64), np.zeros(len(bounds), np.int64)
         largest = np.full(len(bounds), -np.inf, np.float32)
@@ -197,9 +193,7 @@ def _padded(points: NDArray[np.float32], ids: NDArray[np.int64], multiple: int) 
 def _program(mesh: Mesh) -> Callable[..., _Counts]:
     """The jitted count of one strip: (rows, columns, bounds) -> _Counts, each [devices, bounds]."""
 
-    def strip(
-        rows: tuple[jax.Array, ...], columns: tuple[jax.Array, ...], bounds: jax.Array
-    ) -> _Counts:
+    def strip(rows: tuple[jax.Array, ...], columns: tuple[jax.Array, ...], bounds: jax.Array) -> _Counts:
         left, left_norms, left_ids = rows
 
         def tile(so_far: _Counts, column: tuple[jax.Array, ...]) -> tuple[_Counts, None]:
@@ -229,6 +223,4 @@ def _program(mesh: Mesh) -> Callable[..., _Counts]:
         counts, _ = jax.lax.scan(tile, nothing, columns)
         return jax.tree.map(lambda x: x[None], counts)
 
-    return jax.jit(
-        jax.shard_map(strip, mesh=mesh, in_specs=(P(DATA_AXIS), P(), P()), out_specs=_Counts(*[P(DATA_AXIS)] * 3))
-    )
+    return jax.jit(jax.shard_map(strip, mesh=mesh, in_specs=(P(DATA_AXIS), P(), P()), out_specs=P(DATA_AXIS)))

@@ -107,7 +107,7 @@ def from_distances(same: ArrayLike, different: ArrayLike) -> PairDistances:
     Raises:
       InputError: there is no pair of the same identity, or a distance is not a finite number.
     """
-    tallies = []
+    tallies: list[Tally] = []
     for distances, name in ((same, "same"), (different, "different")):
         found = np.asarray(distances, np.float32).ravel()
         if not np.isfinite(found).all():
@@ -120,7 +120,7 @@ def from_distances(same: ArrayLike, different: ArrayLike) -> PairDistances:
         raise InputError("No pair shows the same identity, so VAL is undefined; give pairs of both kinds.")
     edges = np.arange(BINS + 1, dtype=np.float32) / BINS_PER_UNIT
     edges[-1] = np.inf
-    return PairDistances(*tallies, tallies[1].below(edges))
+    return PairDistances(tallies[0], tallies[1], tallies[1].below(edges))
 
 
 def check_fars(fars: Sequence[float]) -> tuple[float, ...]:
