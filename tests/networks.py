@@ -40,7 +40,9 @@ def saved_run(workdir, data_path="drawn", steps=(4, 6), **overrides):
     given = [f"--config.{key}={value}" for key, value in overrides.items()]
     config = load_config("quickstart", [*TINY, f"--config.data.path={data_path}", *given])
     network = models.from_config(config.model)
-    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype), shapes)
     checkpoints = Checkpoints(workdir)
     for step in steps:
         checkpoints.save(step, {"params": params}, flatten(config), val=None)
