@@ -193,9 +193,15 @@ def _trained_on(embedder: Any) -> frozenset[str]:
     except InputError as error:
         embedder.remarks.append(f"whom it was trained on cannot be told: {error}")
         return frozenset()
+    index = faces.train.index
+    embedder.training = {
+        "data": str(embedder.config.data.path),
+        "faces": int(index.counts[faces.train_identities].sum()),
+        "identities": len(faces.train_identities),
+    }
     if not isinstance(faces.train, FolderSource):
         return frozenset()
-    return frozenset(faces.train.index.names[i] for i in faces.train_identities)
+    return frozenset(index.names[i] for i in faces.train_identities)
 
 
 def _own_held_out(request: Any) -> Any:

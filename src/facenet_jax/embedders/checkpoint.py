@@ -27,6 +27,7 @@ class CheckpointEmbedder:
       step: of the checkpoint.
       config: that made it.
       params: on the mesh, replicated.
+      training: what it was trained on, for people, where somebody has said it: data, faces, identities.
       name, digest, size, crop, batch, remarks: see `Embedder`.
     """
 
@@ -62,6 +63,7 @@ class CheckpointEmbedder:
         self.crop = "none"
         self.batch = padded_batch_size(self.config.eval.batch, self.mesh, 0)
         self.remarks: list[str] = []
+        self.training: dict[str, int | str] = {}
         network = self.network
         self._embed = jax.jit(
             lambda params, images: network.apply({"params": params}, scale_pixels(images)),

@@ -152,6 +152,7 @@ def about(embedder: AnyEmbedder, embedded: Embedded | None = None) -> dict[str, 
         said |= {"input_size": list(embedder.size), "kind": "onnx"}
     if isinstance(embedder, CheckpointEmbedder):
         said |= {"kind": "run", "workdir": str(embedder.workdir), "step": embedder.step} | network(embedder)
+        said["training"] = dict(embedder.training)
     if embedded is not None:
         said["bad"] = [list(one) for one in embedded.bad]
         said["no_face_found"] = embedded.fallbacks

@@ -117,6 +117,12 @@ def _rate(result: dict[str, Any] | None, far: float) -> dict[str, Any] | None:
     return next((rate for rate in (result or {}).get("rates", []) if abs(rate["far"] - far) < 1e-12), None)
 
 
+def _finest(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The rate at the smallest FAR, from the paper's on, that the pairs resolve."""
+    known = [rate for rate in (result or {}).get("rates", []) if rate["val"] is not None and rate["far"] >= _FAR]
+    return min(known, key=lambda rate: float(rate["far"]), default=None)
+
+
 def _val(result: dict[str, Any] | None, far: float) -> Cell:
     rate = _rate(result, far)
     if rate is None:
@@ -204,16 +210,15 @@ def _table_6(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
         if not training or protocol is None:
             continue
         result = one.result(protocol)
-        val = _val(result, _FAR)
-        at = "0.001" if val.key is not None else "0.01"
-        shown = val if val.key is not None else _val(result, 1e-2)
+        finest = _finest(result)
+        far = _FAR if finest is None else finest["far"]
         rows.append(
             [
                 one.name,
                 Cell(f"{training['faces']:,}", training["faces"]),
                 Cell(f"{training['identities']:,}", training["identities"]),
-                shown,
-                f"{protocol} at FAR {at}",
+                _val(result, far),
+                f"{protocol} at FAR {far:g}",
             ]
         )
     return rows
@@ -308,17 +313,15 @@ def _figure_4(everybody: Sequence[Measured]) -> str:
     for one in everybody:
         result = one.result("photos") or one.result("holdout")
         adds = one.about.get("multiply_adds")
-        rate = _rate(result, _FAR)
-        if rate is None or rate["val"] is None:
-            rate = _rate(result, 1e-2)
-        if adds and rate is not None and rate["val"] is not None:
+        rate = _finest(result)
+        if adds and rate is not None:
             name = f"{one.name} at FAR {rate['far']:g}"
             points.append((name, float(adds), float(rate["val"]), rate.get("standard_error")))
     if not points:
         return ""
     return figure(
         multiply_adds_figure(points, "VAL"),
-        "VAL at FAR 0.001, or 0.01 where the pairs resolve no less; point at a mark to read it.",
+        "VAL at the smallest FAR that the pairs resolve, 0.001 or more; point at a mark to read it.",
     )
 
 
