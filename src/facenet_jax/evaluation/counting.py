@@ -26,7 +26,7 @@ from facenet_jax.evaluation.verification import BINS, BINS_PER_UNIT, PairDistanc
 # Rows and columns of a tile: small enough for a core's cache, and a constant, so that counts depend on nothing else.
 TILE = 1024
 # Up to so many pairs all distances are kept, which costs less than guessing a cutoff.
-_ALL_KEPT = 2**24
+_ALL_KEPT = 2**22
 _SAMPLE = 2**20
 _SAMPLE_SEED = 0x73616D70  # "samp"
 _MASKED = np.float32(np.inf)

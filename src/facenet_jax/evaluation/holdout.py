@@ -14,7 +14,7 @@ from facenet_jax.data.hashing import permutation
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
 from facenet_jax.evaluation.counting import pair_distances
-from facenet_jax.evaluation.labelled import WrongPairs, closest, wrong_pairs
+from facenet_jax.evaluation.labelled import MOST, WrongPairs, closest, wrong_pairs
 from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, roc
 
 # With fewer identities than this in a split there are hardly any different people to confuse.
@@ -195,6 +195,9 @@ def holdout_intervals(
     pairs_drawn: list[NDArray[np.float64]] = []
     wrong = []
     resolved = np.ones(len(fars), bool)
+    nothing = (None,) * len(fars)
+    if max(fars) * max(len(left) * len(right) for left, right in halves) > MOST:
+        return HoldoutIntervals(nothing, nothing, None, ())
     for left, right in halves:
         counted = pair_distances(points[left], points[right], ids[left], ids[right], max_far=max(fars))
         at = [operating_point(counted, far) for far in fars]
@@ -202,7 +205,6 @@ def holdout_intervals(
         known = [far for far, point in zip(fars, at, strict=True) if point.resolved]
         labelled = closest(points, ids, left, right, counted, max(known)) if known else None
         if labelled is None:
-            nothing = (None,) * len(fars)
             return HoldoutIntervals(nothing, nothing, None, ())
         people.append(val_over_identities(labelled, fars, weights))
         pairs_drawn.append(val_over_pairs(labelled, fars, counted.different_pairs))

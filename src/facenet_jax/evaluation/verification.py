@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -179,53 +180,79 @@ def roc(pairs: PairDistances, points: int = 256) -> Curve:
 
     Every point of it is exact. Area and equal error rate use every threshold that is known, not those points alone.
     """
-    if pairs.different_pairs == 0:
+    different_pairs, same_pairs = pairs.different_pairs, pairs.same_pairs
+    if different_pairs == 0:
         return Curve(np.empty(0), np.empty(0), math.nan, math.nan, False)
-    # What is accepted at each threshold, "strictly below" so that kept distances and edges of bins mean the same.
-    kept = pairs.different.values
-    edges = np.arange(BINS, dtype=np.float32) / BINS_PER_UNIT
-    edges = edges[edges > kept[-1]] if len(kept) else edges
-    if pairs.complete:
-        edges = edges[:0]
-    bounds = np.concatenate([_thresholds(pairs), edges])
-    false_accepts = np.concatenate([pairs.different.below(bounds[: len(bounds) - len(edges)]), np.empty(0, np.int64)])
+    kept = len(pairs.different)
+    ranks = np.unique(np.geomspace(1, max(kept - 1, 1), points).astype(np.int64))
+    bounds = pairs.different.nth(ranks[ranks < kept])
+    edges = _edges_beyond(pairs)
+    false_accepts = np.concatenate(
+        [pairs.different.below(bounds), _below_edges(pairs, edges), np.array([different_pairs])]
+    )
+    true_accepts = np.concatenate([pairs.same.below(bounds), pairs.same.below(edges), np.array([same_pairs])])
+    some = false_accepts > 0
+    return Curve(
+        false_accepts[some] / different_pairs,
+        true_accepts[some] / same_pairs,
+        _area(pairs, edges),
+        _equal_error_rate(pairs, edges),
+        pairs.complete,
+    )
+
+
+def _edges_beyond(pairs: PairDistances) -> NDArray[np.float32]:
+    """The edges of the histogram beyond all that is kept; none where everything is."""
+    edges = np.arange(BINS, dtype=np.float32) / np.float32(BINS_PER_UNIT)
+    last = pairs.different.values[-1] if len(pairs.different) else np.float32(-1)
+    return edges[edges > last] if not pairs.complete else edges[:0]
+
+
+def _below_edges(pairs: PairDistances, edges: NDArray[np.float32]) -> NDArray[np.int64]:
+    return pairs.different_below[(edges * BINS_PER_UNIT).astype(np.int64)]
+
+
+def _area(pairs: PairDistances, edges: NDArray[np.float32]) -> float:
+    """The share of (same, different) pairs of pairs in which the same one is nearer, half of the ties counted."""
+    values, counts = pairs.different.values, pairs.different.counts
+    nearer = float(np.sum(counts * ((pairs.same.below(values) + pairs.same.at_most(values)) / 2.0)))
     if len(edges):
-        beyond = pairs.different_below[(edges * BINS_PER_UNIT).astype(np.int64)]
-        false_accepts = np.concatenate([false_accepts, beyond])
-    true_accepts = pairs.same.below(bounds)
-    false_accepts = np.append(false_accepts, pairs.different_pairs)
-    true_accepts = np.append(true_accepts, pairs.same_pairs)
-    far, val = false_accepts / pairs.different_pairs, true_accepts / pairs.same_pairs
-    area = float(np.trapezoid(np.append(0.0, val), np.append(0.0, far)))
-    rate = _equal_error_rate(np.append(0.0, far), np.append(0.0, val))
-    shown = _shown(far, val, points)
-    return Curve(far[shown], val[shown], area, rate, pairs.complete)
+        # From the last distance kept over the edges to the end, by trapezoids.
+        false = np.concatenate([[len(pairs.different)], _below_edges(pairs, edges), [pairs.different_pairs]])
+        last = values[-1] if len(values) else np.float32(-1)
+        true = np.concatenate([[pairs.same.at_most(last)], pairs.same.below(edges), [pairs.same_pairs]])
+        nearer += float(np.trapezoid(true, false))
+    return nearer / pairs.different_pairs / pairs.same_pairs
 
 
-def _thresholds(pairs: PairDistances) -> NDArray[np.float32]:
-    """Bounds just above each distance that is kept: what lies strictly below one is what that distance accepts."""
-    last = pairs.different.values[-1] if len(pairs.different.values) else np.float32(-1)
-    same = pairs.same.values if pairs.complete else pairs.same.values[pairs.same.values <= last]
-    values = np.union1d(pairs.different.values, same)
-    return np.nextafter(values, np.float32(np.inf))
+def _equal_error_rate(pairs: PairDistances, edges: NDArray[np.float32]) -> float:
+    """Where the straight lines between neighbouring thresholds meet FAR = 1 - VAL."""
+
+    def rates(distance: float) -> tuple[float, float]:
+        """FAR and VAL where all up to this distance is accepted."""
+        return (
+            float(pairs.different.at_most(distance)) / pairs.different_pairs,
+            float(pairs.same.at_most(distance)) / pairs.same_pairs,
+        )
+
+    after = math.inf
+    for values in (pairs.same.values, pairs.different.values):
+        place = bisect_left(values, 1.0, key=lambda distance: sum(rates(float(distance))))
+        if place < len(values):
+            after = min(after, float(values[place]))
+    last = float(pairs.different.values[-1]) if len(pairs.different) else -1.0
+    if pairs.complete or after <= last:
+        smaller = [float(v[i - 1]) for v in (pairs.same.values, pairs.different.values) if (i := _first_at(v, after))]
+        ends = (rates(max(smaller)) if smaller else (0.0, 0.0)), rates(after)
+    else:
+        far = np.concatenate([[rates(last)[0]], _below_edges(pairs, edges) / pairs.different_pairs, [1.0]])
+        val = np.concatenate([[rates(last)[1]], pairs.same.below(edges) / pairs.same_pairs, [1.0]])
+        place = int(np.argmax(far + val >= 1))
+        ends = (float(far[place - 1]), float(val[place - 1])), (float(far[place]), float(val[place]))
+    before, beyond = (sum(end) - 1 for end in ends)
+    share = -before / (beyond - before)
+    return ends[0][0] + share * (ends[1][0] - ends[0][0])
 
 
-def _equal_error_rate(far: NDArray[np.float64], val: NDArray[np.float64]) -> float:
-    excess = far - (1 - val)  # rises from -1 to 1
-    after = int(np.argmax(excess >= 0))
-    if after == 0:
-        return float(far[0])
-    step = excess[after] - excess[after - 1]
-    share = -excess[after - 1] / step
-    return float(far[after - 1] + share * (far[after] - far[after - 1]))
-
-
-def _shown(far: NDArray[np.float64], val: NDArray[np.float64], points: int) -> NDArray[np.intp]:
-    """Of thresholds in ascending order, the best at each of some FARs, evenly spaced in their logarithm."""
-    some = far > 0
-    lowest = far[some][0]
-    wanted = np.geomspace(lowest, 1, points)
-    wanted[-1] = 1.0
-    places = np.searchsorted(far, wanted * (1 + 1e-12), side="right") - 1
-    places = np.unique(places[places >= 0])
-    return places[far[places] > 0]
+def _first_at(values: NDArray[np.float32], distance: float) -> int:
+    return int(np.searchsorted(values, np.float32(distance)))
