@@ -41,7 +41,7 @@ def saved_run(workdir, data_path="drawn", steps=(4, 6), **overrides):
     config = load_config("quickstart", [*TINY, f"--config.data.path={data_path}", *given])
     network = models.from_config(config.model)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(config.seed)
     params = jax.tree.map(lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype), shapes)
     checkpoints = Checkpoints(workdir)
     for step in steps:

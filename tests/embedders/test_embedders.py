@@ -29,6 +29,11 @@ class TestCheckpoint:
         np.testing.assert_allclose(embedder.embed(images[250:])[:3], points[250:253], atol=1e-5)
         assert embedder.embed(images[:0]).shape == (0, 64)
 
+    def test_the_digest_is_of_the_parameters(self, run, tmp_path):
+        same, other = saved_run(tmp_path / "same"), saved_run(tmp_path / "other", seed=1)
+        digests = [open_embedder(where).digest for where in (run, same, other)]
+        assert digests[0] == digests[1] != digests[2]
+
     def test_what_is_refused(self, run, tmp_path):
         with pytest.raises(InputError, match="has no checkpoint of step 99; there are: 4, 6"):
             open_embedder(str(run), step=99)

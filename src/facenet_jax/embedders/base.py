@@ -27,11 +27,15 @@ class Embedder(Protocol):
     """
 
     name: str
-    digest: str
     size: tuple[int, int]
     crop: str
     batch: int
     remarks: list[str]
+
+    @property
+    def digest(self) -> str:
+        """Of the parameters, and of how images are fed."""
+        ...
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB [n, rows, columns, 3] -> float32 [n, d] of norm 1.

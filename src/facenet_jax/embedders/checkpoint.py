@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cached_property
 from pathlib import Path
 
 import jax
@@ -57,7 +59,6 @@ class CheckpointEmbedder:
         self.network = models.from_config(self.config.model)
         self.params = jax.device_put(params, replicated(self.mesh))
         self.name = f"{workdir} at step {self.step:,}"
-        self.digest = f"{workdir.resolve()}@{self.step}"
         rows, columns = self.config.model.input_size
         self.size = int(rows), int(columns)
         self.crop = "none"
@@ -70,6 +71,14 @@ class CheckpointEmbedder:
             in_shardings=(replicated(self.mesh), over_batch(self.mesh)),
             out_shardings=over_batch(self.mesh),
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """See `Embedder`: of the parameters, since a directory may hold another run of as many steps later."""
+        found = hashlib.blake2b(repr(self.network).encode(), digest_size=16)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+            found.update(f"{path}{self.size}".encode() + np.asarray(leaf).tobytes())
+        return found.hexdigest()
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Embedder`; one program for every number of images."""
