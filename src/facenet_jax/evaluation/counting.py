@@ -214,10 +214,6 @@ class _Counting:
             distances, bins, close = all_distances[:size], all_bins[:size], all_close[:size]
             grid = distances.reshape(shape)
             np.matmul(left, right.T, out=grid)
-            masked = 0
-            if self._squared and start == top:
-                lower = np.tril_indices(*shape[:1])
-                masked = len(lower[0])
             first = np.clip(self._first_same[top : top + tile], start, start + len(right)) - start
             end = np.clip(self._end_same[top : top + tile], start, start + len(right)) - start
             count = np.maximum(end - first, 0)
@@ -226,12 +222,11 @@ class _Counting:
                 places = np.repeat(rows * shape[1] + first, count) + within
                 same.append(distances[places])
                 distances[places] = _MASKED
-                masked += len(places)
             if self._squared and start == top:
-                grid[lower] = _MASKED
+                grid[np.tril_indices(len(left))] = _MASKED
+            # What is masked falls into the last bin with all that is far, of which nobody asks.
             np.minimum(distances, np.float32(BINS), out=bins, casting="unsafe")
             histogram += np.bincount(np.maximum(bins, 0, out=bins) if bins.min() < 0 else bins, minlength=BINS + 1)
-            histogram[BINS] -= masked
             np.less(distances, cutoff, out=close)
             kept.append(distances[close])
         nothing = np.empty(0, np.float32)
