@@ -182,6 +182,7 @@ def test_people_that_a_run_was_trained_on_are_left_out(tmp_path, photos, capsys)
     assert "14 identities were trained on too, and are kept" in out
     document = json.loads((tmp_path / "out" / "photos.json").read_text())
     assert len(document["shared_and_kept"]) == 14
+    assert document["embedders"][0]["result"]["faces"] == 64
     assert document["embedders"][0]["training"]["identities"] == 14
 
 

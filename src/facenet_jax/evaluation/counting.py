@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from facenet_jax.data.hashing import below as random_below
 from facenet_jax.errors import InputError
@@ -188,9 +189,9 @@ class _Counting:
                 np.add(histogram, bins, out=histogram)
 
         strips = range(0, len(self._left), self._tile)
-        # While one thread's product runs on all cores, the others count.
-        workers = min(len(strips), (os.cpu_count() or 1) + 1)
-        with ThreadPoolExecutor(workers) as pool:
+        workers = min(len(strips), os.cpu_count() or 1)
+        # A strip a core: products that are each divided over all cores would wait for one another.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
             for done in [pool.submit(self._strip, top, cutoff, keep) for top in strips]:
                 done.result()
         below = np.concatenate([np.zeros(1, np.int64), np.cumsum(histogram)[:BINS]])
