@@ -72,7 +72,7 @@ def estimate(
     seconds = arithmetic / (_matrix_product_rate(mesh) * _SHARE_OF_PEAK)
     available = _bytes_available(mesh)
     if available is not None and mesh.devices.flat[0].platform == "cpu":
-        available //= devices  # simulated devices share one memory
+        available //= len(mesh.local_devices)  # simulated devices share one memory
     return Estimate(parameters, multiply_adds, bytes_of(compiled), available, seconds)
 
 
