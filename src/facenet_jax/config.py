@@ -88,7 +88,8 @@ def default_config() -> ConfigDict:
     config.log.every = 10  # steps between lines of metrics
 
     config.mesh = ConfigDict()
-    config.mesh.data = 0  # devices over which the batch is divided; 0: all
+    config.mesh.data = 0  # devices over which the batch is divided, for each of mesh.fsdp; 0: as many as there are
+    config.mesh.fsdp = 1  # devices that share one copy of the parameters and of AdaGrad's sums, for large networks
     return config
 
 
@@ -106,6 +107,7 @@ MAY_CHANGE = (
     "eval.path",
     "log.every",
     "mesh.data",
+    "mesh.fsdp",
 )
 
 _AT_LEAST: dict[str, float] = {
@@ -136,6 +138,7 @@ _AT_LEAST: dict[str, float] = {
     "checkpoint.keep": 1,
     "log.every": 1,
     "mesh.data": 0,
+    "mesh.fsdp": 1,
 }
 _BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
     "loss.margin": (0.0, 4.0),

@@ -65,7 +65,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         return 0
 
     # Whatever can be wrong without a compiled program is found first.
-    mesh = make_mesh(config.mesh.data)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     network = models.from_config(config.model)
     rows, columns = config.model.input_size
     faces = open_faces(config)
