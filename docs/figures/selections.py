@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,7 +34,8 @@ TOO_NEAR = [(0.09, 52), (0.13, 250), (0.20, 12), (0.27, 100), (0.36, 322)]
 def selections_figure(path: Path) -> None:
     """Draws the three pictures, side by side, into a PNG file."""
     figure = Figure(figsize=(14, 6.4))
-    panels = figure.subplots(1, 3, gridspec_kw={"left": 0.01, "right": 0.99, "top": 0.93, "bottom": 0.25, "wspace": 0.04})
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.93, bottom=0.25, wspace=0.04)
+    panels = figure.subplots(1, 3)
     for axes in panels:
         axes.set_aspect("equal")
         axes.set_xlim(-0.98, 0.98)
@@ -150,8 +152,9 @@ def _caption(axes: Axes, *lines: tuple[str, str]) -> None:
     """What each value of the key takes, below the picture."""
     for i, (value, words) in enumerate(lines):
         y = -0.03 - 0.07 * i
-        for text, x, align, family in ((value, 0.41, "right", "monospace"), (words, 0.44, "left", "sans-serif")):
-            axes.text(x, y, text, transform=axes.transAxes, ha=align, va="center", fontsize=12, family=family, color=INK)
+        style: dict[str, Any] = {"transform": axes.transAxes, "va": "center", "fontsize": 12, "color": INK}
+        axes.text(0.41, y, value, ha="right", family="monospace", **style)
+        axes.text(0.44, y, words, ha="left", **style)
 
 
 def _mark(colour: str, marker: str, size: int, label: str) -> Line2D:
