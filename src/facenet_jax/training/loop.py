@@ -20,6 +20,8 @@ from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table
 from facenet_jax.mesh import make_mesh, padded_batch_size
+from facenet_jax.progress import Progress, duration
+from facenet_jax.stopping import StopRequest
 from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, open_faces
@@ -27,12 +29,11 @@ from facenet_jax.training.health import COLLAPSED_SPREAD, check_finite, collapse
 from facenet_jax.training.metrics import MetricsWriter, read_metrics
 from facenet_jax.training.optimizer import learning_rate, make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, compile_or_refuse, estimate
-from facenet_jax.training.progress import Clock, Progress, duration
+from facenet_jax.training.progress import Clock
 from facenet_jax.training.report import best_metric, finished_report, val_metrics, write_report
 from facenet_jax.training.run_directory import RunDirectory, check_config, read_run
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import abstract_batch, make_train_step
-from facenet_jax.training.stopping import StopRequest
 from facenet_jax.triplets import Selection, Stage
 
 
@@ -204,7 +205,7 @@ class _Run:
             if self._is_due(first_step) and not (measured_before and first_step < config.steps):
                 result = self._evaluate_at(first_step, state, metrics)
             with (
-                StopRequest() as stop,
+                StopRequest("stopping after this step, to save it") as stop,
                 loader(first_step, config.steps) as batches,
                 Ahead(batches, self.mesh, bad_files) as ahead,
             ):
