@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from typing import TextIO
+
+# Between two lines, on a terminal and in a log.
+_LIVE_SECONDS, _LOG_SECONDS = 0.2, 30.0
 
 
 class Progress:
@@ -14,6 +18,11 @@ class Progress:
         self._stream = stream or sys.stderr
         self._live = self._stream.isatty()
         self._width = 0
+
+    @property
+    def live(self) -> bool:
+        """Whether it is a terminal."""
+        return self._live
 
     def line(self, text: str) -> None:
         """A line of progress, overwritten by the next on a terminal."""
@@ -32,6 +41,40 @@ class Progress:
             self._width = 0
         self._stream.write(text + "\n")
         self._stream.flush()
+
+
+class Tally:
+    """Counts towards a total: so many done, so many a second, so long to go.
+
+    Args:
+      progress: where the lines go, neither too many on a terminal nor in a log.
+      what: what is done, for the beginning of the line.
+      total: how many there are.
+      done: how many were done before, which say nothing of the rate.
+    """
+
+    def __init__(self, progress: Progress, what: str, total: int, done: int = 0) -> None:
+        self._progress, self._what, self._total, self._first = progress, what, total, done
+        self._started = self._said = time.perf_counter()
+
+    def rate(self, done: int) -> float:
+        """How many a second, so far."""
+        return (done - self._first) / max(time.perf_counter() - self._started, 1e-9)
+
+    def update(self, done: int, note: str = "") -> None:
+        """Says how far it is, if it is time to.
+
+        Args:
+          done: how many are done, those from before included.
+          note: for the end of the line.
+        """
+        now = time.perf_counter()
+        if now - self._said < (_LIVE_SECONDS if self._progress.live else _LOG_SECONDS):
+            return
+        self._said = now
+        rate = self.rate(done)
+        left = f"  {duration((self._total - done) / rate)} to go" if rate > 0 else ""
+        self._progress.line(f"{self._what} {done:,}/{self._total:,}  {rate:,.0f}/s{left}{note and '  ' + note}")
 
 
 def duration(seconds: float) -> str:

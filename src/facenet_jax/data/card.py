@@ -32,27 +32,32 @@ class Card:
     """A dataset's card.
 
     Attributes:
-      crop, size: how faces were cut, and to which side in pixels (0 for whole pictures).
-      detector: SHA-256 of the detector's weights, where one was used.
-      source_kind, source_digest: what was prepared.
+      tool: which program wrote it.
+      source_kind, source_digest, source_faces, source_ignored: what was prepared: its kind, a fingerprint, its faces,
+        and how many entries were passed over because they are no images.
       identities: people named, with faces or without.
+      crop, size: how faces were cut, and to which side in pixels (0: not resized).
+      detector: SHA-256 of the detector's weights, where one was used.
+      part_faces: faces of the source that a shard was made from.
       records: faces.
       digest: a fingerprint of the faces.
       shard_records, shard_bytes: records and bytes of each shard.
-      tool: which program wrote it.
     """
 
+    tool: str
+    source_kind: str
+    source_digest: str
+    source_faces: int
+    source_ignored: int
+    identities: int
     crop: str
     size: int
     detector: str | None
-    source_kind: str
-    source_digest: str
-    identities: int
+    part_faces: int
     records: int
     digest: str
     shard_records: list[int]
     shard_bytes: list[int]
-    tool: str
 
     def to_json(self) -> str:
         """The file's text."""
