@@ -10,6 +10,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.data.arrays import ArrayWriter
+
 _BLOCK = 65_536
 
 
@@ -72,18 +74,18 @@ def write_names(stem: Path, names: Iterable[str], count: int) -> None:
       names: the names, in order.
       count: how many there are.
     """
-    starts = np.lib.format.open_memmap(f"{stem}.npy", "w+", np.dtype(np.int64), (count + 1,))
-    written, size = 0, 0
+    size = 0
     supply = iter(names)
-    with Path(f"{stem}.txt").open("wb") as file:
+    with (
+        ArrayWriter(Path(f"{stem}.npy"), np.int64, (count + 1,)) as starts,
+        Path(f"{stem}.txt").open("wb") as file,
+    ):
+        starts.append(np.zeros(1, np.int64))
         while block := [raw(name) for name in itertools.islice(supply, _BLOCK)]:
             ends = size + np.cumsum([len(name) for name in block], dtype=np.int64)
-            starts[written + 1 : written + 1 + len(block)] = ends
+            starts.append(ends)
             file.write(b"".join(block))
-            written, size = written + len(block), int(ends[-1])
-    if written != count:
-        raise ValueError(f"{written} names for {stem}, not {count}")
-    starts.flush()
+            size = int(ends[-1])
 
 
 def text(name: bytes) -> str:

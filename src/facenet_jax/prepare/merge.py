@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.data.arrays import ArrayWriter
 from facenet_jax.data.card import (
     CARD_FILE,
     CONTENTS,
@@ -81,16 +82,17 @@ def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
     records = sum(shard_records)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     np.save(out / OFFSETS, offsets)
-    contents = _array(out / CONTENTS, np.uint8, records)
-    looks = _array(out / LOOKS, np.uint16, records)
     names = Names(out / NAMES)
     with ExitStack() as stack:
+        contents = stack.enter_context(ArrayWriter(out / CONTENTS, np.uint8, (records, 16)))
+        looks = stack.enter_context(ArrayWriter(out / LOOKS, np.uint16, (records, 16)))
         rejects = _list(stack, out / REJECTS_FILE, "file", "reason")
         fallbacks = _list(stack, out / FALLBACKS_FILE, "file", "identity")
         write_names(out / FILES, _files(out, job, contents, looks, names, rejects, fallbacks), records)
     if not records:
         raise InputError(f"None of the {job.source_faces:,} faces can be decoded: see {out / REJECTS_FILE}.")
-    copies = find_copies(contents, offsets)
+    held = np.load(out / CONTENTS, mmap_mode="r")
+    copies = find_copies(held, offsets)
     files = Names(out / FILES)
     with ExitStack() as stack:
         duplicates = _list(stack, out / DUPLICATES_FILE, "file", "identity", "same_as", "identity_of_same", "kind")
@@ -122,7 +124,7 @@ def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
         histogram(counts[counts > 0]),
     )
     write_whole(out / REPORT_FILE, report.to_json())
-    digest = _digest(job, offsets, contents, out)
+    digest = _digest(job, offsets, held, out)
     card = Card(**asdict(job), records=records, digest=digest, shard_records=shard_records, shard_bytes=shard_bytes)
     for file in (out / INDEX).iterdir():
         _sync(file)
@@ -162,20 +164,16 @@ def _count(out: Path, job: Job, progress: Progress) -> tuple[list[int], list[int
 
 
 def _files(
-    out: Path, job: Job, contents: NDArray[Any], looks: NDArray[Any], names: Names, rejects: Any, fallbacks: Any
+    out: Path, job: Job, contents: ArrayWriter, looks: ArrayWriter, names: Names, rejects: Any, fallbacks: Any
 ) -> Iterator[str]:
-    """The place of each record, while arrays and lists are filled in."""
-    first = 0
+    """The place of each record, while arrays and lists are written."""
     for number in range(job.parts):
         part = _read(out, number)
-        last = first + len(part.identities)
-        contents[first:last], looks[first:last] = part.contents, part.looks
-        first = last
+        contents.append(part.contents)
+        looks.append(part.looks)
         rejects.writerows((place, reason.words) for place, reason in zip(part.rejected, part.reasons, strict=True))
         fallbacks.writerows((part.places[at], names[int(part.identities[at])]) for at in np.flatnonzero(part.fallback))
         yield from part.places
-    for array in (contents, looks):
-        array.flush()  # type: ignore[attr-defined]
 
 
 def _read(out: Path, number: int) -> Records:
@@ -185,13 +183,6 @@ def _read(out: Path, number: int) -> Records:
     except Exception as error:  # what a damaged archive raises is not written down
         file.unlink(missing_ok=True)
         raise InputError(f"{file} was damaged: give the same `facenet-jax prepare` again to repair it.") from error
-
-
-def _array(file: Path, kind: Any, records: int) -> NDArray[Any]:
-    if not records:  # an empty array cannot be mapped
-        np.save(file, np.zeros((0, 16), kind))
-        return np.load(file)
-    return np.lib.format.open_memmap(file, "w+", np.dtype(kind), (records, 16))
 
 
 def _list(stack: ExitStack, file: Path, *columns: str) -> Any:

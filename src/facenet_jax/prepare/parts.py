@@ -146,7 +146,7 @@ def read_records(file: Path) -> Records:
     Raises:
       OSError, ValueError, KeyError: it is missing or damaged.
     """
-    with np.load(file) as held:
+    with file.open("rb") as stream, np.load(stream) as held:  # opened here: NumPy leaves a damaged file open
         return Records(
             int(held["shard_bytes"]),
             held["identities"],

@@ -53,13 +53,12 @@ class RecordIO:
                 f"{int(offsets.max()):,}; copy it again."
             )
         self._check_last(int(offsets.max()), size)
-        labels, self._offsets = self._by_identity(keys, offsets)
-        values, counts = np.unique(labels, return_counts=True)
+        values, counts, self._offsets = self._by_identity(keys, offsets)
         self.names = [str(value) for value in values.tolist()]
         self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self._check_property()
         digest = hashlib.blake2b(digest_size=16)
-        for part in (keys.tobytes(), offsets.tobytes(), labels.tobytes(), str(size).encode()):
+        for part in (keys.tobytes(), offsets.tobytes(), values.tobytes(), counts.tobytes(), str(size).encode()):
             digest.update(hashlib.blake2b(part).digest())
         self.digest = digest.hexdigest()
         self.reader = RecordReader(path)
@@ -75,13 +74,9 @@ class RecordIO:
                 warnings.simplefilter("ignore")  # of an empty file
                 table = np.loadtxt(file, np.int64, ndmin=2)
         except OSError as error:
-            raise InputError(
-                f"{file} cannot be read ({error.strerror or 'missing'}): it belongs to {self._path}."
-            ) from error
-        except ValueError as error:
-            raise InputError(
-                f"{file} is damaged: each line is a record's number and its byte; copy it again."
-            ) from error
+            raise InputError(f"{file}, which belongs to {self._path}, cannot be read: {error}") from error
+        except ValueError:
+            table = np.zeros((0, 2), np.int64)
         if not table.size or table.shape[1] != 2 or table.min() < 0:
             raise InputError(f"{file} is empty or damaged: each line is a record's number and its byte; copy it again.")
         order = np.argsort(table[:, 0], kind="stable")
@@ -101,8 +96,8 @@ class RecordIO:
 
     def _by_identity(
         self, keys: NDArray[np.int64], offsets: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(labels, offsets) of the faces, by label and then by number."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """(labels [identities], faces of each, where in the file each face lies), by label and then by number."""
         if keys[0] == 0 and keys[-1] < _EXACT:
             flags, ranges = self._headers(offsets[:1])
             first, stop = (int(value) for value in ranges[0])
@@ -117,18 +112,18 @@ class RecordIO:
                 starts, ends = ranges.astype(np.int64).T
                 if (flags != 2).any() or (ends < starts).any():
                     raise InputError(f"{self._path} has a damaged identity record; copy it again.")
-                labels = np.repeat(np.arange(len(starts)), ends - starts)
-                within = np.arange(len(labels)) - np.repeat(np.cumsum(ends - starts) - (ends - starts), ends - starts)
-                numbers = np.repeat(starts, ends - starts) + within
+                counts = ends - starts
+                within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+                numbers = np.repeat(starts, counts) + within
                 place = np.searchsorted(keys, numbers).clip(max=len(keys) - 1)
                 if (keys[place] != numbers).any():
                     raise InputError(f"{self._path} has faces that its .idx file does not name; copy both again.")
-                return labels, offsets[place]
+                return np.arange(len(starts)), counts, offsets[place]
         faces = offsets[keys > 0] if keys[0] == 0 and self._headers(offsets[:1])[0][0] else offsets
         flags, values = self._headers(faces)
         labels = values[:, 0].astype(np.int64)
-        order = np.argsort(labels, kind="stable")
-        return labels[order], faces[order]
+        found, counts = np.unique(labels, return_counts=True)
+        return found, counts, faces[np.argsort(labels, kind="stable")]
 
     def _headers(self, offsets: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
         """The flags [n] of records and the first two floats of their labels [n, 2]."""

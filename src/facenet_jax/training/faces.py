@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from facenet_jax.data.card import is_prepared
 from facenet_jax.data.drawn import DrawnFaces
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.index import split_holdout
+from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
 
@@ -98,7 +101,7 @@ def open_faces(config: ConfigDict) -> Faces:
         drawn = config.data.drawn
         train = DrawnFaces(drawn.seed, drawn.identities, drawn.faces_per_identity)
     else:
-        train = FolderSource(config.data.path)
+        train = open_source(config.data.path)
     everybody = np.arange(len(train.index.names), dtype=np.int64)
     limit = config.eval.max_faces_per_identity
     if config.eval.path:
@@ -129,7 +132,16 @@ def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
     Raises:
       InputError: it is missing or empty, or fewer than two identities have two faces.
     """
-    return _held_out(FolderSource(path), None, max_faces_per_identity, path)
+    return _held_out(open_source(path), None, max_faces_per_identity, path)
+
+
+def open_source(path: str) -> FaceSource:
+    """A prepared dataset, or a folder of photographs.
+
+    Raises:
+      InputError: it is neither, or damaged.
+    """
+    return PreparedSource(path) if is_prepared(Path(path)) else FolderSource(path)
 
 
 def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: int, name: str) -> HeldOut:
