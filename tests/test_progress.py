@@ -1,10 +1,12 @@
 """The line that a person watches."""
 
 import io
+from types import SimpleNamespace
 
 import pytest
 
-from facenet_jax.progress import Progress, amount, duration
+from facenet_jax import progress
+from facenet_jax.progress import Progress, Tally, amount, duration
 
 
 class Terminal(io.StringIO):
@@ -45,3 +47,17 @@ def test_durations(seconds, words):
 )
 def test_amounts(count, words):
     assert amount(count) == words
+
+
+def test_progress_is_said_with_rate_and_time_to_go(monkeypatch):
+    now, stream = [0.0], io.StringIO()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    tally = Tally(Progress(stream), "preparing", 1000, done=100)
+    for second in range(1, 81):
+        now[0] = second
+        # Twenty seconds go by before the first are done.
+        tally.update(100 + 10 * max(0, second - 20), "3 rejected")
+    assert stream.getvalue().splitlines() == [
+        "preparing 200/1,000  10/s  1 min 20 s to go  3 rejected",
+        "preparing 500/1,000  10/s  50 s to go  3 rejected",
+    ]

@@ -46,20 +46,25 @@ class Progress:
 class Tally:
     """Counts towards a total: so many done, so many a second, so long to go.
 
+    The clock starts when the first are seen done: what starts up only once says nothing of the rate.
+
     Args:
       progress: where the lines go, neither too many on a terminal nor in a log.
       what: what is done, for the beginning of the line.
       total: how many there are.
-      done: how many were done before, which say nothing of the rate.
+      done: how many were done before.
     """
 
     def __init__(self, progress: Progress, what: str, total: int, done: int = 0) -> None:
         self._progress, self._what, self._total, self._first = progress, what, total, done
         self._started = self._said = time.perf_counter()
+        self._overall = done, self._started
+        self._begun = False
 
     def rate(self, done: int) -> float:
         """How many a second, so far."""
-        return (done - self._first) / max(time.perf_counter() - self._started, 1e-9)
+        first, started = (self._first, self._started) if done > self._first else self._overall
+        return (done - first) / max(time.perf_counter() - started, 1e-9)
 
     def update(self, done: int, note: str = "") -> None:
         """Says how far it is, if it is time to.
@@ -69,6 +74,8 @@ class Tally:
           note: for the end of the line.
         """
         now = time.perf_counter()
+        if not self._begun and done > self._first:
+            self._begun, self._first, self._started = True, done, now
         if now - self._said < (_LIVE_SECONDS if self._progress.live else _LOG_SECONDS):
             return
         self._said = now

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +21,6 @@ from facenet_jax.errors import InputError
 from facenet_jax.prepare import job, parts, run
 from facenet_jax.prepare.merge import merge
 from facenet_jax.prepare.report import format_report
-from facenet_jax.progress import Progress
 from preparing import contents, crowd, encoded, person, prepared
 
 
@@ -344,18 +342,3 @@ def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "ProcessPoolExecutor", Dying)
     assert main(["prepare", str(source), str(tmp_path / "out"), "--crop", "none", "--workers", "1"]) == 1
     assert "A worker process was killed" in capsys.readouterr().err
-
-
-def test_progress_is_said_with_rate_and_time_to_go(monkeypatch):
-    from facenet_jax import progress
-
-    now, stream = [0.0], io.StringIO()
-    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    tally = progress.Tally(Progress(stream), "preparing", 1000, done=100)
-    for second in range(1, 61):
-        now[0] = second
-        tally.update(100 + 10 * second, "3 rejected")
-    assert stream.getvalue().splitlines() == [
-        "preparing 400/1,000  10/s  1 min to go  3 rejected",
-        "preparing 700/1,000  10/s  30 s to go  3 rejected",
-    ]

@@ -1,6 +1,7 @@
 """Folders and manifests."""
 
 import csv
+import errno
 import os
 
 import numpy as np
@@ -121,8 +122,20 @@ def test_what_is_no_source_is_said(tmp_path):
         open_source(tmp_path / "notes.txt")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
-def test_a_folder_that_may_not_be_read_is_said(folder):
-    (folder / "a b").chmod(0)
-    with pytest.raises(InputError, match="cannot be read"):
+@pytest.mark.parametrize("really", [False, True])
+def test_a_folder_that_may_not_be_read_is_said(folder, monkeypatch, really):
+    if really and os.geteuid() == 0:
+        pytest.skip("root may read anything")
+    scan = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == str(folder / "a b"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    if really:
+        (folder / "a b").chmod(0)
+    else:
+        monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"a b cannot be read \(Permission denied\)"):
         open_source(folder)
