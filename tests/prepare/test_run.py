@@ -132,6 +132,7 @@ def test_bad_files_are_counted_listed_and_passed_over(tmp_path, crop):
     assert dict(rows(tmp_path / "out" / "rejects.csv")) == bad
     report = outcome.report
     assert sum(report.rejects.values()) == len(bad)
+    assert outcome.faces == len(files) + 1
     assert report.rejects["too large"] == 2
     assert (report.identities, report.empty_identities) == (1, 1)
     dataset = PreparedSource(tmp_path / "out")

@@ -58,6 +58,15 @@ def test_a_manifest_of_a_folder_gives_the_same(folder):
     assert manifest.digest == again.digest != other.digest
 
 
+def test_faces_of_an_identity_stay_in_the_manifests_order(tmp_path):
+    rng = np.random.default_rng(0)
+    table = [(f"{number}.png", f"person {person}") for number, person in enumerate(rng.integers(0, 5, 500))]
+    source = open_source(write_csv(tmp_path / "list.csv", table))
+    places = source.places(0, 500)
+    for person, (start, stop) in enumerate(zip(source.offsets[:-1], source.offsets[1:], strict=True)):
+        assert places[start:stop] == [place for place, identity in table if identity == f"person {person}"]
+
+
 def test_parquet_gives_what_csv_gives(tmp_path, folder):
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import warnings
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from facenet_jax.data.decode import MAX_BYTES, BadFace, Reason
 from facenet_jax.errors import InputError
 
 # A record: magic, a word with the kind of part in its upper 3 bits and the length in the lower 29, the bytes, zeros up
-# to a multiple of 4. A record with the magic number in it is cut there into parts (first 1, middle 2, last 3; whole 0).
+# to a multiple of 4. A record with the magic number in it, at a multiple of 4, is cut there into parts (first 1, middle
+# 2, last 3; whole 0), so that only the last part ever ends in zeros.
 _MAGIC = 0xCED7230A
 _HEAD = struct.Struct("<II")
 # Before the image: flag, label, id, id2; with a flag above 0 the label is that many floats that follow instead.
@@ -208,6 +208,5 @@ def read_record(path: Path, offset: int) -> bytes:
                 parts.append(part)
                 if kind in (_WHOLE, _LAST):
                     return struct.pack("<I", _MAGIC).join(parts)
-                file.seek(-length % 4, os.SEEK_CUR)
     except OSError as error:
         raise BadFace(Reason.UNREADABLE) from error
