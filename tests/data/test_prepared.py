@@ -97,6 +97,12 @@ def test_a_config_names_it_like_a_folder(photos, whole):
     np.testing.assert_array_equal(by_folder.held_out.records, by_dataset.held_out.records)
 
 
+def test_one_that_is_not_finished_is_said(photos, tmp_path):
+    prepared(photos, tmp_path / "faces", share=(0, 2))
+    with pytest.raises(InputError, match=r"is not finished: .*facenet-jax merge"):
+        open_faces(load_config("quickstart", [f"--config.data.path={tmp_path / 'faces'}"]))
+
+
 def edit(dataset, **changes):
     card = dataset / "card.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | changes))

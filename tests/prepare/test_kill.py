@@ -1,6 +1,9 @@
-"""Killed with SIGKILL at random moments and started again, prepare ends with the bytes of one never killed."""
+"""Asked to stop, or killed with SIGKILL at random moments, and started again, prepare ends with the bytes of one that
+never stopped.
+"""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -8,32 +11,38 @@ import time
 from facenet_jax.cli import main
 from preparing import contents, crowd
 
-KILLS = 2
+ENDS = (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL)
 
 
 def test_killed_and_continued_it_is_byte_identical(tmp_path):
     seed = time.time_ns()
     print(f"random.seed({seed})")
     chance = random.Random(seed)
-    source = crowd(tmp_path / "photos", 60, 25, side=48)
+    source = crowd(tmp_path / "photos", 60, 60, side=32)
 
     def command(out):
         return ["prepare", str(source), str(out), "--crop", "centre", "--size", "64", "--workers", "2"]
 
     out = tmp_path / "killed"
-    for number in range(KILLS):
+    for end in ENDS:
+        before = set(out.glob(".faces-*"))
         log = (tmp_path / "log").open("w")
         process = subprocess.Popen(
             [sys.executable, "-m", "facenet_jax.cli", *command(out)], stdout=log, stderr=subprocess.STDOUT
         )
-        # From when shards are being written: each has about a third of a second.
-        while process.poll() is None and len(list(out.glob(".faces-*"))) + len(list(out.glob("faces-*"))) <= number:
+        while process.poll() is None and not set(out.glob(".faces-*")) - before:
             time.sleep(0.002)
-        time.sleep(chance.uniform(0, 0.2))
-        process.kill()
+        time.sleep(chance.uniform(0, 0.1))  # while it writes the first or second shard of fifteen
+        process.send_signal(end)
         process.wait()
         log.close()
-        assert process.returncode == -9, (tmp_path / "log").read_text()
+        said = (tmp_path / "log").read_text()
+        if end is signal.SIGTERM:
+            assert process.returncode == 128 + end, said
+            assert "stopped by SIGTERM; the same command goes on" in said
+            assert not list(out.rglob(".*.tmp"))
+        else:
+            assert process.returncode == -end, said
         assert not (out / "card.json").exists()
     assert main(command(out)) == 0
     assert main(command(tmp_path / "whole")) == 0

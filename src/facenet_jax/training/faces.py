@@ -17,6 +17,7 @@ from facenet_jax.data.index import split_holdout
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
+from facenet_jax.prepare.job import JOB_FILE
 from facenet_jax.prepare.overlap import alike, same_contents
 
 DRAWN = "drawn"
@@ -152,9 +153,16 @@ def open_source(path: str) -> FaceSource:
     """A prepared dataset, or a folder of photographs.
 
     Raises:
-      InputError: it is neither, or damaged.
+      InputError: it is neither, or damaged, or not finished.
     """
-    return PreparedSource(path) if is_prepared(Path(path)) else FolderSource(path)
+    if is_prepared(Path(path)):
+        return PreparedSource(path)
+    if (Path(path) / JOB_FILE).is_file():
+        raise InputError(
+            f"{path} is not finished: give the same `facenet-jax prepare` again, or, after --shard, "
+            f"`facenet-jax merge {path}`."
+        )
+    return FolderSource(path)
 
 
 def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: int, name: str) -> HeldOut:
