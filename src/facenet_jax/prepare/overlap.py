@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from facenet_jax.data.decode import BadFace
 from facenet_jax.data.digests import LOOK_DISTANCE, LOOK_SIDE, content_digest, is_blank, look_digest, look_distance
 from facenet_jax.data.picture import decode_whole
 from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.prepare.cores import usable_cores
 from facenet_jax.prepare.sources import Source, open_source
 from facenet_jax.progress import Progress, Tally
 
@@ -177,7 +177,7 @@ def _read_all(source: Source, tally: Tally) -> tuple[NDArray[np.uint8], NDArray[
         except BadFace:
             pass
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # decoding lets other threads run
+    with ThreadPoolExecutor(usable_cores()) as pool:  # decoding lets other threads run
         for done, _ in enumerate(pool.map(read, range(faces)), 1):
             tally.update(done)
     return contents, looks

@@ -23,6 +23,7 @@ from facenet_jax.data.detector import FaceDetector
 from facenet_jax.data.names import write_names
 from facenet_jax.data.weights import YUNET, read_weights
 from facenet_jax.errors import InputError
+from facenet_jax.prepare.cores import usable_cores
 from facenet_jax.prepare.face import Cutter
 from facenet_jax.prepare.job import PARTS, Job, Workplace, part_faces
 from facenet_jax.prepare.merge import merge_parts, tidy
@@ -104,7 +105,9 @@ def prepare(
             return Outcome(read_report(out), None, 0, 0.0)
         clean(out, share)
         _keep_names(out, faces)
-        asked, done, rate = _work(job, faces, out, cutting, _workers(workers), share, progress)
+        asked, done, rate = _work(
+            job, faces, out, cutting, usable_cores() if workers is None else workers, share, progress
+        )
         report = merge_parts(out, job, progress) if asked is None and share[1] == 1 else None
         return Outcome(report, asked, done, rate)
     finally:
@@ -123,10 +126,6 @@ def _check(source: Path, out: Path, crop: str, size: int, share: tuple[int, int]
     inside = out.resolve()
     if inside == source.resolve() or (source.is_dir() and source.resolve() in inside.parents):
         raise InputError(f"{out} lies in {source}, which is read only: give a folder elsewhere.")
-
-
-def _workers(workers: int | None) -> int:
-    return len(os.sched_getaffinity(0)) if workers is None else workers
 
 
 def _keep_names(out: Path, source: Source) -> None:
