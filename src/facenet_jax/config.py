@@ -31,7 +31,7 @@ def default_config() -> ConfigDict:
     config.model.five_by_five = ""  # NN2 to NN4: modules with a 5x5 branch, all, lower or none; empty: as in the paper
 
     config.data = ConfigDict()
-    config.data.path = "drawn"  # a folder <identity>/<image>, or `drawn`: made-up faces that need no download
+    config.data.path = "drawn"  # a folder <identity>/<image>, a prepared dataset, or `drawn`: made-up faces
     config.data.workers = 2  # processes that decode; 0 decodes in this one; the batches do not depend on it
     config.data.flip = True  # mirror a face every other time
     config.data.max_bad_share = 0.05  # of faces that cannot be decoded, before the run stops

@@ -24,6 +24,8 @@ from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table
 from facenet_jax.hosts import AgreedStop, is_first, several, wait_for_all
 from facenet_jax.mesh import make_mesh, padded_batch_size
+from facenet_jax.progress import Progress, duration
+from facenet_jax.stopping import StopRequest
 from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, open_faces
@@ -32,12 +34,11 @@ from facenet_jax.training.metrics import Metrics, MetricsWriter, NoMetrics, read
 from facenet_jax.training.offline import FOLDER, OfflineSelection
 from facenet_jax.training.optimizer import learning_rate, make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, compile_or_refuse, estimate
-from facenet_jax.training.progress import Clock, Progress, duration
+from facenet_jax.training.progress import Clock
 from facenet_jax.training.report import best_metric, finished_report, val_metrics, write_report
 from facenet_jax.training.run_directory import RunDirectory, check_config, read_run
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import abstract_batch, make_train_step
-from facenet_jax.training.stopping import StopRequest
 from facenet_jax.triplets import Selection, Stage
 
 
@@ -221,7 +222,7 @@ class _Run:
         try:
             if self._is_due(first_step) and not (measured_before and first_step < config.steps):
                 self._evaluate_at(first_step, state)
-            with AgreedStop() if several() else StopRequest() as stop:
+            with AgreedStop() if several() else StopRequest("stopping after this step, to save it") as stop:
                 for start, end in self.offline.segments(first_step, config.steps):
                     paused = time.perf_counter()
                     table = self._table(start, state, resumed=start == first_step and not fresh)

@@ -8,9 +8,14 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """Within `with`, remembers SIGINT or SIGTERM instead of dying of it; the second of them is not held back."""
+    """Within `with`, remembers SIGINT or SIGTERM instead of dying of it; the second of them is not held back.
 
-    def __init__(self) -> None:
+    Args:
+      message: what is said when asked to stop.
+    """
+
+    def __init__(self, message: str) -> None:
+        self._message = message
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, object] = {}
 
@@ -32,7 +37,7 @@ class StopRequest:
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._give_back()
-        print("\nstopping after this step, to save it; once more to leave at once", file=sys.stderr, flush=True)
+        print(f"\n{self._message}; once more to leave at once", file=sys.stderr, flush=True)
 
     def _give_back(self) -> None:
         for number, handler in self._before.items():
