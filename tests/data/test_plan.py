@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from facenet_jax.data import hashing
 from facenet_jax.data.index import IdentityIndex
-from facenet_jax.data.plan import _FACES, BatchPlan
+from facenet_jax.data.plan import BatchPlan
+from facenet_jax.data.visits import _FACES
 from facenet_jax.errors import InputError
 
 
