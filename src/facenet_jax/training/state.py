@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from facenet_jax.errors import InputError
 from facenet_jax.mesh import replicated
 
 
@@ -38,9 +39,19 @@ def make_initial_state(
       input_size: rows and columns.
       optimizer: whose state is made.
       seed: integer scalar.
+
+    Raises:
+      InputError: the network keeps more than parameters.
     """
     pixels = jnp.zeros((1, *input_size, 3), jnp.float32)
-    params = network.init(jax.random.key(seed), pixels)["params"]
+    variables = network.init(jax.random.key(seed), pixels)
+    if set(variables) - {"params"}:
+        raise InputError(
+            f"the network keeps {', '.join(sorted(set(variables) - {'params'}))}: with statistics of the batch its "
+            "gradient in pieces of batch.chunk faces would be that of another function, each piece having its own; "
+            "take a network without them, such as one with response or group normalisation."
+        )
+    params = variables["params"]
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
 
 

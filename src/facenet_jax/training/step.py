@@ -23,7 +23,17 @@ from jax.sharding import PartitionSpec as P
 from facenet_jax.mesh import DATA_AXIS, over_batch, replicated
 from facenet_jax.models.pixels import scale_pixels
 from facenet_jax.training.state import TrainState
-from facenet_jax.triplets import Selection, Stage, TripletStats, staged_loss_and_gradient
+from facenet_jax.triplets import (
+    Selection,
+    Stage,
+    TripletStats,
+    listed_loss_and_gradient,
+    margin_at,
+    staged_loss_and_gradient,
+)
+
+# Left to itself XLA on CPU orders the program for concurrency: it would work everything out again at once, and keep it.
+_REMATERIALISE_ON_CPU: Any = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
 
 
 class DeviceBatch(NamedTuple):
@@ -59,6 +69,8 @@ def make_train_step(
     selection: Selection | None = None,
     later_stages: tuple[Stage, ...] = (),
     seed: int = 0,
+    listed: bool = False,
+    rematerialise: bool = False,
 ) -> jax.stages.Wrapped:
     """The jitted step (state, batch) -> (state, metrics); the state is donated.
 
@@ -72,14 +84,30 @@ def make_train_step(
       selection: which triplets; by default all positives with their semi-hard negatives.
       later_stages: what selection and margin change to, and from which step on.
       seed: of random negatives.
+      listed: the batch is triplets, one after another (offline selection alone), and nothing is selected.
+      rematerialise: keep only what convolutions and matrix products give, and work the rest out again for the gradient.
     """
     stages = (Stage(0, selection or Selection(), margin), *later_stages)
+
+    def triplets(
+        embeddings: jax.Array, batch: DeviceBatch, step: jax.Array
+    ) -> tuple[jax.Array, TripletStats, jax.Array]:
+        if listed:
+            margin = margin_at(stages, step)
+            return listed_loss_and_gradient(embeddings, batch.valid, mesh=mesh, margin=margin, divide_by=divide_by)
+        return staged_loss_and_gradient(
+            embeddings, batch.labels, batch.valid, mesh=mesh, stages=stages, step=step, divide_by=divide_by, seed=seed
+        )
+
+    embed: Callable[[Any, jax.Array], jax.Array] = partial(_embed, network)
+    if rematerialise:
+        embed = jax.checkpoint(embed, policy=_is_product)
 
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
         chex.assert_rank([batch.images, batch.labels, batch.valid], [4, 1, 1])
         chex.assert_equal_shape_prefix(list(batch), 1)
-        network_gradient = partial(_loss_and_gradient, network, mesh, chunk, stages, divide_by, seed)
-        loss, stats, gradient = network_gradient(state.params, state.step, batch)
+        select = partial(triplets, batch=batch, step=state.step)
+        loss, stats, gradient = _loss_and_gradient(embed, select, mesh, chunk, state.params, batch.images)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = StepMetrics(loss, optax.tree.norm(gradient), stats)
@@ -91,39 +119,22 @@ def make_train_step(
         in_shardings=(replicated(mesh), DeviceBatch(rows, rows, rows)),
         out_shardings=replicated(mesh),
         donate_argnums=0,
+        compiler_options=_REMATERIALISE_ON_CPU if rematerialise and mesh.devices.flat[0].platform == "cpu" else None,
     )
 
 
 def _loss_and_gradient(
-    network: nn.Module,
+    embed: Callable[[Any, jax.Array], jax.Array],
+    triplets: Callable[[jax.Array], tuple[jax.Array, TripletStats, jax.Array]],
     mesh: Mesh,
     chunk: int,
-    stages: tuple[Stage, ...],
-    divide_by: str,
-    seed: int,
     params: Any,
-    step: jax.Array,
-    batch: DeviceBatch,
+    images: jax.Array,
 ) -> tuple[jax.Array, TripletStats, Any]:
     """Loss, stats and the gradient with respect to the parameters, over the global batch."""
-
-    embed = partial(_embed, network)
-
-    def triplets(embeddings: jax.Array) -> tuple[jax.Array, TripletStats, jax.Array]:
-        return staged_loss_and_gradient(
-            embeddings,
-            batch.labels,
-            batch.valid,
-            mesh=mesh,
-            stages=stages,
-            step=step,
-            divide_by=divide_by,
-            seed=seed,
-        )
-
-    rows_per_device = batch.images.shape[0] // mesh.shape[DATA_AXIS]
+    rows_per_device = images.shape[0] // mesh.shape[DATA_AXIS]
     if chunk in (0, rows_per_device):
-        embeddings, backward = jax.vjp(lambda params: embed(params, batch.images), params)
+        embeddings, backward = jax.vjp(lambda params: embed(params, images), params)
         loss, stats, embedding_gradient = triplets(embeddings)
         return loss, stats, backward(embedding_gradient)[0]
 
@@ -146,10 +157,10 @@ def _loss_and_gradient(
         return jax.lax.psum(total, DATA_AXIS)
 
     own, everywhere = P(DATA_AXIS), P()
-    embeddings = jax.shard_map(embed_own, mesh=mesh, in_specs=(everywhere, own), out_specs=own)(params, batch.images)
+    embeddings = jax.shard_map(embed_own, mesh=mesh, in_specs=(everywhere, own), out_specs=own)(params, images)
     loss, stats, embedding_gradient = triplets(embeddings)
     gradient = jax.shard_map(gradient_of_own, mesh=mesh, in_specs=(everywhere, own, own), out_specs=everywhere)(
-        params, batch.images, embedding_gradient
+        params, images, embedding_gradient
     )
     return loss, stats, gradient
 
@@ -158,6 +169,10 @@ def _embed(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
     """uint8 images [n, rows, columns, 3] -> float32 [n, d]."""
     points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
     return points
+
+
+def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
+    return primitive.name in ("conv_general_dilated", "dot_general")
 
 
 def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:

@@ -319,10 +319,15 @@ def choose(
     return Triplets(positive, negative, is_pair, is_pair & found, d_ap, take(block.distances, negative))
 
 
-def _farthest_positive(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
-    """The farthest face of each anchor's identity, [1, block], and whether there is one."""
+def positives_of(exemplars: Exemplars, block: AnchorBlock) -> jax.Array:
+    """Who is whose positive, bool [B', block]."""
     row = jnp.arange(exemplars.labels.shape[0], dtype=jnp.int32)[:, None]
     label = exemplars.sorted_labels[block.anchors.start]
-    is_positive = (exemplars.labels[:, None] == label) & (row != block.anchors.rows) & (block.anchors.faces > 0)
+    return (exemplars.labels[:, None] == label) & (row != block.anchors.rows) & (block.anchors.faces > 0)
+
+
+def _farthest_positive(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Array, jax.Array]:
+    """The farthest face of each anchor's identity, [1, block], and whether there is one."""
+    is_positive = positives_of(exemplars, block)
     key = jnp.where(is_positive, LARGEST - bits(block.distances), jnp.uint32(ABSENT))
     return nearest(key, jnp.zeros((1, key.shape[1]), jnp.uint32))
