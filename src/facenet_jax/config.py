@@ -66,7 +66,7 @@ def default_config() -> ConfigDict:
     config.offline.every = 0  # steps between tables of hard faces; 0: none is made. Before the first, all is online
     config.offline.mode = "mixed"  # mixed: part of each batch, selection online; alone: the table's own triplets
     config.offline.share = 0.5  # mixed: the share of a batch, random negatives aside, that comes from the table
-    config.offline.faces = 20_000  # faces, of whole identities, that a table is made from
+    config.offline.faces = 20_000  # faces that a table is made from: those of the batches to come
     config.offline.positives = 1  # hardest positives of an anchor that the table holds
     config.offline.negatives = 5  # nearest negatives
 

@@ -102,10 +102,11 @@ class OfflineSelection:
             self._mixed_rows = round(config.offline.share * (config.batch.size - config.batch.random_negatives))
             self._beside = BatchPlan(
                 faces.train.index,
-                faces.train_identities,
+                faces.parts,
                 size=config.batch.size - self._mixed_rows,
                 faces_per_identity=config.batch.faces_per_identity,
                 random_negatives=config.batch.random_negatives,
+                max_faces=config.data.max_faces,
                 seed=config.seed,
             )
 
@@ -157,14 +158,7 @@ class OfflineSelection:
           bad_files: where faces that cannot be decoded are listed.
         """
         config, index = self._config, self._faces.train.index
-        records = subset(
-            index,
-            self._faces.train_identities,
-            config.offline.faces,
-            config.batch.faces_per_identity,
-            config.seed,
-            step,
-        )
+        records = subset(self._plan, config.offline.faces, step)
         points, valid = self._embed(params, self._batches(records, bad_files), len(records))
         labels = index.identity_of(records)
         places = np.unique(labels, return_inverse=True)[1]
