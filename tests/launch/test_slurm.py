@@ -27,6 +27,7 @@ def test_without_gpus_one_process_a_node(launchers):
     launchers.run("slurm.sh", "submit")
     assert launchers.calls()[0][2:4] == ["--nodes=1", "--ntasks-per-node=1"]
     assert not any("gpu" in word for word in launchers.calls()[0])
+    assert launchers.calls()[0][-1] == "--workdir=runs/quickstart"
 
 
 @settings(max_examples=15)
@@ -106,12 +107,15 @@ def test_the_batch_shell_outlives_a_notice_and_tasks_ignore_it_until_they_have_j
         while not (pid := tmp_path / "pid").exists() or not pid.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        os.kill(int(pid.read_text()), signal.SIGTERM)
+        task, parent = map(int, pid.read_text().split())
+        assert parent == batch.pid  # srun's place, that is: Slurm signals the task's first process only
+        os.kill(task, signal.SIGTERM)
         os.kill(batch.pid, signal.SIGTERM)
         time.sleep(0.2)
         assert batch.poll() is None
         (tmp_path / "go").touch()
         assert batch.wait(30) == 143
+        assert (tmp_path / "left").exists()
     finally:
         batch.kill()
     assert launchers.calls()[-1] == ["scontrol", "requeue", "77"]
