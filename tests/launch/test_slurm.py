@@ -89,9 +89,8 @@ def test_a_job_goes_back_to_the_queue_only_when_it_has_saved_and_is_still_wanted
 def test_the_batch_shell_outlives_a_notice_and_tasks_ignore_it_until_they_have_joined(launchers, tmp_path):
     program = tmp_path / "program"
     # A program that has not yet said what SIGTERM means to it, and would end with 143 of it.
-    program.write_text(
-        f"#!/bin/bash\necho $$ > {tmp_path}/pid\nwhile [ ! -e {tmp_path}/go ]; do sleep 0.05; done\nexit 143\n"
-    )
+    waits = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"
+    program.write_text(f"#!/bin/bash\necho $$ $PPID > {tmp_path}/pid\n{waits}\ntouch {tmp_path}/left\nexit 143\n")
     program.chmod(0o755)
     (launchers.folder / "bin" / "sleep").unlink()
     launchers.answer("squeue", "RUNNING")
@@ -118,6 +117,7 @@ def test_the_batch_shell_outlives_a_notice_and_tasks_ignore_it_until_they_have_j
         assert (tmp_path / "left").exists()
     finally:
         batch.kill()
+        batch.wait()
     assert launchers.calls()[-1] == ["scontrol", "requeue", "77"]
 
 
