@@ -12,7 +12,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint describe
+.PHONY: help setup train test lint describe bench-triplets
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -36,6 +36,9 @@ test: $(STAMP)  ## run the tests
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench-triplets: $(STAMP)  ## selection and loss against peers and a floor; ARGS="--sizes 180,360" for less
+	$(BIN)/python -m benchmarks.triplets $(ARGS)
 
 describe: $(STAMP)  ## print the tables of the six networks
 	for network in nn1 nn2 nn3 nn4 nns1 nns2; do echo "$$network"; $(BIN)/facenet-jax describe $$network; echo; done

@@ -6,6 +6,7 @@ from pathlib import Path
 ORDER = [
     "errors",
     "config",
+    "hosts",
     "mesh",
     "progress",
     "stopping",

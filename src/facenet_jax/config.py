@@ -45,6 +45,7 @@ def default_config() -> ConfigDict:
     config.batch.faces_per_identity = 40  # quota of an identity in a batch (section 3.2)
     config.batch.random_negatives = 200  # faces of a batch drawn from everybody (section 3.2)
     config.batch.chunk = 0  # faces that the network takes at once on a device; 0: all. Saves memory, same gradient
+    config.batch.rematerialise = False  # keep less of the network between its two passes: some memory for some time
 
     config.loss = ConfigDict()
     config.loss.margin = 0.2  # alpha of equation (1), in squared distance
@@ -54,6 +55,15 @@ def default_config() -> ConfigDict:
     config.loss.no_semi_hard = "skip"  # what becomes of a pair without such a negative: skip, farthest
     # A curriculum: ((from_step, positives, negatives, margin), ...), each in force once so many steps have been taken.
     config.loss.stages = ()
+
+    # Offline selection (section 3.2): every so many steps the latest parameters find hard faces, for later batches.
+    config.offline = ConfigDict()
+    config.offline.every = 0  # steps between tables of hard faces; 0: none is made. Before the first, all is online
+    config.offline.mode = "mixed"  # mixed: part of each batch, selection online; alone: the table's own triplets
+    config.offline.share = 0.5  # mixed: the share of a batch, random negatives aside, that comes from the table
+    config.offline.faces = 20_000  # faces, of whole identities, that a table is made from
+    config.offline.positives = 1  # hardest positives of an anchor that the table holds
+    config.offline.negatives = 5  # nearest negatives
 
     config.optimizer = ConfigDict()
     config.optimizer.learning_rate = 0.05  # AdaGrad's, section 3.3
@@ -78,13 +88,15 @@ def default_config() -> ConfigDict:
     config.log.every = 10  # steps between lines of metrics
 
     config.mesh = ConfigDict()
-    config.mesh.data = 0  # devices over which the batch is divided; 0: all
+    config.mesh.data = 0  # devices over which the batch is divided, for each of mesh.fsdp; 0: as many as there are
+    config.mesh.fsdp = 1  # devices that share one copy of the parameters and of AdaGrad's sums, for large networks
     return config
 
 
 # What may differ when a run goes on in its working directory: none of it changes the batches or the gradient.
 MAY_CHANGE = (
     "batch.chunk",
+    "batch.rematerialise",
     "checkpoint.every",
     "checkpoint.keep",
     "data.max_bad_share",
@@ -95,6 +107,7 @@ MAY_CHANGE = (
     "eval.path",
     "log.every",
     "mesh.data",
+    "mesh.fsdp",
 )
 
 _AT_LEAST: dict[str, float] = {
@@ -109,6 +122,10 @@ _AT_LEAST: dict[str, float] = {
     "batch.faces_per_identity": 2,
     "batch.random_negatives": 0,
     "batch.chunk": 0,
+    "offline.every": 0,
+    "offline.faces": 4,
+    "offline.positives": 1,
+    "offline.negatives": 1,
     "optimizer.warmup_steps": 0,
     "optimizer.finalise_steps": 0,
     "optimizer.final_learning_rate": 0,
@@ -121,9 +138,11 @@ _AT_LEAST: dict[str, float] = {
     "checkpoint.keep": 1,
     "log.every": 1,
     "mesh.data": 0,
+    "mesh.fsdp": 1,
 }
 _BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
     "loss.margin": (0.0, 4.0),
+    "offline.share": (0.0, 1.0),
     "optimizer.learning_rate": (0.0, 100.0),
     "eval.holdout": (0.0, 1.0),
 }
@@ -139,6 +158,7 @@ _ONE_OF: dict[str, tuple[str, ...]] = {
     "loss.positives": ("all", "hardest"),
     "loss.negatives": ("semi_hard", "hardest", "random_semi_hard"),
     "loss.no_semi_hard": ("skip", "farthest"),
+    "offline.mode": ("mixed", "alone"),
 }
 
 

@@ -14,8 +14,10 @@ _LIVE_SECONDS, _LOG_SECONDS = 0.2, 30.0
 class Progress:
     """Writes to a stream: on a terminal the last line is overwritten, elsewhere every line stays."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+        """Opens; quiet says nothing, as all processes of a job but the first."""
         self._stream = stream or sys.stderr
+        self._quiet = quiet
         self._live = self._stream.isatty()
         self._width = 0
 
@@ -26,6 +28,8 @@ class Progress:
 
     def line(self, text: str) -> None:
         """A line of progress, overwritten by the next on a terminal."""
+        if self._quiet:
+            return
         if self._live:
             text = text[: shutil.get_terminal_size().columns - 1]  # a line that wraps cannot be overwritten
             self._stream.write("\r" + text.ljust(self._width))
@@ -36,6 +40,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        if self._quiet:
+            return
         if self._live and self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._width = 0

@@ -29,6 +29,11 @@ class StopRequest:
     ) -> None:
         self._give_back()
 
+    def asked(self, step: int) -> signal.Signals | None:
+        """The signal, once there was one; a run by itself stops after any step."""
+        del step
+        return self.signal
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._give_back()
