@@ -18,14 +18,11 @@ from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.job import JOB_FILE
-from facenet_jax.prepare.overlap import alike, same_contents
+from facenet_jax.training.leaks import shared_faces
 
 DRAWN = "drawn"
 # Drawn people from this number on are held out, so that no number of training identities reaches them.
 _FIRST_HELD_OUT = 1_000_000_000
-# Of more training faces than this only the bytes are compared with the held-out ones, not the looks: they took one core
-# 4 s a million beside 10,000 held-out faces.
-_FACES_LOOKED_AT = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,9 @@ def open_faces(config: ConfigDict) -> Faces:
                 "people, or leave it empty to have a share of config.data.path held out."
             )
         shared = set(held_out.source.index.names) & set(train.index.names)
-        return Faces(train, everybody, held_out, len(shared), _shared_faces(train, held_out))
+        return Faces(
+            train, everybody, held_out, len(shared), shared_faces(train, everybody, held_out.source, held_out.records)
+        )
     if isinstance(train, DrawnFaces):
         people = DrawnFaces(train.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
         return Faces(train, everybody, _held_out(people, None, limit, "drawn people held out"))
@@ -137,7 +136,9 @@ def open_faces(config: ConfigDict) -> Faces:
             "add people, or give another folder as config.eval.path."
         )
     held_out = _held_out(train, identities, limit, name)
-    return Faces(train, trained_on, held_out, shared_faces=_shared_faces(train, held_out))
+    return Faces(
+        train, trained_on, held_out, shared_faces=shared_faces(train, trained_on, held_out.source, held_out.records)
+    )
 
 
 def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
@@ -175,24 +176,6 @@ def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: i
     records = index.records_of(chosen)
     place_within = records - np.repeat(index.offsets[chosen], index.counts[chosen])
     return HeldOut(source, records[place_within < limit], name)
-
-
-def _shared_faces(train: FaceSource, held_out: HeldOut) -> int:
-    """How many held-out faces are pictures of training identities too, where both datasets' digests are at hand."""
-    other = held_out.source
-    if not isinstance(train, PreparedSource) or not isinstance(other, PreparedSource):
-        return 0
-    found = [same_contents(train.contents, other.contents[held_out.records])]
-    if train.index.records <= _FACES_LOOKED_AT and train.card.crop == other.card.crop:
-        found.append(alike(train.looks, other.looks[held_out.records]))
-    shared = np.zeros(len(held_out.records), bool)
-    for pairs in found:
-        trained_on = np.ones(len(pairs), bool)
-        if other is train:
-            judged = np.unique(train.index.identity_of(held_out.records))
-            trained_on = ~np.isin(train.index.identity_of(pairs.a), judged)
-        shared[pairs.b[trained_on]] = True
-    return int(np.count_nonzero(shared))
 
 
 def _digest(source: FaceSource, chosen: NDArray[np.int64]) -> str:
