@@ -9,7 +9,7 @@ from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.prepare.overlap import alike, same_contents
 
-# Of more pairs than this (training x held-out faces) only the bytes are compared, not the looks: 10^10 took one core 4 s.
+# Of more pairs (training x held-out faces) than this only the bytes are compared, not the looks: 10^10 took a core 4 s.
 _PAIRS_LOOKED_AT = 10**11
 
 
