@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.data.mixed import MixedSource
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.prepare.overlap import alike, same_contents
@@ -44,4 +47,6 @@ def shared_faces(
 
 def _prepared(source: FaceSource) -> list[tuple[PreparedSource, int]]:
     """The prepared datasets of a source, each with the number of its first record there."""
-    return [(source, 0)] if isinstance(source, PreparedSource) else []
+    sources = source.sources if isinstance(source, MixedSource) else (source,)
+    first = itertools.accumulate((one.index.records for one in sources), initial=0)
+    return [(one, start) for one, start in zip(sources, first, strict=False) if isinstance(one, PreparedSource)]

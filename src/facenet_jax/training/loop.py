@@ -72,10 +72,11 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
     faces = open_faces(config)
     plan = BatchPlan(
         faces.train.index,
-        faces.train_identities,
+        faces.parts,
         size=config.batch.size,
         faces_per_identity=config.batch.faces_per_identity,
         random_negatives=config.batch.random_negatives,
+        max_faces=config.data.max_faces,
         seed=config.seed,
     )
     offline = OfflineSelection(config, network, mesh, faces, plan, workdir)
