@@ -126,6 +126,13 @@ def test_training_says_when_the_evaluated_are_trained_on(photos, two, tmp_path):
     said = opened(tmp_path / "train", tmp_path / "eval").describe()
     assert "1 identities of config.eval.path bear names" in said
     assert "2 evaluated faces are pictures that are trained on" in said
+    # In a mixture too, whichever of its datasets they are in.
+    for mixture in ("(('{0}', 1), ('{1}', 1))", "(('{1}', 1), ('{0}', 1))"):
+        paths = mixture.format(photos, tmp_path / "train")
+        mixed = open_faces(
+            load_config("quickstart", [f"--config.data.mixture={paths}", f"--config.eval.path={tmp_path / 'eval'}"])
+        )
+        assert "2 evaluated faces are pictures that are trained on" in mixed.describe()
     # Also where a share of one dataset is held out, and a picture is under two names.
     twice = tmp_path / "twice"
     shutil.copytree(photos, twice)

@@ -20,14 +20,11 @@ from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.job import JOB_FILE
-from facenet_jax.prepare.overlap import alike, same_contents
+from facenet_jax.training.leaks import shared_faces
 
 DRAWN = "drawn"
 # Drawn people from this number on are held out, so that no number of training identities reaches them.
 _FIRST_HELD_OUT = 1_000_000_000
-# Of more training faces than this only the bytes are compared with the held-out ones, not the looks: they took one core
-# 4 s a million beside 10,000 held-out faces.
-_FACES_LOOKED_AT = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -176,7 +173,8 @@ def open_faces(config: ConfigDict) -> Faces:
     borders = train.borders[1:-1] if isinstance(train, MixedSource) else []
     of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
     parts = tuple(Part(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
-    return Faces(train, parts, held_out, shared, _shared_faces(train, held_out), remarks)
+    pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
+    return Faces(train, parts, held_out, shared, pictures, remarks)
 
 
 def _open(path: str, config: ConfigDict) -> FaceSource:
@@ -242,24 +240,6 @@ def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: i
     records = index.records_of(chosen)
     place_within = records - np.repeat(index.offsets[chosen], index.counts[chosen])
     return HeldOut(source, records[place_within < limit], name)
-
-
-def _shared_faces(train: FaceSource, held_out: HeldOut) -> int:
-    """How many held-out faces are pictures of training identities too, where both datasets' digests are at hand."""
-    other = held_out.source
-    if not isinstance(train, PreparedSource) or not isinstance(other, PreparedSource):
-        return 0
-    found = [same_contents(train.contents, other.contents[held_out.records])]
-    if train.index.records <= _FACES_LOOKED_AT and train.card.crop == other.card.crop:
-        found.append(alike(train.looks, other.looks[held_out.records]))
-    shared = np.zeros(len(held_out.records), bool)
-    for pairs in found:
-        trained_on = np.ones(len(pairs), bool)
-        if other is train:
-            judged = np.unique(train.index.identity_of(held_out.records))
-            trained_on = ~np.isin(train.index.identity_of(pairs.a), judged)
-        shared[pairs.b[trained_on]] = True
-    return int(np.count_nonzero(shared))
 
 
 def _digest(source: FaceSource, chosen: NDArray[np.int64]) -> str:
