@@ -53,16 +53,17 @@ class Contenders:
             return {"temporaries": temporaries, "fits": False}
 
         def call() -> float:
-            return float(jax.block_until_ready(compiled(self.embeddings, self.labels))[0])
+            result = jax.block_until_ready(compiled(self.embeddings, self.labels))
+            if contender == "ours":
+                self.seen = result[1]
+            return float(result[0])
 
         self.calls[contender] = call
         return {"temporaries": temporaries, "fits": True}
 
     def stats(self) -> dict[str, Any]:
-        """What the batch looks like to the loss."""
-        mesh, valid = make_mesh(1), jnp.ones(self.labels.shape, bool)
-        stats = jax.jit(lambda e: triplet_loss_and_gradient(e, self.labels, valid, mesh=mesh)[1])(self.embeddings)
-        return {name: float(value) for name, value in stats._asdict().items()}
+        """What the batch looked like to our loss when it was last called."""
+        return {name: float(value) for name, value in self.seen._asdict().items()}
 
     def run(self, contender: str, calls: int) -> dict[str, Any]:
         """Times a contender that was prepared."""

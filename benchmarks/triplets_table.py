@@ -25,7 +25,8 @@ def report(results: dict[str, Any]) -> str:
         "Value of the triplet loss and its gradient with respect to the embeddings, all positives with semi-hard "
         "negatives, margin 0.2, 128 dimensions, float32, on one batch. The floor is the Gram matrix, one pass over it "
         "and the gradient's two products. The tiled form is that of TensorFlow Addons, written in JAX; the miner and "
-        "loss are pytorch-metric-learning's, which list every semi-hard triplet where the others take one a pair.",
+        "loss are pytorch-metric-learning's, which list every semi-hard triplet where the others take one a pair. "
+        f"Each had {machine['threads']} threads.",
         "## Time",
         _times(sizes, by_size),
         "Medians of turns taken one after another; ratios are medians of the ratios of single turns.",
@@ -74,7 +75,7 @@ def in_bytes(count: float) -> str:
         if count < 1000:
             return f"{count:.3g} {unit}"
         count /= 1024
-    return f"{count:,.3g} TiB"
+    return f"{_three_digits(count)} TiB"
 
 
 def _times(sizes: dict[str, Any], by_size: dict[int, Any]) -> str:
@@ -85,7 +86,7 @@ def _times(sizes: dict[str, Any], by_size: dict[int, Any]) -> str:
         batch = sizes[str(size)]["batch"]
         ours = contenders["ours"]
         line = [f"{size:,}", f"{size // batch['faces_per_identity']:,} x {batch['faces_per_identity']}"]
-        line.append(f"{batch['active'] / batch['pairs']:.0%}" if "active" in batch else "")
+        line.append(f"{batch['active'] / batch['pairs']:.0%}")
         line += [_time(ours), _time(contenders["floor"]), _ratio(ours, contenders["floor"])]
         for peer in ("tiled", "miner"):
             line += [_time(contenders[peer]), _ratio(contenders[peer], ours)]
@@ -141,4 +142,9 @@ def _time(found: dict[str, Any]) -> str:
 
 def _ratio(one: dict[str, Any], other: dict[str, Any]) -> str:
     value = ratio(one, other)
-    return "" if value is None else f"{value:.3g}"
+    return "" if value is None else _three_digits(value)
+
+
+def _three_digits(value: float) -> str:
+    """1.23, 12.3, 123 and 1,234."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
