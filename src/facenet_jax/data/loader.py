@@ -51,6 +51,7 @@ _SLOTS_A_WORKER = 12
 _SHARED_BYTES = 2**12
 
 _BATCHES_WAITING = 1
+_NO_CHANGES = augment.Changes()
 _PLANS_KEPT = 4
 
 
@@ -82,8 +83,9 @@ class Loader:
       size: (rows, columns) of an image in pixels.
       padded_size: rows of the global batch after masked rows are added at its end, a multiple of process_count (and of
         devices x chunk, which is the caller's affair).
-      seed: the run's seed, for the flips.
+      seed: the run's seed, for the flips and the changes.
       flip: whether to mirror half of the faces.
+      changes: what else is done to them at random.
       workers: processes that decode; 0 decodes in threads of this one.
       process_index, process_count: which host this is, of how many; it loads rows process_index x L to
         (process_index + 1) x L of the padded batch, L = padded_size / process_count.
@@ -98,6 +100,7 @@ class Loader:
     padded_size: int
     seed: int = 0
     flip: bool = True
+    changes: augment.Changes = _NO_CHANGES
     workers: int = 0
     process_index: int = 0
     process_count: int = 1
@@ -300,6 +303,8 @@ class _ReadSlab:
             record = int(records[row])
             try:
                 image = loader.source.load(record, loader.size)
+                if loader.changes:
+                    image = loader.changes.apply(image, loader.seed, step, record)
                 if mirrored[row]:
                     augment.mirror(image, out=images[row])
                 else:
