@@ -23,7 +23,7 @@ def peers_python(folder: Path = FOLDER / ".venv") -> Path | str:
     print(f"making {folder} for the peers; this happens once and takes a minute or more", file=sys.stderr, flush=True)
     try:
         venv.create(folder, with_pip=True, clear=True)
-        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "-r", REQUIREMENTS]
+        pip: list[str | Path] = [python, "-m", "pip", "install", "--disable-pip-version-check", "-r", REQUIREMENTS]
         # pip says what it does on standard output, which here holds results, and what is wrong on standard error.
         subprocess.run(pip, check=True, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     except subprocess.CalledProcessError as error:

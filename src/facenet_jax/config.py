@@ -31,7 +31,7 @@ def default_config() -> ConfigDict:
     config.model.five_by_five = ""  # NN2 to NN4: modules with a 5x5 branch, all, lower or none; empty: as in the paper
 
     config.data = ConfigDict()
-    config.data.path = "drawn"  # a folder <identity>/<image>, or `drawn`: made-up faces that need no download
+    config.data.path = "drawn"  # a folder <identity>/<image>, a prepared dataset, or `drawn`: made-up faces
     # Datasets that are trained on in place of data.path, each with its weight: (("photos", 3), ("drawn", 1)).
     config.data.mixture = ()
     config.data.min_faces = 1  # identities with fewer faces are left out, as negatives too
@@ -75,7 +75,7 @@ def default_config() -> ConfigDict:
     config.offline.every = 0  # steps between tables of hard faces; 0: none is made. Before the first, all is online
     config.offline.mode = "mixed"  # mixed: part of each batch, selection online; alone: the table's own triplets
     config.offline.share = 0.5  # mixed: the share of a batch, random negatives aside, that comes from the table
-    config.offline.faces = 20_000  # faces, of whole identities, that a table is made from
+    config.offline.faces = 20_000  # faces that a table is made from: those of the batches to come
     config.offline.positives = 1  # hardest positives of an anchor that the table holds
     config.offline.negatives = 5  # nearest negatives
 
@@ -102,7 +102,8 @@ def default_config() -> ConfigDict:
     config.log.every = 10  # steps between lines of metrics
 
     config.mesh = ConfigDict()
-    config.mesh.data = 0  # devices over which the batch is divided; 0: all
+    config.mesh.data = 0  # devices over which the batch is divided, for each of mesh.fsdp; 0: as many as there are
+    config.mesh.fsdp = 1  # devices that share one copy of the parameters and of AdaGrad's sums, for large networks
     return config
 
 
@@ -121,6 +122,7 @@ MAY_CHANGE = (
     "eval.path",
     "log.every",
     "mesh.data",
+    "mesh.fsdp",
 )
 
 _STRENGTHS = tuple(
@@ -157,6 +159,7 @@ _AT_LEAST: dict[str, float] = {
     "checkpoint.keep": 1,
     "log.every": 1,
     "mesh.data": 0,
+    "mesh.fsdp": 1,
 }
 _BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
     "loss.margin": (0.0, 4.0),

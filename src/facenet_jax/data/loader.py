@@ -396,7 +396,13 @@ class _JoinedIterator(grain.DatasetIterator):
 
 
 def embedding_batches(
-    source: FaceSource, records: NDArray[np.int64], size: tuple[int, int], batch_size: int, workers: int = 0
+    source: FaceSource,
+    records: NDArray[np.int64],
+    size: tuple[int, int],
+    batch_size: int,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[Batch]:
     """Loads the given faces once, in order and as they are, for evaluation.
 
@@ -406,12 +412,22 @@ def embedding_batches(
       size: (rows, columns) of an image in pixels.
       batch_size: rows of every batch; the last one is padded.
       workers: processes that decode; 0 decodes in threads of this one.
+      process_index, process_count: which host this is, of how many; each has its rows of every batch.
 
     Yields:
-      Batches of batch_size rows, without labels.
+      Batches of batch_size / process_count rows, without labels.
     """
     plan = _InOrder(np.asarray(records, np.int64), batch_size)
-    loader = Loader(source, plan, size, batch_size, flip=False, workers=workers)
+    loader = Loader(
+        source,
+        plan,
+        size,
+        batch_size,
+        flip=False,
+        workers=workers,
+        process_index=process_index,
+        process_count=process_count,
+    )
     with loader(0, -(-len(records) // batch_size)) as batches:
         for _, batch in batches:
             yield batch

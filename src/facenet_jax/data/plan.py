@@ -75,6 +75,7 @@ class BatchPlan:
 
     Attributes:
       size: faces in a batch.
+      anchors: how many of them come from visits; the others are random negatives, and stand last.
       batches_per_epoch: how many batches visit every identity once (of the dataset that takes longest, in a mixture).
 
     Args:
@@ -119,6 +120,7 @@ class BatchPlan:
         if isinstance(identities, np.ndarray):
             identities = [Part(identities, 1.0, "")]
         self.size = size
+        self.anchors = size - random_negatives
         self._random_negatives = random_negatives
         self._seed = seed
         weights = [Fraction(part.weight).limit_denominator(10**6) for part in identities]

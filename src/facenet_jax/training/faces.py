@@ -10,13 +10,17 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from facenet_jax.data.card import is_prepared
 from facenet_jax.data.drawn import DrawnFaces
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.index import IdentityIndex, split_holdout
 from facenet_jax.data.mixed import MixedSource
 from facenet_jax.data.plan import Part
+from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
+from facenet_jax.prepare.job import JOB_FILE
+from facenet_jax.training.leaks import shared_faces
 
 DRAWN = "drawn"
 # Drawn people from this number on are held out, so that no number of training identities reaches them.
@@ -57,6 +61,8 @@ class Faces:
       parts: the identities of `train` that are trained on, with the weight of their dataset.
       held_out: faces of others.
       shared_names: how many held-out identities bear the name of a training identity of another folder.
+      shared_faces: how many held-out faces are, by their bytes or looks, pictures of a training identity; counted for
+        prepared datasets, whose digests are at hand.
       remarks: what else a person should know, a line each.
     """
 
@@ -64,6 +70,7 @@ class Faces:
     parts: tuple[Part, ...]
     held_out: HeldOut
     shared_names: int = 0
+    shared_faces: int = 0
     remarks: tuple[str, ...] = ()
 
     @property
@@ -104,6 +111,11 @@ class Faces:
             text += (
                 f"\nwarning: {self.shared_names:,} identities of config.eval.path bear names that are in "
                 "config.data.path too; if they are the same people, the figures say nothing about new ones"
+            )
+        if self.shared_faces:
+            text += (
+                f"\nwarning: {self.shared_faces:,} evaluated faces are pictures that are trained on, by their bytes or "
+                "looks; the figures flatter the network (facenet-jax overlap lists what two datasets share)"
             )
         return text
 
@@ -161,14 +173,15 @@ def open_faces(config: ConfigDict) -> Faces:
     borders = train.borders[1:-1] if isinstance(train, MixedSource) else []
     of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
     parts = tuple(Part(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
-    return Faces(train, parts, held_out, shared, remarks)
+    pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
+    return Faces(train, parts, held_out, shared, pictures, remarks)
 
 
 def _open(path: str, config: ConfigDict) -> FaceSource:
     if path == DRAWN:
         drawn = config.data.drawn
         return DrawnFaces(drawn.seed, drawn.identities, drawn.faces_per_identity)
-    return FolderSource(path)
+    return open_source(path)
 
 
 def _sources(source: FaceSource) -> tuple[FaceSource, ...]:
@@ -198,7 +211,23 @@ def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
     Raises:
       InputError: it is missing or empty, or fewer than two identities have two faces.
     """
-    return _held_out(FolderSource(path), None, max_faces_per_identity, path)
+    return _held_out(open_source(path), None, max_faces_per_identity, path)
+
+
+def open_source(path: str) -> FaceSource:
+    """A prepared dataset, or a folder of photographs.
+
+    Raises:
+      InputError: it is neither, or damaged, or not finished.
+    """
+    if is_prepared(Path(path)):
+        return PreparedSource(path)
+    if (Path(path) / JOB_FILE).is_file():
+        raise InputError(
+            f"{path} is not finished: give the same `facenet-jax prepare` again, or, after --shard, "
+            f"`facenet-jax merge {path}`."
+        )
+    return FolderSource(path)
 
 
 def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: int, name: str) -> HeldOut:
