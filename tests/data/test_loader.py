@@ -1,7 +1,6 @@
 import gc
 import multiprocessing
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 from facenet_jax.data import augment
 from facenet_jax.data.decode import BadFace, Reason
 from facenet_jax.data.index import IdentityIndex
-from facenet_jax.data.loader import Loader, _Slots, embedding_batches
+from facenet_jax.data.loader import Loader, embedding_batches
 from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError, TrainingError
 
@@ -117,21 +116,6 @@ def test_changed_faces_are_the_same_from_any_number_of_workers():
             record = int(batch.records[row])
             face = changes.apply(Stub().load(record, SIZE), SEED, step, record)
             np.testing.assert_array_equal(batch.images[row], face[:, ::-1] if mirrored[row] else face)
-
-
-def test_a_slot_that_was_overwritten_is_noticed():
-    slots = _Slots(3, (2, 4, 4, 3))
-    elsewhere = pickle.loads(pickle.dumps(slots))
-    elsewhere.begin(4)[...] = 7
-    out = np.zeros((1, 4, 4, 3), np.uint8)
-    with pytest.raises(RuntimeError, match="Slab 4 was overwritten"):
-        slots.read(4, out)
-    elsewhere.end(4)
-    slots.read(4, out)
-    assert (out == 7).all()
-    elsewhere.begin(7)
-    with pytest.raises(RuntimeError, match="Slab 4 was overwritten"):
-        slots.read(4, out)
 
 
 def test_nothing_is_left_open():
