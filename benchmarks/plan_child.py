@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.lines import serve, timed
-from facenet_jax.data.index import open_index, split_holdout, write_index
+from facenet_jax.data.arrays import ArrayWriter
+from facenet_jax.data.index import IdentityIndex, split_holdout
+from facenet_jax.data.names import Names, write_names
 from facenet_jax.data.plan import BatchPlan
 
 _CHUNK = 100_000  # identities drawn at a time
@@ -19,23 +22,29 @@ _DEVIATION = 1.5
 _MOST = 10_000
 
 
-def drawn(identities: int, mean: float) -> Iterator[tuple[list[str], NDArray[np.int64]]]:
-    """Names and numbers of faces of made-up identities, in chunks."""
+def drawn_counts(identities: int, mean: float) -> Iterator[NDArray[np.int64]]:
+    """Faces of made-up identities, in chunks."""
     random = np.random.default_rng(0)
     for first in range(0, identities, _CHUNK):
-        number = min(_CHUNK, identities - first)
-        counts = random.lognormal(np.log(mean) - _DEVIATION**2 / 2, _DEVIATION, number)
-        yield [f"person-{first + i:08d}" for i in range(number)], np.clip(counts, 1, _MOST).astype(np.int64)
+        counts = random.lognormal(np.log(mean) - _DEVIATION**2 / 2, _DEVIATION, min(_CHUNK, identities - first))
+        yield np.clip(counts, 1, _MOST).astype(np.int64)
 
 
 class Plan:
     """An index and a plan on it."""
 
     def build(self, folder: str, identities: int, mean: float) -> dict[str, Any]:
-        """Writes an index."""
+        """Writes an index, as a prepared dataset has it."""
 
         def write() -> float:
-            write_index(folder, drawn(identities, mean))
+            write_names(Path(folder) / "names", (f"person-{i:08d}" for i in range(identities)), identities)
+            before = np.zeros(1, np.int64)
+            with ArrayWriter(Path(folder) / "offsets.npy", np.int64, (identities + 1,)) as offsets:
+                offsets.append(before)
+                for counts in drawn_counts(identities, mean):
+                    ends = before + np.cumsum(counts)
+                    offsets.append(ends)
+                    before = ends[-1:]
             return 0.0
 
         return timed(write, 1)
@@ -44,7 +53,8 @@ class Plan:
         """Opens it; the value is how many records it has."""
 
         def opened() -> float:
-            self.index = open_index(folder)
+            offsets = np.load(Path(folder) / "offsets.npy", mmap_mode="r")
+            self.index = IdentityIndex(Names(Path(folder) / "names"), offsets)
             return float(self.index.records)
 
         return timed(opened, 1)

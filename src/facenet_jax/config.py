@@ -39,6 +39,15 @@ def default_config() -> ConfigDict:
     config.data.exclude = ""  # a text file with the names of identities to leave out, one a line
     config.data.workers = 2  # processes that decode; 0 decodes in this one; the batches do not depend on it
     config.data.flip = True  # mirror a face every other time
+    # Random changes to each face, by strengths from 0 (off) to 0.95; see facenet_jax.data.augment.
+    config.data.augment = ConfigDict()
+    config.data.augment.crop = 0.0  # cut away up to this share of the sides
+    config.data.augment.brightness = 0.0  # times a factor up to this far from 1, as the next two
+    config.data.augment.contrast = 0.0
+    config.data.augment.saturation = 0.0
+    config.data.augment.downsample = 0.0  # sides up to this share smaller, and enlarged again
+    config.data.augment.jpeg = 0.0  # encoded again at a quality up to 100 times this below 100
+    config.data.augment.erase = 0.0  # a rectangle of up to this share of the area is filled with a colour
     config.data.max_bad_share = 0.05  # of faces that cannot be decoded, before the run stops
     config.data.drawn = ConfigDict()
     config.data.drawn.identities = 10_000  # drawn people to train on
@@ -116,7 +125,11 @@ MAY_CHANGE = (
     "mesh.fsdp",
 )
 
+_STRENGTHS = tuple(
+    f"data.augment.{name}" for name in ("crop", "brightness", "contrast", "saturation", "downsample", "jpeg", "erase")
+)
 _AT_LEAST: dict[str, float] = {
+    **dict.fromkeys(_STRENGTHS, 0),
     "seed": 0,
     "data.drawn.seed": 0,
     "data.max_bad_share": 0,
@@ -155,6 +168,7 @@ _BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
     "eval.holdout": (0.0, 1.0),
 }
 _AT_MOST: dict[str, float] = {
+    **dict.fromkeys(_STRENGTHS, 0.95),
     "seed": 2**31 - 1,
     "data.drawn.seed": 2**31 - 1,
     "data.drawn.identities": 10**9,

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
-import mmap
 import multiprocessing
 import os
 import pickle
 import signal
-import sys
-import tempfile
 import threading
 import warnings
 import weakref
@@ -34,6 +30,7 @@ from numpy.typing import NDArray
 from facenet_jax.data import augment
 from facenet_jax.data.decode import BadFace
 from facenet_jax.data.plan import Plan, PlannedBatch
+from facenet_jax.data.slots import Slots
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError, TrainingError
 
@@ -45,12 +42,13 @@ _SLABS_WAITING = 2
 # Grain lets a worker be about seven slabs ahead of what is read here.
 _SLOTS_A_WORKER = 12
 
-# Larger arrays would go through shared memory of their own; only pixels are larger, and they go through `_Slots`. All
+# Larger arrays would go through shared memory of their own; only pixels are larger, and they go through `Slots`. All
 # that wait must fit into the pipe (64 kB), or a worker that is told to end while it is full hangs until Grain kills it
 # after 25 s.
 _SHARED_BYTES = 2**12
 
 _BATCHES_WAITING = 1
+_NO_CHANGES = augment.Changes()
 _PLANS_KEPT = 4
 
 
@@ -82,8 +80,9 @@ class Loader:
       size: (rows, columns) of an image in pixels.
       padded_size: rows of the global batch after masked rows are added at its end, a multiple of process_count (and of
         devices x chunk, which is the caller's affair).
-      seed: the run's seed, for the flips.
+      seed: the run's seed, for the flips and the changes.
       flip: whether to mirror half of the faces.
+      changes: what else is done to them at random.
       workers: processes that decode; 0 decodes in threads of this one.
       process_index, process_count: which host this is, of how many; it loads rows process_index x L to
         (process_index + 1) x L of the padded batch, L = padded_size / process_count.
@@ -98,6 +97,7 @@ class Loader:
     padded_size: int
     seed: int = 0
     flip: bool = True
+    changes: augment.Changes = _NO_CHANGES
     workers: int = 0
     process_index: int = 0
     process_count: int = 1
@@ -126,7 +126,7 @@ class Loader:
         slab_rows = min(rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
         slabs_per_step = -(-rows // slab_rows)
         steps = max(0, stop_step - start_step)
-        slots = _Slots(_SLOTS_A_WORKER * self.workers, (slab_rows, height, width, 3)) if self.workers else None
+        slots = Slots(_SLOTS_A_WORKER * self.workers, (slab_rows, height, width, 3)) if self.workers else None
         read = _ReadSlab(self, start_step, slab_rows, slabs_per_step, slots)
         slabs = grain.MapDataset.range(steps * slabs_per_step).map(read).to_iter_dataset(_read_options(self.workers))
         slabs = grain.experimental.WithOptionsIterDataset(
@@ -206,55 +206,6 @@ def _close(batches: list[grain.DatasetIterator]) -> None:
             freeing.apply_async(int).wait(timeout=10)
 
 
-class _Slots:
-    """Memory that this process shares with its workers: a slab's pixels are written and read there, and nowhere else.
-
-    A slot is used again long after its slab has been read here; should that ever fail, `read` says so.
-    """
-
-    def __init__(self, slots: int, shape: tuple[int, ...]) -> None:
-        self._slots, self._shape = slots, shape
-        size = slots * (8 + math.prod(shape))
-        if sys.platform == "linux":  # not in /dev/shm, of which a container has 64 MB unless told otherwise
-            file = os.memfd_create("facenet-jax")
-            self._path = f"/proc/{os.getpid()}/fd/{file}"
-            weakref.finalize(self, os.close, file)
-        else:
-            file, self._path = tempfile.mkstemp()
-            os.close(file)
-            weakref.finalize(self, os.unlink, self._path)
-        os.truncate(self._path, size)
-        self._map()
-
-    def _map(self) -> None:
-        with open(self._path, "r+b") as file:
-            memory = mmap.mmap(file.fileno(), 0)
-        self._holds = np.frombuffer(memory, np.int64, self._slots)
-        self._pixels = np.frombuffer(memory, np.uint8, offset=8 * self._slots).reshape(self._slots, *self._shape)
-
-    def begin(self, slab: int) -> NDArray[np.uint8]:
-        """Where a worker writes a slab's pixels."""
-        self._holds[slab % self._slots] = -1
-        return self._pixels[slab % self._slots]
-
-    def end(self, slab: int) -> None:
-        """Says that they are written."""
-        self._holds[slab % self._slots] = slab
-
-    def read(self, slab: int, out: NDArray[np.uint8]) -> None:
-        """Copies a slab's pixels, as many rows as `out` has."""
-        out[...] = self._pixels[slab % self._slots, : len(out)]
-        if self._holds[slab % self._slots] != slab:
-            raise RuntimeError(f"Slab {slab} was overwritten before it was read: a mistake in facenet_jax.data.loader.")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_slots": self._slots, "_shape": self._shape, "_path": self._path}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._map()
-
-
 class _Slab(NamedTuple):
     images: NDArray[np.uint8] | None  # None: in the slots
     labels: NDArray[np.int32]
@@ -265,7 +216,7 @@ class _Slab(NamedTuple):
 class _ReadSlab:
     """Slab number -> its rows. Runs in the workers, in several threads of each."""
 
-    def __init__(self, loader: Loader, start_step: int, rows: int, slabs_per_step: int, slots: _Slots | None) -> None:
+    def __init__(self, loader: Loader, start_step: int, rows: int, slabs_per_step: int, slots: Slots | None) -> None:
         self._loader = loader
         self._start_step = start_step
         self._rows = rows
@@ -300,6 +251,8 @@ class _ReadSlab:
             record = int(records[row])
             try:
                 image = loader.source.load(record, loader.size)
+                if loader.changes:
+                    image = loader.changes.apply(image, loader.seed, step, record)
                 if mirrored[row]:
                     augment.mirror(image, out=images[row])
                 else:
@@ -335,7 +288,7 @@ class _Joined(grain.IterDataset):
         start_step: int,
         steps: int,
         shape: tuple[int, int, int, int],
-        slots: _Slots | None,
+        slots: Slots | None,
     ) -> None:
         super().__init__(slabs)
         self._about = start_step, steps, shape, slots
@@ -351,7 +304,7 @@ class _JoinedIterator(grain.DatasetIterator):
         start_step: int,
         steps: int,
         shape: tuple[int, int, int, int],
-        slots: _Slots | None,
+        slots: Slots | None,
     ) -> None:
         super().__init__(slabs)
         self._step = start_step

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from facenet_jax import models
 from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.config import flatten
+from facenet_jax.data.augment import Changes
 from facenet_jax.data.bad_files import FILE_NAME, BadFiles
 from facenet_jax.data.loader import Loader
 from facenet_jax.data.offline import HardTable
@@ -148,6 +149,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
             padded,
             seed=config.seed,
             flip=config.data.flip,
+            changes=Changes(**config.data.augment),
             workers=config.data.workers,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
