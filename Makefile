@@ -12,7 +12,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint describe bench-triplets bench-loader bench-plan
+.PHONY: help setup train test lint describe bench-triplets bench-loader bench-plan bench-evaluation
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -48,3 +48,6 @@ bench-plan: $(STAMP)  ## index and plan of 8 million identities: seconds and mem
 
 describe: $(STAMP)  ## print the tables of the six networks
 	for network in nn1 nn2 nn3 nn4 nns1 nns2; do echo "$$network"; $(BIN)/facenet-jax describe $$network; echo; done
+
+bench-evaluation: $(STAMP)  ## count 10^10 pairs exactly, against the bare matrix product: ARGS="--faces 20000"
+	$(BIN)/python benchmarks/evaluation.py $(ARGS)

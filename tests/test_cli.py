@@ -22,12 +22,22 @@ def refused(capsys, *arguments):
     return sentence
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["describe"], ["config"], ["evaluate"], ["evaluate", "holdout"]])
+@pytest.mark.parametrize("arguments", [[], ["train"], ["describe"], ["config"], ["evaluate"], ["report"]])
 def test_every_command_has_help(arguments, capsys):
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--help"])
     assert end.value.code == 0
     assert "usage: facenet-jax" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "protocol", ["holdout", "photos", "lfw", "pairs", "ytf", "robustness", "compact", "identify", "cluster"]
+)
+def test_every_protocol_has_help(protocol, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["evaluate", protocol, "--help"])
+    assert end.value.code == 0
+    assert "--embedder" in capsys.readouterr().out
 
 
 def test_the_version_and_the_module():

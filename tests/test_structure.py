@@ -15,6 +15,7 @@ ORDER = [
     "data",
     "prepare",
     "checkpoints",
+    "embedders",
     "evaluation",
     "training",
     "commands",

@@ -2,6 +2,7 @@
 
 import math
 from bisect import bisect_right
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.verification import BINS_PER_UNIT, operating_point, pair_distances, roc
+from facenet_jax.evaluation.counting import pair_distances
+from facenet_jax.evaluation.tally import Tally
+from facenet_jax.evaluation.verification import BINS_PER_UNIT, from_distances, operating_point, roc
 
 
 def distances_by_loops(left, right, left_labels, right_labels):
@@ -52,16 +55,18 @@ def two_sets(draw):
 
 
 @settings(deadline=None, max_examples=60)
-@given(two_sets(), st.sampled_from(FARS), st.integers(1, 13))
-def test_counts_on_a_grid_are_exactly_those_of_the_loops(sets, far, block):
-    pairs = pair_distances(*sets, max_far=far, block=block)
+@given(two_sets(), st.sampled_from(FARS), st.integers(1, 13), st.sampled_from([0, 10**9]))
+def test_counts_on_a_grid_are_exactly_those_of_the_loops(sets, far, tile, all_kept):
+    pairs = pair_distances(*sets, max_far=far, tile=tile, all_kept=all_kept)
     same, different = distances_by_loops(*sets)
-    assert pairs.same.tolist() == same
+    assert pairs.same.expand().tolist() == same
     assert pairs.different_pairs == len(different)
-    assert pairs.different_smallest.tolist() == different[: len(pairs.different_smallest)]
+    kept = pairs.different.expand().tolist()
+    assert kept == different[: len(kept)]
+    assert pairs.complete == (len(kept) == len(different))
     for b in (0, 1, 16, 1000, 2048):
-        assert pairs.different_within[b] == sum(x <= b / BINS_PER_UNIT for x in different)
-    assert pairs.different_within[-1] == len(different)
+        assert pairs.different_below[b] == sum(x < b / BINS_PER_UNIT for x in different)
+    assert pairs.different_below[-1] == len(different)
 
     point = operating_point(pairs, far)
     assert point.resolved == (Fraction(str(far)) * len(different) >= 1)
@@ -84,7 +89,8 @@ def test_val_and_far_rise_with_the_far_asked(sets):
 @settings(deadline=None, max_examples=30)
 @given(two_sets(), st.sampled_from(FARS))
 def test_roc_is_monotone_and_every_point_is_true(sets, max_far):
-    fars, vals = roc(pair_distances(*sets, max_far=max_far))
+    curve = roc(pair_distances(*sets, max_far=max_far, all_kept=0))
+    fars, vals = curve.far, curve.val
     same, different = distances_by_loops(*sets)
     assert (len(fars) == 0) == (len(different) == 0)
     assert np.all(np.diff(fars) >= 0)
@@ -106,10 +112,10 @@ def test_random_unit_vectors_agree_with_float64_loops_for_any_block():
     labels = rng.integers(0, 12, 150)
     sets = points[:80].astype(np.float32), points[80:].astype(np.float32), labels[:80], labels[80:]
     same, different = distances_by_loops(*sets)
-    for block in (7, 64, 1000):
-        pairs = pair_distances(*sets, max_far=0.1, block=block)
-        np.testing.assert_allclose(pairs.same, same, atol=2e-6)
-        np.testing.assert_allclose(pairs.different_smallest, different[: len(pairs.different_smallest)], atol=2e-6)
+    for tile in (7, 64, 1000):
+        pairs = pair_distances(*sets, max_far=0.1, tile=tile)
+        np.testing.assert_allclose(pairs.same.expand(), same, atol=2e-6)
+        np.testing.assert_allclose(pairs.different.expand(), different, atol=2e-6)
         for far in (0.001, 0.01, 0.1):
             threshold, val, reached = point_by_definition(same, different, far)
             point = operating_point(pairs, far)
@@ -172,26 +178,36 @@ def test_a_far_that_the_pairs_cannot_resolve_says_how_many_it_needs(far):
 def test_no_different_pair_at_all():
     pairs = pair_distances(*on_a_line([1, 4], []), max_far=0.1)
     assert not operating_point(pairs, 0.1).resolved
-    assert [len(axis) for axis in roc(pairs)] == [0, 0]
+    curve = roc(pairs)
+    assert (len(curve.far), len(curve.val), math.isnan(curve.area)) == (0, 0, True)
 
 
 def test_distances_are_never_negative():
     rng = np.random.default_rng(0)
     faces = (rng.normal(size=(50, 128)) * 1e-3 + 1 / math.sqrt(128)).astype(np.float32)
-    assert pair_distances(faces, faces, np.arange(50), np.arange(50), max_far=1.0).same.min() >= 0
+    assert pair_distances(faces, faces, np.arange(50), np.arange(50), max_far=1.0).same.values.min() >= 0
 
 
 def test_bad_input_is_said_in_a_sentence():
     faces, labels = np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1])
-    with pytest.raises(InputError, match=r"No pair .* same identity"):
+    with pytest.raises(InputError, match="No pair shows the same identity"):
         pair_distances(faces, faces, labels, labels + 2, max_far=0.1)
     with pytest.raises(InputError, match="cannot be paired"):
         pair_distances(faces, faces[:, :2], labels, labels, max_far=0.1)
     with pytest.raises(InputError, match="cannot be paired"):
         pair_distances(faces, faces, labels[:3], labels, max_far=0.1)
-    pairs = pair_distances(faces, faces, labels, labels, max_far=0.2)
+    broken = faces.copy()
+    broken[2, 1] = np.nan
+    with pytest.raises(InputError, match=r"face 2 is not finite \(1 of 4"):
+        pair_distances(faces, broken, labels, labels, max_far=0.1)
+    pairs = pair_distances(faces, faces, labels, labels, max_far=0.2, all_kept=0)
     for far in (0.0, -0.1, 1.5, math.nan):
         with pytest.raises(InputError, match=r"must lie in \(0, 1\]"):
             operating_point(pairs, far)
+    with pytest.raises(InputError, match="1 of the 2 distances of different pairs are not finite"):
+        from_distances([0.1], [0.2, np.nan])
+    with pytest.raises(InputError, match="No pair shows"):
+        from_distances([], [0.2])
+    incomplete = replace(pairs, different=Tally(pairs.different.expand()[:2]))
     with pytest.raises(ValueError, match="max_far"):
-        operating_point(pairs, 0.9)
+        operating_point(incomplete, 0.9)

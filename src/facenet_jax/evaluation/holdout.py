@@ -12,7 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.data.hashing import permutation
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, pair_distances, roc
+from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
+from facenet_jax.evaluation.counting import pair_distances
+from facenet_jax.evaluation.labelled import MOST, WrongPairs, closest, wrong_pairs
+from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, roc
 
 # With fewer identities than this in a split there are hardly any different people to confuse.
 MIN_IDENTITIES_PER_SPLIT = 4
@@ -28,6 +31,8 @@ class HoldoutSplit:
 
     Attributes:
       points: one operating point for every FAR asked, in that order.
+      area: under the ROC curve.
+      equal_error_rate: where FAR equals 1 - VAL.
       roc_far, roc_val: the ROC curve, float64, both ascending.
     """
 
@@ -36,6 +41,8 @@ class HoldoutSplit:
     same_pairs: int
     different_pairs: int
     points: tuple[OperatingPoint, ...]
+    area: float
+    equal_error_rate: float
     roc_far: NDArray[np.float64] = field(repr=False, compare=False)
     roc_val: NDArray[np.float64] = field(repr=False, compare=False)
 
@@ -106,37 +113,11 @@ def holdout(
       InputError: shapes that do not fit, embeddings that are not finite unit vectors, or fewer than two identities with
         two faces each.
     """
-    points, names = np.asarray(embeddings, np.float32), np.asarray(labels)
-    _check_embeddings(points, names)
+    points, ids, halves = _dealt(embeddings, labels, splits, seed)
     fars = check_fars(fars)
-    if splits < 1:
-        raise InputError(
-            f"The hold-out protocol was asked for {splits} splits; ask for at least one (the paper has five)."
-        )
-
-    _, first, ids, counts = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
-    appearance = np.argsort(first)
-    identities = appearance[counts[appearance] >= 2]
-    if len(identities) < 2:
-        raise InputError(
-            f"The hold-out set has {len(identities)} of {len(counts)} identities with two faces or more, and false "
-            "accepts need two such identities; add faces of more people."
-        )
-
-    used = max(1, min(splits, len(identities) // MIN_IDENTITIES_PER_SPLIT))
-    split_of = np.full(len(counts), -1)
-    split_of[identities[permutation(len(identities), _DEAL_IDENTITIES, seed)]] = np.arange(len(identities)) % used
-
-    # A face's turn is its place among the faces of its identity; even turns go left, odd ones right.
-    by_identity = np.argsort(ids, kind="stable")
-    turn = np.empty(len(ids), np.int64)
-    turn[by_identity] = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
-    judged = []
-    for split in range(used):
-        left, right = (np.flatnonzero((split_of[ids] == split) & (turn % 2 == half)) for half in (0, 1))
-        judged.append(_judge(points, ids, left, right, fars))
+    judged = [_judge(points, ids, left, right, fars) for left, right in halves]
     return HoldoutResult(
-        identities=len(identities),
+        identities=sum(split.identities for split in judged),
         faces=sum(split.faces for split in judged),
         same_pairs=sum(split.same_pairs for split in judged),
         different_pairs=sum(split.different_pairs for split in judged),
@@ -181,6 +162,96 @@ def to_json(result: HoldoutResult) -> dict[str, Any]:
     return plain
 
 
+@dataclass(frozen=True)
+class HoldoutIntervals:
+    """How sure the mean VAL over the splits is, and what is judged wrong.
+
+    Attributes:
+      over_identities: the 95 % interval at each FAR asked, people drawn anew within their splits; None where a FAR is
+        unresolved, or there are too many pairs for it.
+      over_pairs: the same with pairs drawn anew, as if they were independent of each other.
+      replicates: float64 [replicates, FARs], mean VAL with people drawn anew; None where there are too many pairs.
+      wrong: for each split, what is wrong at the last FAR that is resolved.
+    """
+
+    over_identities: tuple[tuple[float, float] | None, ...]
+    over_pairs: tuple[tuple[float, float] | None, ...]
+    replicates: NDArray[np.float64] | None
+    wrong: tuple[WrongPairs, ...]
+
+
+def holdout_intervals(
+    embeddings: NDArray[np.float32],
+    labels: ArrayLike,
+    fars: Sequence[float] = (1e-2, 1e-3),
+    splits: int = 5,
+    seed: int = 0,
+) -> HoldoutIntervals:
+    """Bootstrap intervals of what `holdout` gives for the same arguments; Raises as it."""
+    points, ids, halves = _dealt(embeddings, labels, splits, seed)
+    fars = check_fars(fars)
+    weights = identity_weights(int(ids.max()) + 1)
+    people: list[NDArray[np.float64]] = []
+    pairs_drawn: list[NDArray[np.float64]] = []
+    wrong = []
+    resolved = np.ones(len(fars), bool)
+    nothing = (None,) * len(fars)
+    if max(fars) * max(len(left) * len(right) for left, right in halves) > MOST:
+        return HoldoutIntervals(nothing, nothing, None, ())
+    for left, right in halves:
+        counted = pair_distances(points[left], points[right], ids[left], ids[right], max_far=max(fars))
+        at = [operating_point(counted, far) for far in fars]
+        resolved &= [point.resolved for point in at]
+        known = [far for far, point in zip(fars, at, strict=True) if point.resolved]
+        labelled = closest(points, ids, left, right, counted, max(known)) if known else None
+        if labelled is None:
+            return HoldoutIntervals(nothing, nothing, None, ())
+        people.append(val_over_identities(labelled, fars, weights))
+        pairs_drawn.append(val_over_pairs(labelled, fars, counted.different_pairs))
+        wrong.append(wrong_pairs(labelled, next(point for point in reversed(at) if point.resolved)))
+    replicates = np.where(resolved, np.mean(people, axis=0), np.nan)
+    over_pairs = np.where(resolved, np.mean(pairs_drawn, axis=0), np.nan)
+    return HoldoutIntervals(
+        tuple(interval(column) for column in replicates.T),
+        tuple(interval(column) for column in over_pairs.T),
+        replicates,
+        tuple(wrong),
+    )
+
+
+def _dealt(
+    embeddings: NDArray[np.float32], labels: ArrayLike, splits: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64], list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+    """Checked points, identity numbers, and for each split the faces of its two halves."""
+    points, names = np.asarray(embeddings, np.float32), np.asarray(labels)
+    _check_embeddings(points, names)
+    if splits < 1:
+        raise InputError(
+            f"The hold-out protocol was asked for {splits} splits; ask for at least one (the paper has five)."
+        )
+    _, first, ids, counts = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
+    appearance = np.argsort(first)
+    identities = appearance[counts[appearance] >= 2]
+    if len(identities) < 2:
+        raise InputError(
+            f"The hold-out set has {len(identities)} of {len(counts)} identities with two faces or more, and false "
+            "accepts need two such identities; add faces of more people."
+        )
+    used = max(1, min(splits, len(identities) // MIN_IDENTITIES_PER_SPLIT))
+    split_of = np.full(len(counts), -1)
+    split_of[identities[permutation(len(identities), _DEAL_IDENTITIES, seed)]] = np.arange(len(identities)) % used
+
+    # A face's turn is its place among the faces of its identity; even turns go left, odd ones right.
+    by_identity = np.argsort(ids, kind="stable")
+    turn = np.empty(len(ids), np.int64)
+    turn[by_identity] = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
+    halves = []
+    for split in range(used):
+        left, right = (np.flatnonzero((split_of[ids] == split) & (turn % 2 == half)) for half in (0, 1))
+        halves.append((left, right))
+    return points, ids.astype(np.int64), halves
+
+
 def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any]) -> None:
     if points.ndim != 2 or names.shape != points.shape[:1]:
         raise InputError(
@@ -205,22 +276,24 @@ def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any]) -> None:
 
 def _judge(
     points: NDArray[np.float32],
-    ids: NDArray[np.intp],
+    ids: NDArray[np.int64],
     left: NDArray[np.intp],
     right: NDArray[np.intp],
     fars: tuple[float, ...],
 ) -> HoldoutSplit:
     """One split, given the faces of its two halves."""
     pairs = pair_distances(points[left], points[right], ids[left], ids[right], max_far=max(fars))
-    roc_far, roc_val = roc(pairs)
+    curve = roc(pairs)
     return HoldoutSplit(
         identities=len(np.unique(ids[left])),
         faces=len(left) + len(right),
-        same_pairs=len(pairs.same),
+        same_pairs=pairs.same_pairs,
         different_pairs=pairs.different_pairs,
         points=tuple(operating_point(pairs, far) for far in fars),
-        roc_far=roc_far,
-        roc_val=roc_val,
+        area=curve.area,
+        equal_error_rate=curve.equal_error_rate,
+        roc_far=curve.far,
+        roc_val=curve.val,
     )
 
 

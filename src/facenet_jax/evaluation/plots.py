@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter, St
 from numpy.typing import NDArray
 
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.folds import FoldsResult
 from facenet_jax.evaluation.holdout import HoldoutResult
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
@@ -90,6 +91,101 @@ def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str |
     axes.set_ylabel("VAL, share of same pairs accepted")
     axes.set_title(_roc_title(named), loc="left", fontsize=11, color=INK)
     axes.legend(loc="lower right", frameon=False)
+    return _save(figure, path)
+
+
+# Name -> (FAR, VAL) of one curve or several.
+Curves = Mapping[str, Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]]
+
+
+def curves_figure(curves: Curves, title: str, path: str | Path) -> Path:
+    """Draws ROC curves of several embedders, FAR on a log axis; returns the PNG file."""
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot()
+    _style(axes)
+    lowest = 0.1
+    for i, (name, several) in enumerate(curves.items()):
+        far, val = _mean_curve([curve for curve in several if len(curve[0])])
+        axes.plot(far, val, color=COLOURS[i % len(COLOURS)], linewidth=2, drawstyle="steps-post", label=name)
+        lowest = min([lowest, *far[:1]])
+    axes.set_xscale("log")
+    axes.set_xlim(10.0 ** np.floor(np.log10(lowest) + 1e-9), 1)
+    axes.set_ylim(0, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("FAR, share of different pairs accepted")
+    axes.set_ylabel("VAL, share of same pairs accepted")
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.legend(loc="lower right", frameon=False)
+    return _save(figure, path)
+
+
+def histogram_figure(
+    same: NDArray[np.int64],
+    different: NDArray[np.int64],
+    thresholds: Sequence[tuple[float, float]],
+    title: str,
+    path: str | Path,
+) -> Path:
+    """Draws how far same and different pairs are apart, as shares of either, with (FAR, threshold) marked."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    _style(axes)
+    edges = np.linspace(0, 4, len(same) + 1)
+    for counts, label, colour in ((same, "same", BLUE), (different, "different", VERMILION)):
+        shares = counts / max(int(counts.sum()), 1)
+        axes.stairs(shares, edges, fill=True, alpha=0.5, color=colour, label=f"{label} ({int(counts.sum()):,} pairs)")
+    for far, threshold in thresholds:
+        axes.axvline(threshold, color=INK, linewidth=1, linestyle="--")
+        axes.annotate(f" FAR {far:g}", (threshold, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8)
+    axes.set_xlim(0, 4)
+    axes.set_xlabel("squared L2 distance")
+    axes.set_ylabel("share of pairs")
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.legend(loc="upper right", frameon=False)
+    return _save(figure, path)
+
+
+def accuracy_figure(folds: Mapping[str, FoldsResult], title: str, path: str | Path) -> Path:
+    """Draws the accuracy of each fold, and the mean with its standard error."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    _style(axes)
+    for i, (name, result) in enumerate(folds.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        numbers = np.arange(1, len(result.accuracies) + 1)
+        axes.plot(numbers, result.accuracies, "o", color=colour)
+        label = f"{name}: {100 * result.accuracy:.2f}% ± {100 * result.standard_error:.2f}"
+        axes.axhline(result.accuracy, color=colour, label=label)
+        axes.axhspan(
+            result.accuracy - result.standard_error, result.accuracy + result.standard_error, color=colour, alpha=0.15
+        )
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("fold")
+    axes.set_ylabel("accuracy")
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.legend(loc="lower left", frameon=False)
+    return _save(figure, path)
+
+
+def quality_figure(series: Mapping[str, Mapping[str, Mapping[int, Any]]], far: float, path: str | Path) -> Path:
+    """Draws VAL against JPEG quality and image size (Table 4), beside what the paper has for NN1."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for axes, kind, label in zip(panels, ("jpeg_quality", "image_pixels"), ("JPEG quality", "pixels"), strict=True):
+        _style(axes)
+        first = next(iter(series.values()))[kind]
+        axes.plot(list(first), [row["paper"] for row in first.values()], "--o", color=INK, label="the paper, NN1")
+        for i, (name, rows) in enumerate(series.items()):
+            known = [(value, row["val"]) for value, row in rows[kind].items() if row["val"] is not None]
+            if known:
+                axes.plot(*zip(*known, strict=True), "-o", color=COLOURS[i % len(COLOURS)], label=name)
+        axes.set_ylim(0, 1.02)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_xlabel(label)
+    panels[1].set_xscale("log")
+    panels[0].set_ylabel(f"VAL at FAR {far:g}")
+    panels[0].legend(loc="lower right", frameon=False)
     return _save(figure, path)
 
 

@@ -1,13 +1,9 @@
-"""VAL and FAR by equations (4)-(6) of the paper: from embeddings and their identities to rates at a distance.
-
-Distances are squared L2 distances in float32, the difference of squared norms and a Gram matrix, clamped at 0. They are
-worked out block by block and thrown away again, so that 20,000 x 20,000 pairs need no more memory than one block, the
-distances of the same identity, and the few smallest distances of different identities that decide a small FAR.
-"""
+"""VAL and FAR by equations (4)-(6) of the paper: from the distances of same and different pairs to rates."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,28 +12,42 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.tally import Tally
 
-# Points on the unit sphere are at most 4 apart. A power of two makes `distance * BINS_PER_UNIT` exact in float32.
+# Points on the unit sphere are at most 4 apart.
 BINS_PER_UNIT = 1024
 BINS = 4 * BINS_PER_UNIT
 
 
 @dataclass(frozen=True)
 class PairDistances:
-    """What is kept of all pairs (i, j) between two sets of faces.
+    """What is kept of the squared L2 distances of all pairs judged.
 
     Attributes:
-      same: float32 [same pairs], the distances of all pairs of P_same, ascending.
-      different_smallest: float32, the smallest distances of P_diff, ascending; enough for the largest FAR asked.
-      different_within: int64 [BINS + 1]; entry b counts the pairs of P_diff with D <= b / BINS_PER_UNIT, exactly;
-        the last entry counts all of them, those further than 4 apart too.
-      different_pairs: the size of P_diff.
+      same: the distances of P_same.
+      different: the smallest distances of P_diff, at least so many as the largest FAR asked needs, often all.
+      different_below: int64 [BINS + 1]; entry b counts the pairs of P_diff with D < b / BINS_PER_UNIT, exactly; the
+        last entry counts all of them, those further than 4 apart too.
     """
 
-    same: NDArray[np.float32]
-    different_smallest: NDArray[np.float32]
-    different_within: NDArray[np.int64]
-    different_pairs: int
+    same: Tally
+    different: Tally
+    different_below: NDArray[np.int64]
+
+    @property
+    def same_pairs(self) -> int:
+        """The size of P_same."""
+        return len(self.same)
+
+    @property
+    def different_pairs(self) -> int:
+        """The size of P_diff."""
+        return int(self.different_below[-1])
+
+    @property
+    def complete(self) -> bool:
+        """Whether every distance of P_diff is kept."""
+        return len(self.different) == self.different_pairs
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,50 @@ class OperatingPoint:
         return self.different_pairs >= self.pairs_needed
 
 
+@dataclass(frozen=True)
+class Curve:
+    """The ROC curve and what it says as a whole.
+
+    Attributes:
+      far, val: float64, both ascending, FAR > 0; empty if there is no pair of different identities.
+      area: under the curve of VAL over FAR, in [0, 1], half of a tie counted.
+      equal_error_rate: where FAR equals 1 - VAL, between the two nearest thresholds on a straight line.
+      exact: whether area and equal error rate come from every distance; otherwise from those and a histogram of bins
+        1 / BINS_PER_UNIT wide.
+    """
+
+    far: NDArray[np.float64]
+    val: NDArray[np.float64]
+    area: float
+    equal_error_rate: float
+    exact: bool
+
+
+def from_distances(same: ArrayLike, different: ArrayLike) -> PairDistances:
+    """Of distances that are all at hand.
+
+    Args:
+      same, different: the squared L2 distances of P_same and P_diff.
+
+    Raises:
+      InputError: there is no pair of the same identity, or a distance is not a finite number.
+    """
+    tallies: list[Tally] = []
+    for distances, name in ((same, "same"), (different, "different")):
+        found = np.asarray(distances, np.float32).ravel()
+        if not np.isfinite(found).all():
+            raise InputError(
+                f"{int(np.sum(~np.isfinite(found)))} of the {len(found)} distances of {name} pairs are not finite; "
+                "look for NaN in the embeddings."
+            )
+        tallies.append(Tally(found))
+    if not len(tallies[0]):
+        raise InputError("No pair shows the same identity, so VAL is undefined; give pairs of both kinds.")
+    edges = np.arange(BINS + 1, dtype=np.float32) / BINS_PER_UNIT
+    edges[-1] = np.inf
+    return PairDistances(tallies[0], tallies[1], tallies[1].below(edges))
+
+
 def check_fars(fars: Sequence[float]) -> tuple[float, ...]:
     """The FARs as floats; raises InputError if there is none or one is not in (0, 1]."""
     checked = tuple(float(far) for far in fars)
@@ -80,84 +134,39 @@ def check_fars(fars: Sequence[float]) -> tuple[float, ...]:
     return checked
 
 
-def pair_distances(
-    left: NDArray[np.float32],
-    right: NDArray[np.float32],
-    left_labels: ArrayLike,
-    right_labels: ArrayLike,
-    max_far: float,
-    block: int = 1024,
-) -> PairDistances:
-    """Judges every face of the left set against every face of the right set (section 4, P_same and P_diff).
+def allowed_accepts(far: float, different_pairs: int) -> int:
+    """The largest number of false accepts whose share does not exceed the FAR.
 
-    Args:
-      left, right: [n, d] and [m, d] embeddings, compared in float32.
-      left_labels, right_labels: [n] and [m] identities, of any type that compares and sorts.
-      max_far: the largest FAR that `operating_point` will be asked for; this share of the different pairs is kept.
-      block: rows and columns of the block of distances that exists at one time.
-
-    Raises:
-      InputError: the shapes do not fit, or no two faces are of the same identity.
+    The FAR counts as the decimal that is written: 0.29 of 100 pairs are 29 pairs, although 0.29 * 100 in floating point
+    is less.
     """
-    check_fars([max_far])
-    left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
-    names_left, names_right = np.asarray(left_labels), np.asarray(right_labels)
-    fits = left.ndim == right.ndim == 2 and left.shape[1] == right.shape[1]
-    if not fits or names_left.shape != left.shape[:1] or names_right.shape != right.shape[:1]:
-        raise InputError(
-            f"Embeddings of shapes {left.shape} and {right.shape} with labels of shapes {names_left.shape} and "
-            f"{names_right.shape} cannot be paired; give [n, d] and [m, d] with [n] and [m]."
-        )
+    return math.floor(Fraction(str(float(far))) * different_pairs)
 
-    # Identities become small integers: cheap to compare in a block, and to count beforehand.
-    _, ids = np.unique(np.concatenate([names_left, names_right]), return_inverse=True)
-    ids_left, ids_right = ids[: len(left)].astype(np.int32), ids[len(left) :].astype(np.int32)
-    same_pairs = int(np.bincount(ids_left, minlength=len(ids)) @ np.bincount(ids_right, minlength=len(ids)))
-    different_pairs = len(left) * len(right) - same_pairs
-    if same_pairs == 0:
-        raise InputError(
-            "No pair of the two sets shows the same identity, so VAL is undefined; give more faces of each."
-        )
 
-    same: list[NDArray[np.float32]] = []
-    # One more than may be accepted: the first distance that may not be accepted bounds the threshold.
-    smallest = _Smallest(min(_allowed(max_far, different_pairs) + 1, different_pairs))
-    histogram = np.zeros(BINS + 1, np.int64)
-    norms_left, norms_right = (np.einsum("nd,nd->n", points, points) for points in (left, right))
-    for top in range(0, len(left), block):
-        rows = slice(top, top + block)
-        for start in range(0, len(right), block):
-            columns = slice(start, start + block)
-            distances = left[rows] @ right[columns].T
-            distances *= -2
-            distances += norms_left[rows, None]
-            distances += norms_right[columns]
-            np.maximum(distances, 0, out=distances)
-            is_same = ids_left[rows, None] == ids_right[columns]
-            same_here = distances[is_same]
-            same.append(same_here)
-            histogram += _count_by_bin(distances)
-            histogram -= _count_by_bin(same_here)
-            distances[is_same] = np.inf
-            smallest.add(distances)
-
-    return PairDistances(np.sort(np.concatenate(same)), smallest.sorted(), np.cumsum(histogram), different_pairs)
+def pairs_needed(far: float) -> int:
+    """How many pairs of different identities a FAR needs, so that one false accept is allowed."""
+    return math.ceil(1 / Fraction(str(float(far))))
 
 
 def operating_point(pairs: PairDistances, far: float) -> OperatingPoint:
-    """VAL at the asked FAR (equation 6); `far` must not exceed the `max_far` that the pairs were made with."""
+    """VAL at the asked FAR (equation 6); `far` must not exceed the `max_far` that the pairs were made with.
+
+    With different distances d_1 <= d_2 <= ..., all that lies strictly below d_(allowed + 1) is accepted. So ties at the
+    threshold are refused together: FAR stays below the one asked rather than going above it.
+    """
     (far,) = check_fars([far])
-    same_pairs, different_pairs = len(pairs.same), pairs.different_pairs
-    needed = math.ceil(1 / _decimal(far))
+    same_pairs, different_pairs, needed = pairs.same_pairs, pairs.different_pairs, pairs_needed(far)
     if different_pairs < needed:
         return OperatingPoint(far, None, None, None, same_pairs, different_pairs, needed)
-
-    accepts = _accepts(pairs, np.array([_allowed(far, different_pairs)]))
-    true_accepts, false_accepts = (int(count[0]) for count in accepts)
-    accepted = [*pairs.same[:true_accepts][-1:], *pairs.different_smallest[:false_accepts][-1:]]
+    allowed = allowed_accepts(far, different_pairs)
+    if allowed >= len(pairs.different) and not pairs.complete:
+        raise ValueError("this FAR is larger than the max_far that the pair distances were made with")
+    bound = pairs.different.nth(allowed)
+    true_accepts, false_accepts = int(pairs.same.below(bound)), int(pairs.different.below(bound))
+    accepted = [float(t.nth(n - 1)) for t, n in ((pairs.same, true_accepts), (pairs.different, false_accepts)) if n]
     return OperatingPoint(
         far=far,
-        threshold=float(max(accepted)) if accepted else None,
+        threshold=max(accepted) if accepted else None,
         val=true_accepts / same_pairs,
         far_reached=false_accepts / different_pairs,
         same_pairs=same_pairs,
@@ -166,79 +175,84 @@ def operating_point(pairs: PairDistances, far: float) -> OperatingPoint:
     )
 
 
-def roc(pairs: PairDistances, points: int = 256) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points of the ROC curve: (FAR, VAL), both ascending, with FAR > 0; empty if all pairs are of the same identity.
+def roc(pairs: PairDistances, points: int = 256) -> Curve:
+    """The ROC curve, in up to `points` thresholds evenly spaced in log FAR, and the edges of the histogram beyond.
 
-    Every point is exact. Where FAR is small they are up to `points` thresholds evenly spaced in the logarithm of FAR,
-    beyond the distances that are kept they are the edges of the histogram.
+    Every point of it is exact. Area and equal error rate use every threshold that is known, not those points alone.
     """
-    kept = len(pairs.different_smallest)
-    if kept == 0:
-        return np.empty(0), np.empty(0)
+    different_pairs, same_pairs = pairs.different_pairs, pairs.same_pairs
+    if different_pairs == 0:
+        return Curve(np.empty(0), np.empty(0), math.nan, math.nan, False)
+    kept = len(pairs.different)
     ranks = np.unique(np.geomspace(1, max(kept - 1, 1), points).astype(np.int64))
-    true_accepts, false_accepts = _accepts(pairs, ranks[ranks < kept])
-    edges = np.arange(BINS + 1) / np.float32(BINS_PER_UNIT)
-    edges[-1] = np.inf
-    beyond = edges >= pairs.different_smallest[-1]
-    true_accepts = np.append(true_accepts, np.searchsorted(pairs.same, edges[beyond], side="right"))
-    false_accepts = np.append(false_accepts, pairs.different_within[beyond])
+    bounds = pairs.different.nth(ranks[ranks < kept])
+    edges = _edges_beyond(pairs)
+    false_accepts = np.concatenate(
+        [pairs.different.below(bounds), _below_edges(pairs, edges), np.array([different_pairs])]
+    )
+    true_accepts = np.concatenate([pairs.same.below(bounds), pairs.same.below(edges), np.array([same_pairs])])
     some = false_accepts > 0
-    return false_accepts[some] / pairs.different_pairs, true_accepts[some] / len(pairs.same)
+    return Curve(
+        false_accepts[some] / different_pairs,
+        true_accepts[some] / same_pairs,
+        _area(pairs, edges),
+        _equal_error_rate(pairs, edges),
+        pairs.complete,
+    )
 
 
-class _Smallest:
-    """The `size` smallest of all numbers added so far, in a buffer of at most a few times that."""
-
-    def __init__(self, size: int):
-        self._size = size
-        self._parts: list[NDArray[np.float32]] = []
-        self._held = 0
-        self._cutoff = np.float32(np.inf)
-
-    def add(self, distances: NDArray[np.float32]) -> None:
-        """Adds an array; infinite entries stand for nothing."""
-        if self._size == 0:
-            return
-        # Once `size` numbers are held, none above the largest of them can still matter.
-        part = distances[(distances <= self._cutoff) & (distances < np.inf)]
-        self._parts.append(part)
-        self._held += len(part)
-        if self._held >= 2 * self._size:
-            self._shrink()
-
-    def sorted(self) -> NDArray[np.float32]:
-        """The smallest numbers, ascending."""
-        return np.sort(np.concatenate([np.empty(0, np.float32), *self._parts]))[: self._size]
-
-    def _shrink(self) -> None:
-        smallest = np.partition(np.concatenate(self._parts), self._size - 1)[: self._size]
-        self._parts, self._held, self._cutoff = [smallest], self._size, smallest.max()
+def _edges_beyond(pairs: PairDistances) -> NDArray[np.float32]:
+    """The edges of the histogram beyond all that is kept; none where everything is."""
+    edges = np.arange(BINS, dtype=np.float32) / np.float32(BINS_PER_UNIT)
+    last = pairs.different.values[-1] if len(pairs.different) else np.float32(-1)
+    return edges[edges > last] if not pairs.complete else edges[:0]
 
 
-def _count_by_bin(distances: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Counts the D in (b - 1, b] / BINS_PER_UNIT for each b in 0 ... BINS; the last bin takes all that is further."""
-    bins = np.ceil(distances * np.float32(BINS_PER_UNIT))
-    np.minimum(bins, BINS, out=bins)
-    return np.bincount(bins.ravel().astype(np.intp), minlength=BINS + 1)
+def _below_edges(pairs: PairDistances, edges: NDArray[np.float32]) -> NDArray[np.int64]:
+    return pairs.different_below[(edges * BINS_PER_UNIT).astype(np.int64)]
 
 
-def _decimal(far: float) -> Fraction:
-    """The FAR as it is written: 0.29 of 100 pairs are 29 pairs, although 0.29 * 100 in floating point is less."""
-    return Fraction(str(far))
+def _area(pairs: PairDistances, edges: NDArray[np.float32]) -> float:
+    """The share of (same, different) pairs of pairs in which the same one is nearer, half of the ties counted."""
+    values, counts = pairs.different.values, pairs.different.counts
+    nearer = float(np.sum(counts * ((pairs.same.below(values) + pairs.same.at_most(values)) / 2.0)))
+    if len(edges):
+        # From the last distance kept over the edges to the end, by trapezoids.
+        false = np.concatenate([[len(pairs.different)], _below_edges(pairs, edges), [pairs.different_pairs]])
+        last = values[-1] if len(values) else np.float32(-1)
+        true = np.concatenate([[pairs.same.at_most(last)], pairs.same.below(edges), [pairs.same_pairs]])
+        nearer += float(np.trapezoid(true, false))
+    return nearer / pairs.different_pairs / pairs.same_pairs
 
 
-def _allowed(far: float, different_pairs: int) -> int:
-    """The largest number of false accepts whose share does not exceed the FAR."""
-    return math.floor(_decimal(float(far)) * different_pairs)
+def _equal_error_rate(pairs: PairDistances, edges: NDArray[np.float32]) -> float:
+    """Where the straight lines between neighbouring thresholds meet FAR = 1 - VAL."""
+
+    def rates(distance: float) -> tuple[float, float]:
+        """FAR and VAL where all up to this distance is accepted."""
+        return (
+            float(pairs.different.at_most(distance)) / pairs.different_pairs,
+            float(pairs.same.at_most(distance)) / pairs.same_pairs,
+        )
+
+    after = math.inf
+    for values in (pairs.same.values, pairs.different.values):
+        place = bisect_left(values, 1.0, key=lambda distance: sum(rates(float(distance))))
+        if place < len(values):
+            after = min(after, float(values[place]))
+    last = float(pairs.different.values[-1]) if len(pairs.different) else -1.0
+    if pairs.complete or after <= last:
+        smaller = [float(v[i - 1]) for v in (pairs.same.values, pairs.different.values) if (i := _first_at(v, after))]
+        ends = (rates(max(smaller)) if smaller else (0.0, 0.0)), rates(after)
+    else:
+        far = np.concatenate([[rates(last)[0]], _below_edges(pairs, edges) / pairs.different_pairs, [1.0]])
+        val = np.concatenate([[rates(last)[1]], pairs.same.below(edges) / pairs.same_pairs, [1.0]])
+        place = int(np.argmax(far + val >= 1))
+        ends = (float(far[place - 1]), float(val[place - 1])), (float(far[place]), float(val[place]))
+    before, beyond = (sum(end) - 1 for end in ends)
+    share = -before / (beyond - before)
+    return ends[0][0] + share * (ends[1][0] - ends[0][0])
 
 
-def _accepts(pairs: PairDistances, allowed: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """True and false accepts at the largest threshold with no more than `allowed` false accepts.
-
-    With different distances d_1 <= d_2 <= ..., all that lies strictly below d_(allowed + 1) is accepted. So ties at the
-    threshold are refused together: FAR stays below the one asked rather than going above it.
-    """
-    if np.any(allowed >= len(pairs.different_smallest)) and len(pairs.different_smallest) < pairs.different_pairs:
-        raise ValueError("this FAR is larger than the max_far that the pair distances were made with")
-    bounds = np.append(pairs.different_smallest, np.float32(np.inf))[allowed]
-    return np.searchsorted(pairs.same, bounds), np.searchsorted(pairs.different_smallest, bounds)
+def _first_at(values: NDArray[np.float32], distance: float) -> int:
+    return int(np.searchsorted(values, np.float32(distance)))

@@ -1,0 +1,103 @@
+"""What an embedder is, and what its vectors must be before anything is measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.errors import InputError
+
+UNIT_NORM_TOLERANCE = 1e-3
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Images -> points on the unit sphere.
+
+    Attributes:
+      name: for tables.
+      digest: a fingerprint of what it computes; embeddings that were kept are taken up again only under the same.
+      size: (rows, columns) of its input in pixels.
+      crop: how the faces that it expects are cut, a name of `facenet_jax.data.crop`.
+      batch: how many images it takes at once for good speed.
+      remarks: what a reader of the figures should know, such as that vectors had to be normalised.
+    """
+
+    name: str
+    size: tuple[int, int]
+    crop: str
+    batch: int
+    remarks: list[str]
+
+    @property
+    def digest(self) -> str:
+        """Of the parameters, and of how images are fed."""
+        ...
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB [n, rows, columns, 3] -> float32 [n, d] of norm 1.
+
+        Raises:
+          InputError: images of another size, or vectors that are not finite or zero.
+        """
+        ...
+
+
+class EmbeddingTable(Protocol):
+    """Embeddings that somebody worked out before, by the name of the face.
+
+    Attributes:
+      name, digest, remarks: as of an `Embedder`.
+    """
+
+    name: str
+    digest: str
+    remarks: list[str]
+
+    def look_up(self, keys: Sequence[str]) -> NDArray[np.float32]:
+        """float32 [n, d] of norm 1, one for each key.
+
+        Raises:
+          InputError: a key is not there.
+        """
+        ...
+
+
+def check_images(images: NDArray[np.uint8], size: tuple[int, int], name: str) -> None:
+    """Raises InputError unless images are uint8 [n, rows, columns, 3] of this size."""
+    if images.dtype != np.uint8 or images.shape[1:] != (*size, 3):
+        raise InputError(
+            f"{name} takes uint8 images of {size[0]}x{size[1]} pixels and 3 colours, not {images.dtype} "
+            f"{list(images.shape[1:])}; resize them."
+        )
+
+
+def on_unit_sphere(points: NDArray[np.floating], name: str, remark: Callable[[str], None]) -> NDArray[np.float32]:
+    """Vectors of norm 1 in float32; those that were not are normalised, with a word.
+
+    Args:
+      points: [n, d].
+      name: of where they come from.
+      remark: takes the word.
+
+    Raises:
+      InputError: not two-dimensional, or a vector is not finite or zero.
+    """
+    if points.ndim != 2 or points.shape[1] == 0:
+        raise InputError(f"{name} gives an array of shape {points.shape}; one vector an image, [n, d], is needed.")
+    # In float64, so that a vector that is of norm 1 to float32 stays as it is to the last bit but one.
+    wide = points.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1)
+    bad = ~np.isfinite(norms) | (norms == 0)
+    if bad.any():
+        raise InputError(
+            f"{name}: {int(bad.sum())} of {len(points)} vectors are not finite or zero, the first that of face "
+            f"{int(np.argmax(bad))}; look for NaN in the parameters or the images."
+        )
+    if len(points) and np.any(np.abs(norms - 1) > UNIT_NORM_TOLERANCE):
+        remark(f"{name} gives vectors of norm {norms.min():.3g} to {norms.max():.3g}; they were normalised to 1.")
+        return (wide / norms[:, None]).astype(np.float32)
+    return points.astype(np.float32)

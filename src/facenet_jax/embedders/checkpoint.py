@@ -1,0 +1,99 @@
+"""A checkpoint of a run as an embedder."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from numpy.typing import NDArray
+
+from facenet_jax import models
+from facenet_jax.checkpoints import Checkpoints
+from facenet_jax.config import default_config, flatten
+from facenet_jax.embedders.base import check_images, on_unit_sphere
+from facenet_jax.errors import InputError
+from facenet_jax.mesh import make_mesh, over_batch, padded_batch_size, replicated
+from facenet_jax.models.pixels import scale_pixels
+
+
+class CheckpointEmbedder:
+    """The network of a run with the parameters of one of its checkpoints; images are divided over the mesh.
+
+    Attributes:
+      workdir: of the run.
+      step: of the checkpoint.
+      config: that made it.
+      params: on the mesh, replicated.
+      training: what it was trained on, for people, where somebody has said it: data, faces, identities.
+      name, digest, size, crop, batch, remarks: see `Embedder`.
+    """
+
+    def __init__(self, workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> None:
+        """Opens a checkpoint.
+
+        Args:
+          workdir: of the run.
+          step: of the checkpoint; None: the best, or the latest where none was measured.
+          mesh: what it runs on; None: all devices.
+
+        Raises:
+          InputError: no such run or checkpoint.
+        """
+        checkpoints = Checkpoints(workdir, read_only=True)
+        try:
+            if step is not None and step not in checkpoints.steps():
+                there = ", ".join(str(s) for s in checkpoints.steps()) or "none"
+                raise InputError(f"{workdir} has no checkpoint of step {step}; there are: {there}.")
+            self.step = checkpoints.best_or_latest() if step is None else step
+            self.config = _as_config(checkpoints.config(self.step))
+            params = checkpoints.restore_params(self.step)
+        finally:
+            checkpoints.close()
+        self.workdir = workdir
+        self.mesh = mesh or make_mesh()
+        self.network = models.from_config(self.config.model)
+        self.params = jax.device_put(params, replicated(self.mesh))
+        self.name = f"{workdir} at step {self.step:,}"
+        rows, columns = self.config.model.input_size
+        self.size = int(rows), int(columns)
+        self.crop = "none"
+        self.batch = padded_batch_size(self.config.eval.batch, self.mesh, 0)
+        self.remarks: list[str] = []
+        self.training: dict[str, int | str] = {}
+        network = self.network
+        self._embed = jax.jit(
+            lambda params, images: network.apply({"params": params}, scale_pixels(images)),
+            in_shardings=(replicated(self.mesh), over_batch(self.mesh)),
+            out_shardings=over_batch(self.mesh),
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """See `Embedder`: of the parameters, since a directory may hold another run of as many steps later."""
+        found = hashlib.blake2b(repr(self.network).encode(), digest_size=16)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
+            found.update(f"{path}{self.size}".encode() + np.asarray(leaf).tobytes())
+        return found.hexdigest()
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Embedder`; one program for every number of images."""
+        check_images(images, self.size, self.name)
+        parts = [np.empty((0, self.config.model.embedding_size), np.float32)]
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
+            padded = np.pad(part, ((0, self.batch - len(part)), (0, 0), (0, 0), (0, 0)))
+            on_devices = jax.device_put(padded, over_batch(self.mesh))
+            parts.append(np.asarray(self._embed(self.params, on_devices))[: len(part)])
+        return on_unit_sphere(np.concatenate(parts), self.name, self.remarks.append)
+
+
+def _as_config(saved: dict[str, object]) -> ConfigDict:
+    config, known = default_config(), flatten(default_config())
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items() if key in known}
+    config.update_from_flattened_dict(values)
+    return config

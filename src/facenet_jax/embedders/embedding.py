@@ -1,0 +1,270 @@
+"""Many images -> points: read and cut by threads, embedded in batches, kept part by part so that nothing is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.data.crop import CROPS, Crop, crop_face
+from facenet_jax.data.decode import BadFace, Reason, decode
+from facenet_jax.data.detector import FaceDetector
+from facenet_jax.data.picture import decode_whole
+from facenet_jax.embedders.base import Embedder, EmbeddingTable
+from facenet_jax.errors import InputError
+
+# Images in a part of what is kept on disk.
+PART = 2048
+_SECONDS_BETWEEN_LINES = 30.0
+_NO_FACE = max(Reason) + 1
+
+# Changes an image that was cut out, before it is brought to the embedder's size.
+Alter = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images to embed.
+
+    Attributes:
+      keys: a name for each, `identity/file.jpg`.
+      read: number -> the bytes of the file; OSError where it cannot be read.
+      digest: a fingerprint of which images these are.
+    """
+
+    keys: Sequence[str]
+    read: Callable[[int], bytes]
+    digest: str
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What was made of images.
+
+    Attributes:
+      points: float32 [images, d], of norm 1; zeros where not valid.
+      valid: bool [images].
+      bad: (key, reason) of each that is not valid.
+      fallbacks: in how many no face was found, so that their centre was taken.
+    """
+
+    points: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    bad: tuple[tuple[str, str], ...] = ()
+    fallbacks: int = 0
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """How images are cut and changed before they are embedded.
+
+    Attributes:
+      crop: a name of `facenet_jax.data.crop`; `none` takes the image as it is.
+      alter: changes the image that was cut out.
+      altered_size: the side in pixels of what `alter` is given, at most; None: the embedder's own size.
+      need_face: whether an image in which no face is found counts as not valid, rather than being cut at its centre.
+      name: of `alter`, for fingerprints.
+    """
+
+    crop: Crop = "none"
+    alter: Alter | None = None
+    altered_size: int | None = None
+    need_face: bool = False
+    name: str = ""
+    _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise InputError(f"There is no crop {self.crop!r}; choose one of {', '.join(CROPS)}.")
+
+    def __call__(self, data: bytes, size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
+        """Bytes of a file -> (uint8 [rows, columns, 3], whether a face was found where one was looked for).
+
+        Raises:
+          BadFace: it cannot be decoded.
+        """
+        if self.crop == "none" and self.alter is None and not self.need_face:
+            return decode(data, size), True
+        image = decode_whole(data)
+        side = self.altered_size or max(size)
+        looks = self.crop in ("tight", "similarity") or self.need_face
+        detections = self._detector().detect(image) if looks else []
+        cut, info = crop_face(image, self.crop, side, detections)
+        if self.alter is not None:
+            cut = self.alter(cut)
+        return _fit(cut, size), not info.fallback and (bool(detections) or not self.need_face)
+
+    def _detector(self) -> FaceDetector:
+        # One image at a time on one thread: each thread has its own.
+        if not hasattr(self._own, "detector"):
+            self._own.detector = FaceDetector()
+        detector: FaceDetector = self._own.detector
+        return detector
+
+
+def embed_images(
+    embedder: Embedder | EmbeddingTable,
+    images: Images,
+    cutter: Cutter | None = None,
+    keep: Path | None = None,
+    progress: bool = True,
+) -> Embedded:
+    """Embeds images, or looks them up in a file of embeddings.
+
+    Args:
+      embedder: what makes the points.
+      images: what of.
+      cutter: how they are cut; by default not at all.
+      keep: a folder where each part is kept once it is done: called again, only the rest is worked out.
+      progress: whether to say on standard error how far it is.
+
+    Raises:
+      InputError: as of the embedder; no image at all can be decoded.
+    """
+    cutter = cutter or Cutter()
+    if not isinstance(embedder, Embedder):
+        if cutter.alter is not None or cutter.need_face:
+            raise InputError(f"{embedder.name} holds embeddings and no network, so that no other images can be tried.")
+        points = embedder.look_up(images.keys)
+        return Embedded(points, np.ones(len(points), bool))
+    folder = None
+    if keep is not None:
+        what = f"{embedder.digest}|{images.digest}|{cutter.crop}|{cutter.name}|{cutter.altered_size}|{cutter.need_face}"
+        folder = keep / hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
+        folder.mkdir(parents=True, exist_ok=True)
+    count, parts = len(images.keys), []
+    tell = _Progress(count, f"embedding by {embedder.name}", progress)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for start in range(0, count, PART):
+            stop = min(start + PART, count)
+            file = folder / f"{start:010d}.npz" if folder else None
+            part = _read_part(file, stop - start)
+            if part is None:
+                part = _embed_part(embedder, images, cutter, range(start, stop), pool, tell)
+                if file is not None:
+                    temporary = file.with_suffix(".tmp.npz")
+                    np.savez(temporary, points=part[0], status=part[1])
+                    temporary.replace(file)
+            else:
+                tell.skip(stop - start)
+            parts.append(part)
+    tell.end()
+    width = max((part[0].shape[1] for part in parts), default=1)
+    points = np.concatenate([np.empty((0, width), np.float32)] + [p for p, _ in parts if p.shape[1] == width])
+    status = np.concatenate([np.empty(0, np.uint8)] + [s for _, s in parts])
+    valid = (status == 0) | (status == _FALLBACK)
+    if not valid.any():
+        first = f" (the first, {images.keys[0]}: {_words(int(status[0]))})" if count else ""
+        raise InputError(f"None of the {count:,} images can be used{first}; give images of faces.")
+    full = np.zeros((count, width), np.float32)
+    full[np.concatenate([np.full(len(s), p.shape[1] == width) for p, s in parts])] = points
+    bad = tuple((images.keys[i], _words(int(status[i]))) for i in np.flatnonzero(~valid).tolist())
+    return Embedded(full, valid, bad, int(np.sum(status == _FALLBACK)))
+
+
+# Beside the reasons of `decode`: fine, but cut at the centre, as no face was found.
+_FALLBACK = 255
+
+
+def _words(status: int) -> str:
+    return "no face found" if status == _NO_FACE else Reason(status).words
+
+
+def _embed_part(
+    embedder: Embedder, images: Images, cutter: Cutter, numbers: range, pool: ThreadPoolExecutor, tell: _Progress
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    status = np.zeros(len(numbers), np.uint8)
+
+    def load(number: int) -> tuple[NDArray[np.uint8] | None, int]:
+        try:
+            image, found = cutter(images.read(number), embedder.size)
+        except BadFace as bad:
+            return None, int(bad.reason)
+        except OSError:
+            return None, int(Reason.UNREADABLE)
+        if cutter.need_face and not found:
+            return None, _NO_FACE
+        return image, 0 if found else _FALLBACK
+
+    points: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
+    for first in range(0, len(numbers), embedder.batch):
+        batch = numbers[first : first + embedder.batch]
+        loaded = list(pool.map(load, batch))
+        status[first : first + len(batch)] = [state for _, state in loaded]
+        there = [(place, image) for place, (image, _) in enumerate(loaded) if image is not None]
+        if there:
+            places = first + np.array([place for place, _ in there])
+            points.append((places, embedder.embed(np.stack([image for _, image in there]))))
+        tell.add(len(batch))
+    full = np.zeros((len(numbers), points[0][1].shape[1] if points else 1), np.float32)
+    for places, found in points:
+        full[places] = found
+    return full, status
+
+
+def _read_part(file: Path | None, rows: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
+    """A part that was kept; None where there is none, or it is damaged."""
+    if file is None or not file.exists():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            points, status = arrays["points"], arrays["status"]
+    except Exception:
+        return None
+    return (points, status) if len(points) == len(status) == rows else None
+
+
+def _fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Brings an image to (rows, columns): what is too wide or too high is cut off on both sides, then it is resized."""
+    if image.shape[:2] == size:
+        return image
+    from PIL import Image
+
+    rows, columns = size
+    height, width = image.shape[:2]
+    cut_width, cut_height = min(width, height * columns / rows), min(height, width * rows / columns)
+    left, top = (width - cut_width) / 2, (height - cut_height) / 2
+    box = (left, top, left + cut_width, top + cut_height)
+    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+
+
+class _Progress:
+    """How far a count is, with its rate and the time to go: one line on a terminal, a line now and then in a log."""
+
+    def __init__(self, total: int, what: str, on: bool) -> None:
+        self._total, self._what, self._on = total, what, on
+        self._done = self._skipped = 0
+        self._begin = self._last = time.monotonic()
+        self._terminal = sys.stderr.isatty()
+
+    def skip(self, count: int) -> None:
+        """So many had been done before."""
+        self._skipped += count
+
+    def add(self, count: int) -> None:
+        """So many were done now."""
+        self._done += count
+        now = time.monotonic()
+        if not self._on or now - self._last < (0.5 if self._terminal else _SECONDS_BETWEEN_LINES):
+            return
+        self._last = now
+        rate = self._done / max(now - self._begin, 1e-9)
+        left = (self._total - self._done - self._skipped) / rate
+        minutes, seconds = divmod(round(left), 60)
+        at = f"{self._done + self._skipped:,} of {self._total:,}"
+        line = f"{self._what}: {at}, {rate:,.0f}/s, {minutes}:{seconds:02} left"
+        print(f"\r{line:<100}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
+
+    def end(self) -> None:
+        """Clears the line on a terminal."""
+        if self._on and self._terminal:
+            print(f"\r{'':<100}\r", end="", file=sys.stderr)

@@ -1,0 +1,214 @@
+"""An ONNX file as an embedder, through onnxruntime; and SFace, which is one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.data.weights import SFACE, read_weights
+from facenet_jax.embedders.base import check_images, on_unit_sphere
+from facenet_jax.errors import InputError
+
+_LAYOUTS = ("nchw", "nhwc")
+_COLOURS = ("rgb", "bgr")
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class OnnxInput:
+    """How pixels become a network's input: (pixel - mean) * scale, in a layout and an order of colours.
+
+    Attributes:
+      size: (rows, columns); None: the file says it.
+      layout: nchw or nhwc; None: the file says it.
+      scale, mean: of pixels from 0 to 255. By default they become -1 to 1.
+      colour: rgb or bgr.
+      crop: how the faces that it expects are cut.
+    """
+
+    size: tuple[int, int] | None = None
+    layout: str | None = None
+    scale: float = 1 / 127.5
+    mean: float = 127.5
+    colour: str = "rgb"
+    crop: str = "none"
+
+
+# What OpenCV's FaceRecognizerSF feeds the network with.
+_SFACE_INPUT = OnnxInput((112, 112), "nchw", scale=1.0, mean=0.0, colour="rgb", crop="similarity")
+
+
+def parse_onnx(text: str) -> tuple[Path, OnnxInput]:
+    """`PATH[,size=112x112][,layout=nchw][,scale=0.0078][,mean=127.5][,colour=rgb][,crop=similarity]`, taken apart.
+
+    Raises:
+      InputError: a part that is not understood.
+    """
+    path, *parts = text.split(",")
+    known: dict[str, Any] = {}
+    for part in parts:
+        key, equals, value = part.partition("=")
+        try:
+            if key == "size" and equals:
+                rows, columns = (int(n) for n in value.lower().split("x"))
+                known[key] = rows, columns
+            elif key in ("scale", "mean") and equals:
+                known[key] = float(value)
+            elif (key, value.lower()) in {("layout", n) for n in _LAYOUTS} | {("colour", n) for n in _COLOURS}:
+                known[key] = value.lower()
+            elif key == "crop" and equals:
+                known[key] = value
+            else:
+                raise ValueError
+        except ValueError:
+            raise InputError(
+                f"onnx:{text}: {part!r} is not understood; after the path may come size=112x112, layout=nchw or nhwc, "
+                "scale=0.00784, mean=127.5, colour=rgb or bgr, crop=similarity, divided by commas."
+            ) from None
+    return Path(path), OnnxInput(**known)
+
+
+class OnnxEmbedder:
+    """A network in an ONNX file with one image input and one output of vectors.
+
+    Attributes:
+      name, digest, size, crop, batch, remarks: see `Embedder`.
+    """
+
+    def __init__(self, model: bytes, name: str, how: OnnxInput) -> None:
+        """Opens it.
+
+        Args:
+          model: the file's bytes.
+          name: of it.
+          how: its input.
+
+        Raises:
+          InputError: onnxruntime is missing, the bytes are no ONNX model, or its input cannot be worked out.
+        """
+        self.name = name
+        self.digest = hashlib.sha256(model).hexdigest() + repr(how)
+        self.remarks: list[str] = []
+        self.crop = how.crop
+        self._how = how
+        self._session = _session(model, name)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
+            given = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            raise InputError(
+                f"{name} takes {given or 'nothing'}; a network with one float32 input of images is needed."
+            )
+        shape = inputs[0].shape
+        self._layout = how.layout or _layout_of(shape, name)
+        places = (2, 3) if self._layout == "nchw" else (1, 2)
+        colours = shape[1 if self._layout == "nchw" else 3]
+        if isinstance(colours, int) and colours != 3:
+            raise InputError(f"{name} takes images of shape {shape}, not of 3 colours in layout {self._layout}.")
+        fixed = tuple(shape[place] for place in places)
+        if all(isinstance(side, int) for side in fixed):
+            if how.size not in (None, fixed):
+                raise InputError(f"{name} takes images of {fixed[0]}x{fixed[1]} pixels; leave size=… out or give that.")
+            self.size: tuple[int, int] = fixed
+        elif how.size is None:
+            raise InputError(f"{name} takes images of any size; say which with size=112x112.")
+        else:
+            self.size = how.size
+        self.batch = shape[0] if isinstance(shape[0], int) else _BATCH
+
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Embedder`."""
+        check_images(images, self.size, self.name)
+        parts: list[NDArray[np.float32]] = []
+        feed = self._session.get_inputs()[0].name
+        for start in range(0, len(images), self.batch):
+            part = images[start : start + self.batch]
+            short = self.batch - len(part) if isinstance(self._session.get_inputs()[0].shape[0], int) else 0
+            pixels = np.pad(part, ((0, short), (0, 0), (0, 0), (0, 0)))
+            pixels = pixels[..., ::-1] if self._how.colour == "bgr" else pixels
+            scaled = (pixels.astype(np.float32) - np.float32(self._how.mean)) * np.float32(self._how.scale)
+            if self._layout == "nchw":
+                scaled = scaled.transpose(0, 3, 1, 2)
+            try:
+                output = self._session.run(None, {feed: np.ascontiguousarray(scaled)})[0]
+            except Exception as error:  # onnxruntime has errors of its own for each cause, under no common name
+                raise InputError(f"{self.name} cannot be run on its images: {_first_line(error)}.") from error
+            parts.append(np.asarray(output).reshape(len(scaled), -1)[: len(part)])
+        nothing = np.empty((0, 1), np.float32)
+        return on_unit_sphere(np.concatenate(parts) if parts else nothing, self.name, self._remark)
+
+    def _remark(self, remark: str) -> None:
+        # Most networks leave the normalising to whoever uses them: one word is enough, however many batches.
+        if not self.remarks:
+            self.remarks.append(f"{self.name} gives vectors that are not of norm 1; they were normalised.")
+
+
+def open_onnx(path: Path, how: OnnxInput) -> OnnxEmbedder:
+    """The embedder in a file.
+
+    Raises:
+      InputError: as `OnnxEmbedder`, or the file cannot be read.
+    """
+    try:
+        model = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); give an ONNX file as onnx:PATH.") from error
+    return OnnxEmbedder(model, f"onnx:{path}", how)
+
+
+def open_sface() -> OnnxEmbedder:
+    """SFace, 128-D, 99.4 % on LFW by its authors: the yardstick. Its weights come with the extra `align`.
+
+    Raises:
+      InputError: it is not installed.
+    """
+    return OnnxEmbedder(_with_one_input(read_weights(SFACE)), "sface", _SFACE_INPUT)
+
+
+def _session(model: bytes, name: str) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("ONNX files need onnxruntime: pip install 'facenet-jax[onnx]'.") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # Weights kept in int8 become float32 once, not with every image.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=onnxruntime.get_available_providers())
+    except Exception as error:
+        raise InputError(f"{name} is no ONNX model that onnxruntime reads: {_first_line(error)}.") from error
+
+
+def _with_one_input(model: bytes) -> bytes:
+    """The published file declares its weights as inputs too, and that it takes one image at a time."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise InputError("SFace needs onnx and onnxruntime: pip install 'facenet-jax[onnx,align]'.") from error
+    graph = onnx.load_from_string(model)
+    used = {name for node in graph.graph.node for name in node.input}
+    made = {tensor.name for tensor in graph.graph.initializer} | {n for node in graph.graph.node for n in node.output}
+    inputs = [value for value in graph.graph.input if value.name in used - made]
+    del graph.graph.input[:]
+    graph.graph.input.extend(inputs)
+    del graph.graph.value_info[:]
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "images"
+    return bytes(graph.SerializeToString())
+
+
+def _layout_of(shape: list[Any], name: str) -> str:
+    if shape[1] == 3 and shape[3] != 3:
+        return "nchw"
+    if shape[3] == 3 and shape[1] != 3:
+        return "nhwc"
+    raise InputError(f"{name} takes images of shape {shape}, which may be nchw or nhwc; say which with layout=….")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")

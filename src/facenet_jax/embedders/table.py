@@ -1,0 +1,91 @@
+"""A file of precomputed embeddings."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.embedders.base import on_unit_sphere
+from facenet_jax.errors import InputError
+
+SUFFIXES = (".npz", ".parquet")
+
+
+class FileOfEmbeddings:
+    """Embeddings by name: `.npz` with the arrays `embeddings` [n, d] and `names` [n], or Parquet with these columns.
+
+    A name is a face's path within its folder, `identity/image.jpg`; it may be given without its suffix.
+
+    Attributes:
+      names: as in the file.
+      points: float32 [n, d], of norm 1.
+      name, digest, remarks: see `EmbeddingTable`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads the file.
+
+        Raises:
+          InputError: it cannot be read, lacks an array, or holds what are no vectors of one face each.
+        """
+        self.name = str(path)
+        self.remarks: list[str] = []
+        points, names = _read(path)
+        if points.ndim != 2 or not np.issubdtype(points.dtype, np.number) or np.iscomplexobj(points):
+            raise InputError(f"{path}: `embeddings` is {points.dtype} of shape {points.shape}; [n, d] is needed.")
+        if names.shape != points.shape[:1] or names.dtype.kind not in "US":
+            raise InputError(
+                f"{path}: `names` is {names.dtype} of shape {names.shape}; {len(points)} strings are needed, "
+                "one for each embedding."
+            )
+        if not len(points):
+            raise InputError(f"{path} holds no embedding; give one for each face.")
+        self.points = on_unit_sphere(points.astype(np.float64), self.name, self.remarks.append)
+        self.names = [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
+        self.digest = hashlib.sha256(self.points.tobytes() + "\0".join(self.names).encode()).hexdigest()
+        self._rows = {name: row for row, name in enumerate(self.names)}
+        if len(self._rows) < len(self.names):
+            twice = next(name for row, name in enumerate(self.names) if self._rows[name] != row)
+            raise InputError(f"{path} holds the name {twice!r} twice; give every face one embedding.")
+
+    def look_up(self, keys: Sequence[str]) -> NDArray[np.float32]:
+        """See `EmbeddingTable`."""
+        rows = [self._rows.get(key, self._rows.get(key.rsplit(".", 1)[0], -1)) for key in keys]
+        missing = [key for key, row in zip(keys, rows, strict=True) if row < 0]
+        if missing:
+            raise InputError(
+                f"{self.name} has no embedding of {len(missing):,} of {len(keys):,} faces, the first {missing[0]!r} "
+                f"(its own first name is {self.names[0]!r}); names are paths within the data folder."
+            )
+        return self.points[rows]
+
+
+def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    try:
+        if path.suffix == ".parquet":
+            return _read_parquet(path)
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays["embeddings"], arrays["names"]
+    except KeyError as error:
+        raise InputError(f"{path} lacks {error}; the arrays `embeddings` and `names` are needed.") from error
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive raises what its reader happens to trip over
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise InputError(
+            f"{path} cannot be read as a file of embeddings ({reason}); save it by "
+            "numpy.savez(path, embeddings=…, names=…), with names as strings and not as objects."
+        ) from error
+
+
+def _read_parquet(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise InputError("Parquet files need pyarrow: pip install 'facenet-jax[parquet]'.") from error
+    table = pyarrow.parquet.read_table(path, columns=["embeddings", "names"])
+    return np.array(table["embeddings"].to_pylist(), np.float32), np.array(table["names"].to_pylist(), np.str_)

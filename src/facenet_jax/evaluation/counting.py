@@ -1,0 +1,242 @@
+"""All pairs between two sets of faces, or within one, counted tile by tile: 10^10 of them in bounded memory.
+
+A tile's distances come from one matrix product: with |x|^2 and 1 appended to the vectors of one side, and 1 and |y|^2
+to those of the other, |x|^2 + |y|^2 - 2 x.y is itself a product. Of each tile are kept the distances of same pairs,
+those of different pairs below a cutoff, and a histogram. The cutoff lies a little above the distance that decides the
+largest FAR asked; it is guessed from a sample of the pairs, and everything is counted again in the rare case that the
+guess was too low, so that no rate depends on the sample.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facenet_jax.data.hashing import below as random_below
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.tally import Tallier
+from facenet_jax.evaluation.verification import BINS, BINS_PER_UNIT, PairDistances, allowed_accepts, check_fars
+
+# Rows and columns of a tile: small enough for a core's cache, and a constant, so that counts depend on nothing else.
+TILE = 1024
+# Up to so many pairs all distances are kept, which costs less than guessing a cutoff.
+_ALL_KEPT = 2**22
+_SAMPLE = 2**20
+_SAMPLE_SEED = 0x73616D70  # "samp"
+_MASKED = np.float32(np.inf)
+
+
+def pair_distances(
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    left_labels: ArrayLike,
+    right_labels: ArrayLike,
+    max_far: float,
+    tile: int = TILE,
+    all_kept: int = _ALL_KEPT,
+) -> PairDistances:
+    """Judges every face of the left set against every face of the right set (section 4, P_same and P_diff).
+
+    Args:
+      left, right: [n, d] and [m, d] embeddings, compared in float32.
+      left_labels, right_labels: [n] and [m] identities, of any type that compares and sorts.
+      max_far: the largest FAR that `operating_point` will be asked for; this share of the different pairs is kept.
+      tile: rows and columns of the distances that a thread has at one time.
+      all_kept: up to so many pairs every distance is kept.
+
+    Raises:
+      InputError: the shapes do not fit, a number is not finite, or no two faces are of the same identity.
+    """
+    check_fars([max_far])
+    left, right, ids_left, ids_right = checked(left, right, left_labels, right_labels)
+    largest = int(max(ids_left.max(initial=0), ids_right.max(initial=0))) + 1
+    same_pairs = int(np.bincount(ids_left, minlength=largest) @ np.bincount(ids_right, minlength=largest))
+    return _Counting(left, right, ids_left, ids_right, same_pairs, tile, all_kept, squared=False).run(max_far)
+
+
+def squared_pair_distances(
+    points: NDArray[np.float32],
+    labels: ArrayLike,
+    max_far: float,
+    tile: int = TILE,
+    all_kept: int = _ALL_KEPT,
+) -> PairDistances:
+    """Judges every face of a set against every other, each pair once and never a face with itself.
+
+    Args and Raises: as `pair_distances`.
+    """
+    check_fars([max_far])
+    points, _, ids, _ = checked(points, points, labels, labels)
+    counts = np.bincount(ids)
+    same_pairs = int(np.sum(counts * (counts - 1) // 2))
+    return _Counting(points, points, ids, ids, same_pairs, tile, all_kept, squared=True).run(max_far)
+
+
+def checked(
+    left: NDArray[np.float32], right: NDArray[np.float32], left_labels: ArrayLike, right_labels: ArrayLike
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """The sets in float32, with identities as small integers; raises InputError as `pair_distances`."""
+    left, right = np.asarray(left, np.float32), np.asarray(right, np.float32)
+    names_left, names_right = np.asarray(left_labels), np.asarray(right_labels)
+    fits = left.ndim == right.ndim == 2 and left.shape[1] == right.shape[1]
+    if not fits or names_left.shape != left.shape[:1] or names_right.shape != right.shape[:1]:
+        raise InputError(
+            f"Embeddings of shapes {left.shape} and {right.shape} with labels of shapes {names_left.shape} and "
+            f"{names_right.shape} cannot be paired; give [n, d] and [m, d] with [n] and [m]."
+        )
+    for points in (left, right):
+        finite = np.isfinite(points).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"The embedding of face {int(np.argmin(finite))} is not finite ({int(np.sum(~finite))} of "
+                f"{len(points)} are not); look for NaN in the parameters or the images."
+            )
+    _, ids = np.unique(np.concatenate([names_left, names_right]), return_inverse=True)
+    return left, right, ids[: len(left)].astype(np.int64), ids[len(left) :].astype(np.int64)
+
+
+def sampled_distances(
+    left: NDArray[np.float32], right: NDArray[np.float32], ids_left: NDArray[np.int64], ids_right: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Distances of about a million different pairs, drawn evenly and independently of each other from all of them."""
+    rows, columns = (
+        random_below(len(ids), _SAMPLE_SEED, side, np.arange(_SAMPLE)) for side, ids in enumerate((ids_left, ids_right))
+    )
+    different = ids_left[rows] != ids_right[columns]
+    rows, columns = rows[different], columns[different]
+    distances = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), 2**14):
+        part = slice(start, start + 2**14)
+        difference = left[rows[part]] - right[columns[part]]
+        np.einsum("nd,nd->n", difference, difference, out=distances[part])
+    return distances
+
+
+class _Counting:
+    def __init__(
+        self,
+        left: NDArray[np.float32],
+        right: NDArray[np.float32],
+        ids_left: NDArray[np.int64],
+        ids_right: NDArray[np.int64],
+        same_pairs: int,
+        tile: int,
+        all_kept: int,
+        squared: bool,
+    ) -> None:
+        if same_pairs == 0:
+            raise InputError("No pair shows the same identity, so VAL is undefined; give more faces of each identity.")
+        # Sorted by identity, a face's same pairs are neighbours.
+        by_left, by_right = np.argsort(ids_left, kind="stable"), np.argsort(ids_right, kind="stable")
+        ids_left, ids_right = ids_left[by_left], ids_right[by_right]
+        self._ids = ids_left, ids_right
+        self._first_same = np.searchsorted(ids_right, ids_left, side="left")
+        self._end_same = np.searchsorted(ids_right, ids_left, side="right")
+        if squared:
+            self._first_same = np.arange(1, len(ids_left) + 1)
+        # In bins rather than units: a power of two changes no digit.
+        self._left = _appended(left[by_left], np.float32(-2 * BINS_PER_UNIT), norm_first=True)
+        self._right = _appended(right[by_right], np.float32(1), norm_first=False)
+        self._squared = squared
+        self._tile = tile
+        self._all_kept = all_kept
+        pairs = len(left) * (len(left) - 1) // 2 if squared else len(left) * len(right)
+        self._different_pairs = pairs - same_pairs
+        self._pairs = pairs
+
+    def run(self, max_far: float) -> PairDistances:
+        # One more than may be accepted: the first distance that may not be accepted bounds the threshold.
+        needed = min(allowed_accepts(max_far, self._different_pairs) + 1, self._different_pairs)
+        share = needed / max(self._different_pairs, 1)
+        while True:
+            cutoff = self._guess(share)
+            counted = self._count(cutoff)
+            if len(counted.different) >= needed:
+                return counted
+            share *= 4
+
+    def _guess(self, share: float) -> np.float32:
+        """A distance, in bins, with a little more than this share of the different pairs below."""
+        if self._pairs <= self._all_kept:
+            return _MASKED
+        distances = sampled_distances(
+            self._left[:, :-2] * np.float32(-0.5 / BINS_PER_UNIT), self._right[:, :-2], *self._ids
+        )
+        # Six standard deviations of a binomial count above.
+        mean = share * len(distances)
+        rank = math.ceil(mean + 6 * math.sqrt(mean + 1) + 12)
+        if rank >= len(distances):
+            return _MASKED
+        return np.float32(np.partition(distances, rank)[rank] * BINS_PER_UNIT)
+
+    def _count(self, cutoff: np.float32) -> PairDistances:
+        same, different = Tallier(), Tallier()
+        histogram = np.zeros(BINS + 1, np.int64)
+        lock = threading.Lock()
+
+        def keep(same_here: NDArray[np.float32], below: NDArray[np.float32], bins: NDArray[np.int64]) -> None:
+            same_here, below = (np.maximum(part / BINS_PER_UNIT, np.float32(0)) for part in (same_here, below))
+            with lock:
+                same.add(same_here)
+                different.add(below)
+                np.add(histogram, bins, out=histogram)
+
+        strips = range(0, len(self._left), self._tile)
+        # While one thread's product runs on all cores, the others count.
+        workers = min(len(strips), (os.cpu_count() or 1) + 1)
+        with ThreadPoolExecutor(workers) as pool:
+            for done in [pool.submit(self._strip, top, cutoff, keep) for top in strips]:
+                done.result()
+        below = np.concatenate([np.zeros(1, np.int64), np.cumsum(histogram)[:BINS]])
+        below[-1] = self._different_pairs
+        return PairDistances(same.tally(), different.tally(), below)
+
+    def _strip(self, top: int, cutoff: np.float32, keep: Callable[..., None]) -> None:
+        """All tiles of one strip of rows."""
+        tile = self._tile
+        left = self._left[top : top + tile]
+        rows = np.arange(len(left))
+        kept: list[NDArray[np.float32]] = []
+        same: list[NDArray[np.float32]] = []
+        histogram = np.zeros(BINS + 1, np.int64)
+        all_distances, all_bins = np.empty(tile * tile, np.float32), np.empty(tile * tile, np.intp)
+        all_close = np.empty(tile * tile, bool)
+        for start in range(top if self._squared else 0, len(self._right), tile):
+            right = self._right[start : start + tile]
+            shape = len(left), len(right)
+            size = shape[0] * shape[1]
+            distances, bins, close = all_distances[:size], all_bins[:size], all_close[:size]
+            grid = distances.reshape(shape)
+            np.matmul(left, right.T, out=grid)
+            first = np.clip(self._first_same[top : top + tile], start, start + len(right)) - start
+            end = np.clip(self._end_same[top : top + tile], start, start + len(right)) - start
+            count = np.maximum(end - first, 0)
+            if count.any():
+                within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+                places = np.repeat(rows * shape[1] + first, count) + within
+                same.append(distances[places])
+                distances[places] = _MASKED
+            if self._squared and start == top:
+                grid[np.tril_indices(len(left))] = _MASKED
+            # What is masked falls into the last bin with all that is far, of which nobody asks.
+            np.minimum(distances, np.float32(BINS), out=bins, casting="unsafe")
+            histogram += np.bincount(np.maximum(bins, 0, out=bins) if bins.min() < 0 else bins, minlength=BINS + 1)
+            np.less(distances, cutoff, out=close)
+            kept.append(distances[close])
+        nothing = np.empty(0, np.float32)
+        keep(np.concatenate([nothing, *same]), np.concatenate([nothing, *kept]), histogram)
+
+
+def _appended(points: NDArray[np.float32], factor: np.float32, norm_first: bool) -> NDArray[np.float32]:
+    """[factor x, |x|^2, 1] or [factor x, 1, |x|^2], with the norm in bins on the side that has the factor."""
+    norms = np.einsum("nd,nd->n", points, points)[:, None]
+    ones = np.ones_like(norms)
+    bins = np.float32(BINS_PER_UNIT)
+    last = [norms * bins, ones * bins] if norm_first else [ones, norms]
+    return np.ascontiguousarray(np.concatenate([points * factor, *last], axis=1))

@@ -1,0 +1,158 @@
+"""Who is it? Rank-1 identification, and the open set: finding whom one knows without taking strangers for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facenet_jax.data.hashing import permutation
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.verification import allowed_accepts, check_fars, pairs_needed
+
+_BLOCK = 1024
+_DEAL_ENROLLED = 0x656E726F  # "enro"
+
+
+@dataclass(frozen=True)
+class OpenSetRate:
+    """Identification at a false-alarm rate.
+
+    Attributes:
+      false_alarm_rate: the share of strangers that may be taken for somebody enrolled.
+      rate: the share of probes of enrolled people whose nearest exemplar is theirs and within the threshold; None if
+        there are too few strangers.
+      threshold: the largest distance between a stranger and an exemplar that keeps the rate; None if unresolved, or if
+        nothing is accepted.
+      reached: the share of strangers taken for somebody; None if unresolved.
+      strangers_needed: how many probes of strangers the rate needs.
+    """
+
+    false_alarm_rate: float
+    rate: float | None
+    threshold: float | None
+    reached: float | None
+    strangers_needed: int
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What `identify` measured.
+
+    Attributes:
+      rank1: the share of probes whose nearest exemplar shows the same person, everybody enrolled.
+      probes: how many these were.
+      enrolled: people, one exemplar each, for rank-1.
+      open_set: one for every false-alarm rate asked, half of the people enrolled.
+      open_enrolled, mated, strangers: people enrolled, probes of theirs, probes of others.
+    """
+
+    rank1: float
+    probes: int
+    enrolled: int
+    open_set: tuple[OpenSetRate, ...]
+    open_enrolled: int
+    mated: int
+    strangers: int
+
+
+def identify(
+    points: NDArray[np.float32], labels: ArrayLike, false_alarm_rates: Sequence[float] = (0.1, 0.01), seed: int = 0
+) -> Identified:
+    """Enrols the first face of each person as exemplar; all other faces are probes.
+
+    For rank-1 everybody with two faces is enrolled (closed set). For the open set half of them are, dealt by a keyed
+    permutation; the faces of the other half, and of people with one face, are the strangers.
+
+    Args:
+      points: float32 [n, d], unit vectors.
+      labels: [n], the identity of each.
+      false_alarm_rates: each in (0, 1].
+      seed: deals the halves.
+
+    Raises:
+      InputError: fewer than two people have two faces.
+    """
+    rates = check_fars(false_alarm_rates)
+    _, first, ids, counts = np.unique(np.asarray(labels), return_index=True, return_inverse=True, return_counts=True)
+    paired = np.flatnonzero(counts >= 2)
+    if len(paired) < 2:
+        raise InputError(
+            f"{len(paired)} of {len(counts)} identities have two faces, and to be told apart takes two such; add faces."
+        )
+    is_exemplar = np.zeros(len(ids), bool)
+    is_exemplar[first] = True
+    probes = np.flatnonzero(~is_exemplar)
+    _, nearest = _nearest(points, probes, first[paired])
+    rank1 = float(np.mean(paired[nearest] == ids[probes]))
+
+    order = paired[permutation(len(paired), _DEAL_ENROLLED, seed)]
+    known = np.sort(order[: len(order) // 2])
+    is_known = np.zeros(len(counts), bool)
+    is_known[known] = True
+    mated, strangers = probes[is_known[ids[probes]]], np.flatnonzero(~is_known[ids])
+    distance, nearest = _nearest(points, mated, first[known])
+    right = np.sort(distance[known[nearest] == ids[mated]])
+    alarms = np.sort(_nearest(points, strangers, first[known])[0])
+    return Identified(
+        rank1,
+        len(probes),
+        len(paired),
+        tuple(_open_set(rate, right, len(mated), alarms) for rate in rates),
+        len(known),
+        len(mated),
+        len(strangers),
+    )
+
+
+def format_identified(result: Identified) -> str:
+    """The result as lines of text for people."""
+    error = math.sqrt(result.rank1 * (1 - result.rank1) / result.probes)
+    lines = [
+        f"  rank-1 {100 * result.rank1:.1f}% ± {100 * error:.1f} of {result.probes:,} probes, {result.enrolled:,} "
+        "people enrolled by one face each",
+        f"  open set: {result.open_enrolled:,} people enrolled, {result.mated:,} probes of theirs, "
+        f"{result.strangers:,} of strangers",
+        f"  {'identified':<12}{'false alarms':<14}{'reached':<10}threshold",
+    ]
+    for rate in result.open_set:
+        if rate.rate is None or rate.reached is None:
+            lines.append(
+                f"  {'unresolved':<12}{rate.false_alarm_rate:<14.3g}needs {rate.strangers_needed:,} probes of strangers"
+            )
+            continue
+        threshold = "-" if rate.threshold is None else f"{rate.threshold:.4f}"
+        lines.append(f"  {f'{100 * rate.rate:.1f}%':<12}{rate.false_alarm_rate:<14.3g}{rate.reached:<10.3g}{threshold}")
+    return "\n".join(lines)
+
+
+def _nearest(
+    points: NDArray[np.float32], probes: NDArray[np.intp], exemplars: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+    """For each probe, the distance to the nearest exemplar and its place; the first where several are as near."""
+    distances, places = np.empty(len(probes), np.float32), np.empty(len(probes), np.intp)
+    gallery = points[exemplars]
+    norms = np.einsum("nd,nd->n", gallery, gallery)
+    for start in range(0, len(probes), _BLOCK):
+        part = points[probes[start : start + _BLOCK]]
+        tile = np.einsum("nd,nd->n", part, part)[:, None] + norms - 2 * (part @ gallery.T)
+        nearest = tile.argmin(axis=1)
+        places[start : start + _BLOCK] = nearest
+        distances[start : start + _BLOCK] = np.maximum(tile[np.arange(len(part)), nearest], 0)
+    return distances, places
+
+
+def _open_set(rate: float, right: NDArray[np.float32], mated: int, alarms: NDArray[np.float32]) -> OpenSetRate:
+    needed = pairs_needed(rate)
+    if len(alarms) < needed:
+        return OpenSetRate(rate, None, None, None, needed)
+    allowed = allowed_accepts(rate, len(alarms))
+    # As for VAL: all that lies strictly below the first alarm that is one too many.
+    bound = alarms[allowed] if allowed < len(alarms) else np.inf
+    found, false = int(np.searchsorted(right, bound)), int(np.searchsorted(alarms, bound))
+    accepted = [float(values[count - 1]) for values, count in ((right, found), (alarms, false)) if count]
+    threshold = max(accepted) if accepted else None
+    return OpenSetRate(rate, found / mated, threshold, false / len(alarms), needed)

@@ -1,0 +1,212 @@
+"""All that is said of a set of pairs: rates with intervals, the curve, histograms, what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
+from facenet_jax.evaluation.counting import squared_pair_distances
+from facenet_jax.evaluation.labelled import MOST, LabelledPairs, WrongPairs, closest, listed, wrong_pairs
+from facenet_jax.evaluation.verification import (
+    BINS_PER_UNIT,
+    Curve,
+    OperatingPoint,
+    PairDistances,
+    check_fars,
+    from_distances,
+    operating_point,
+    roc,
+)
+
+# Of the histograms that are shown.
+_SHOWN_BINS = 64
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a set of pairs says of an embedder.
+
+    Attributes:
+      faces, identities: in these pairs.
+      points: one operating point for every FAR asked.
+      over_identities: the 95 % interval of each VAL, people drawn anew; None where unresolved or too many pairs.
+      over_pairs: the same with pairs drawn anew, as if they were independent of each other.
+      curve: the ROC curve, its area and equal error rate.
+      same_histogram, different_histogram: counts of distances in bins of 1/16 from 0 to 4.
+      wrong: what is wrong at the last FAR that is resolved.
+      replicates: float64 [replicates, FARs], VAL with people drawn anew.
+    """
+
+    faces: int
+    identities: int
+    points: tuple[OperatingPoint, ...]
+    over_identities: tuple[tuple[float, float] | None, ...]
+    over_pairs: tuple[tuple[float, float] | None, ...]
+    curve: Curve
+    same_histogram: NDArray[np.int64]
+    different_histogram: NDArray[np.int64]
+    wrong: WrongPairs
+    replicates: NDArray[np.float64] | None = field(repr=False, default=None)
+
+    @property
+    def same_pairs(self) -> int:
+        """The size of P_same."""
+        return self.points[0].same_pairs
+
+    @property
+    def different_pairs(self) -> int:
+        """The size of P_diff."""
+        return self.points[0].different_pairs
+
+
+def judge_squared(points: NDArray[np.float32], labels: ArrayLike, fars: Sequence[float]) -> Judged:
+    """All pairs of a set of faces, each once, never a face with itself (the paper's "all squared pairs", section 4.2).
+
+    Args:
+      points: float32 [n, d], unit vectors.
+      labels: [n], the identity of each.
+      fars: each in (0, 1].
+
+    Raises:
+      InputError: no two faces are of the same identity, or a number is not finite.
+    """
+    fars = check_fars(fars)
+    # A little more than asked, so that people drawn anew find their threshold among what is kept.
+    few = 3 * max(fars) * len(points) * (len(points) - 1) / 2 <= MOST
+    counted = squared_pair_distances(points, labels, max_far=min(1.0, 3 * max(fars)) if few else max(fars))
+    _, identity = np.unique(np.asarray(labels), return_inverse=True)
+    at = tuple(operating_point(counted, far) for far in fars)
+    known = [point.far for point in at if point.resolved]
+    everybody = np.arange(len(points))
+    labelled = closest(points, identity.astype(np.int64), everybody, None, counted, max(known)) if known else None
+    return _judged(len(points), int(identity.max()) + 1, counted, labelled, at)
+
+
+def judge_listed(
+    distances: NDArray[np.float32],
+    faces: NDArray[np.int64],
+    same: NDArray[np.bool_],
+    identity: NDArray[np.int64],
+    fars: Sequence[float],
+) -> Judged:
+    """Pairs that are listed one by one.
+
+    Args:
+      distances: float32 [n], squared L2.
+      faces: int64 [n, 2], which faces.
+      same: bool [n].
+      identity: int64 [faces].
+      fars: each in (0, 1].
+
+    Raises:
+      InputError: there is no same pair, or a distance is not finite.
+    """
+    fars = check_fars(fars)
+    counted = from_distances(distances[same], distances[~same])
+    at = tuple(operating_point(counted, far) for far in fars)
+    used = np.unique(faces)
+    labelled = listed(distances, faces, same, identity)
+    return _judged(len(used), len(np.unique(identity[used])), counted, labelled, at)
+
+
+def to_json(judged: Judged) -> dict[str, Any]:
+    """Plain numbers, strings, lists and None, ready for `json.dumps`; a curve that has no area has None there."""
+    return {
+        "faces": judged.faces,
+        "identities": judged.identities,
+        "same_pairs": judged.same_pairs,
+        "different_pairs": judged.different_pairs,
+        "rates": [
+            asdict(point) | {"interval_over_identities": people, "interval_over_pairs": pairs}
+            for point, people, pairs in zip(judged.points, judged.over_identities, judged.over_pairs, strict=True)
+        ],
+        "roc": {"far": judged.curve.far.tolist(), "val": judged.curve.val.tolist()},
+        "area": finite(judged.curve.area),
+        "equal_error_rate": finite(judged.curve.equal_error_rate),
+        "area_exact": judged.curve.exact,
+        "histogram": {"same": judged.same_histogram.tolist(), "different": judged.different_histogram.tolist()},
+    }
+
+
+def finite(number: float) -> float | None:
+    """None for what JSON has no word for."""
+    return number if np.isfinite(number) else None
+
+
+def format_rates(judged: Judged) -> str:
+    """The rates as lines of text for people."""
+    lines = [
+        f"{judged.faces:,} faces of {judged.identities:,} identities; {judged.same_pairs:,} same and "
+        f"{judged.different_pairs:,} different pairs",
+        f"  {'VAL':<9}{'95 % over people':<19}{'(over pairs)':<18}{'FAR asked':<11}{'FAR reached':<13}threshold",
+    ]
+    for point, people, pairs in zip(judged.points, judged.over_identities, judged.over_pairs, strict=True):
+        if point.val is None or point.far_reached is None:
+            lines.append(
+                f"  {'unresolved':<46}{point.far:<11.3g}needs {point.pairs_needed:,} different pairs, has "
+                f"{point.different_pairs:,}"
+            )
+            continue
+        threshold = "-" if point.threshold is None else f"{point.threshold:.4f}"
+        lines.append(
+            f"  {f'{100 * point.val:.1f}%':<9}{format_interval(people):<19}{f'({format_interval(pairs)})':<18}"
+            f"{point.far:<11.3g}{point.far_reached:<13.3g}{threshold}"
+        )
+    exact = "" if judged.curve.exact else f" (from bins of 1/{BINS_PER_UNIT})"
+    lines.append(
+        f"  area under the ROC curve {judged.curve.area:.5f}, equal error rate "
+        f"{100 * judged.curve.equal_error_rate:.2f}%{exact}"
+    )
+    return "\n".join(lines)
+
+
+def format_interval(ends: tuple[float, float] | None) -> str:
+    """Percent, or a dash."""
+    return "-" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
+
+
+def _judged(
+    faces: int, identities: int, counted: PairDistances, labelled: LabelledPairs | None, at: tuple[OperatingPoint, ...]
+) -> Judged:
+    fars = [point.far for point in at]
+    nothing: tuple[None, ...] = (None,) * len(at)
+    over_identities: tuple[tuple[float, float] | None, ...] = nothing
+    over_pairs: tuple[tuple[float, float] | None, ...] = nothing
+    replicates = None
+    resolved = [point for point in at if point.resolved]
+    wrong = WrongPairs((), (), ())
+    if labelled is not None:
+        known = np.array([point.resolved for point in at])
+        replicates = val_over_identities(labelled, fars, identity_weights(labelled.identities))
+        replicates = np.where(known, replicates, np.nan)
+        by_pairs = np.where(known, val_over_pairs(labelled, fars, counted.different_pairs), np.nan)
+        over_identities = tuple(interval(column) for column in replicates.T)
+        over_pairs = tuple(interval(column) for column in by_pairs.T)
+        if resolved:
+            wrong = wrong_pairs(labelled, resolved[-1])
+    return Judged(
+        faces,
+        identities,
+        at,
+        over_identities,
+        over_pairs,
+        roc(counted),
+        *histograms(counted),
+        wrong,
+        replicates,
+    )
+
+
+def histograms(counted: PairDistances) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Same and different pairs in bins of equal width from 0 to 4; what is farther is in the last."""
+    edges = np.linspace(0, 4, _SHOWN_BINS + 1)[1:]
+    edges[-1] = np.inf
+    same = np.diff(counted.same.below(edges), prepend=0)
+    places = np.round(edges[:-1] * BINS_PER_UNIT).astype(np.int64)
+    different = np.diff(np.append(counted.different_below[places], counted.different_pairs), prepend=0)
+    return same, different

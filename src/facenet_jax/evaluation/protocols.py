@@ -1,0 +1,319 @@
+"""The protocols on a folder of labelled faces: holdout, photos, robustness, compact, identify, cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.embedders.embedding import Cutter, Embedded
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation import clustering, identification
+from facenet_jax.evaluation.bootstrap import Comparison, compare_replicates
+from facenet_jax.evaluation.compact import from_bytes, to_bytes
+from facenet_jax.evaluation.holdout import (
+    HoldoutIntervals,
+    HoldoutResult,
+    format_table,
+    holdout,
+    holdout_intervals,
+)
+from facenet_jax.evaluation.holdout import to_json as holdout_to_json
+from facenet_jax.evaluation.judged import Judged, finite, format_interval, format_rates, judge_squared
+from facenet_jax.evaluation.judged import to_json as judged_to_json
+from facenet_jax.evaluation.labelled import WrongPairs
+from facenet_jax.evaluation.plots import Curves, curves_figure, histogram_figure, quality_figure, roc_figure
+from facenet_jax.evaluation.quality import FULL_SIDE, IMAGE_SIZES, JPEG_QUALITIES, recompress, shrink
+from facenet_jax.evaluation.request import (
+    Folder,
+    Outcome,
+    Request,
+    about,
+    as_documents,
+    common,
+    format_comparisons,
+    heading,
+    prepared_folder,
+)
+
+FARS = (1e-2, 1e-3)
+
+
+def run_holdout(request: Request, folder: Folder, fars: Sequence[float] = FARS, splits: int = 5) -> Outcome:
+    """Section 4.1: VAL over splits of identities, all pairs between their halves."""
+    embedded, chosen = _embedded(request, folder)
+    labels = folder.labels[chosen]
+    results: dict[str, HoldoutResult] = {}
+    intervals: dict[str, HoldoutIntervals] = {}
+    entries, tables = [], []
+    for embedder, one in zip(request.embedders, embedded, strict=True):
+        points = one.points[chosen]
+        result = results[embedder.name] = holdout(points, labels, fars, splits)
+        sure = intervals[embedder.name] = holdout_intervals(points, labels, fars, splits)
+        area, rate = (float(np.mean([getattr(s, key) for s in result.splits])) for key in ("area", "equal_error_rate"))
+        tables.append(
+            "\n".join(
+                [
+                    heading(embedder, one),
+                    format_table(result),
+                    *_format_intervals(result, sure),
+                    f"  area under the ROC curve {area:.5f}, equal error rate {100 * rate:.2f}%, means over splits",
+                ]
+            )
+        )
+        wrong = _merged_wrong(sure.wrong)
+        document = holdout_to_json(result) | {
+            "intervals_over_identities": list(sure.over_identities),
+            "intervals_over_pairs": list(sure.over_pairs),
+            "area": finite(area),
+            "equal_error_rate": finite(rate),
+            "roc": [{"far": s.roc_far.tolist(), "val": s.roc_val.tolist()} for s in result.splits],
+            "wrong": wrong_to_json(wrong, [folder.images.keys[i] for i in chosen], labels),
+        }
+        entries.append(about(embedder, one) | {"result": document})
+    comparisons = _compare(
+        [(name, [rate.val for rate in results[name].rates], intervals[name].replicates) for name in results], fars
+    )
+    return _outcome("holdout", request, folder, entries, tables, comparisons, {"roc.png": partial(roc_figure, results)})
+
+
+def run_photos(request: Request, data: Path, fars: Sequence[float] = FARS) -> Outcome:
+    """Section 4.2: all squared pairs of a folder of photographs, never a face with itself."""
+    folder = prepared_folder(request, data)
+    embedded, chosen = _embedded(request, folder)
+    labels = folder.labels[chosen]
+    judged = {
+        e.name: judge_squared(one.points[chosen], labels, fars)
+        for e, one in zip(request.embedders, embedded, strict=True)
+    }
+    entries, tables = [], []
+    keys = [folder.images.keys[i] for i in chosen]
+    for embedder, one in zip(request.embedders, embedded, strict=True):
+        result = judged[embedder.name]
+        tables.append(f"{heading(embedder, one)}\n{format_rates(result)}")
+        document = judged_to_json(result) | {"wrong": wrong_to_json(result.wrong, keys, labels)}
+        entries.append(about(embedder, one) | {"result": document})
+    comparisons = compare_judged(judged, fars)
+    return _outcome(
+        "photos", request, folder, entries, tables, comparisons, judged_figures(judged, "all pairs of photographs")
+    )
+
+
+def run_robustness(request: Request, data: Path, far: float = 1e-3) -> Outcome:
+    """Table 4: VAL on the first split of the hold-out against JPEG quality and image size."""
+    folder = prepared_folder(request, data)
+    tables, entries, series = [], [], {}
+    for embedder in request.embedders:
+        rows: dict[str, dict[int, Any]] = {"jpeg_quality": {}, "image_pixels": {}}
+        for kind, grid, alter in (
+            ("jpeg_quality", JPEG_QUALITIES, recompress),
+            ("image_pixels", IMAGE_SIZES, shrink),
+        ):
+            for value in grid:
+                cutter = Cutter(request.crop, partial(alter, value), FULL_SIDE, name=f"{kind}={value}")
+                one = request.embed(embedder, folder.images, cutter)
+                chosen = np.flatnonzero(one.valid)
+                first = holdout(one.points[chosen], folder.labels[chosen], [far]).splits[0]
+                rows[kind][value] = {
+                    "val": first.points[0].val,
+                    "pairs_needed": first.points[0].pairs_needed,
+                    "same_pairs": first.same_pairs,
+                    "different_pairs": first.different_pairs,
+                    "paper": grid[value] / 100,
+                }
+        series[embedder.name] = rows
+        entries.append(about(embedder) | {"result": {"far": far} | rows})
+        tables.append(f"{embedder.name}\n{_format_quality(rows, far)}")
+    return _outcome(
+        "robustness", request, folder, entries, tables, (), {"robustness.png": partial(quality_figure, series, far)}
+    )
+
+
+def run_compact(request: Request, data: Path, fars: Sequence[float] = FARS) -> Outcome:
+    """Table 5 and section 5.4: float32 against one byte a coordinate; embeddings of several sizes side by side."""
+    folder = prepared_folder(request, data)
+    embedded, chosen = _embedded(request, folder)
+    labels = folder.labels[chosen]
+    entries, tables = [], []
+    comparisons: list[Comparison] = []
+    for embedder, one in zip(request.embedders, embedded, strict=True):
+        points = one.points[chosen]
+        forms = {"float32": points, "int8": from_bytes(to_bytes(points))}
+        results = {form: holdout(p, labels, fars) for form, p in forms.items()}
+        sure = {form: holdout_intervals(p, labels, fars) for form, p in forms.items()}
+        comparisons += _compare(
+            [
+                (f"{embedder.name} as {form}", [rate.val for rate in results[form].rates], sure[form].replicates)
+                for form in forms
+            ],
+            fars,
+        )
+        size = points.shape[1]
+        texts = [
+            f"{form}, {size * width:,} bytes: {format_table(results[form])}"
+            for form, width in (("float32", 4), ("int8", 1))
+        ]
+        tables.append("\n".join([f"{heading(embedder, one)}: {size} dimensions", *texts]))
+        document = {form: holdout_to_json(result) for form, result in results.items()}
+        entries.append(about(embedder, one) | {"result": document})
+    return _outcome("compact", request, folder, entries, tables, comparisons, {})
+
+
+def run_identify(request: Request, data: Path, false_alarm_rates: Sequence[float] = (0.1, 0.01)) -> Outcome:
+    """Rank-1 identification, and the open-set identification rate at false-alarm rates."""
+    folder = prepared_folder(request, data)
+    embedded, chosen = _embedded(request, folder)
+    entries, tables = [], []
+    for embedder, one in zip(request.embedders, embedded, strict=True):
+        result = identification.identify(one.points[chosen], folder.labels[chosen], false_alarm_rates)
+        tables.append(f"{heading(embedder, one)}\n{identification.format_identified(result)}")
+        entries.append(about(embedder, one) | {"result": _plain(result)})
+    return _outcome("identify", request, folder, entries, tables, (), {})
+
+
+def run_cluster(request: Request, data: Path, threshold: float | None = None) -> Outcome:
+    """Section 5.8: agglomerative clustering at a threshold."""
+    folder = prepared_folder(request, data)
+    embedded, chosen = _embedded(request, folder)
+    entries, tables = [], []
+    for embedder, one in zip(request.embedders, embedded, strict=True):
+        result = clustering.cluster(one.points[chosen], folder.labels[chosen], threshold)
+        tables.append(f"{heading(embedder, one)}\n{clustering.format_clustered(result)}")
+        keys = [folder.images.keys[i] for i in chosen[result.faces]]
+        document = _plain(result.score) | {"threshold": result.threshold, "chosen_on": result.chosen_on}
+        document["clusters_shown"] = _largest_clusters(result, keys)
+        entries.append(about(embedder, one) | {"result": document})
+    return _outcome("cluster", request, folder, entries, tables, (), {})
+
+
+def judged_figures(judged: dict[str, Judged], title: str) -> dict[str, Any]:
+    """ROC curves of all embedders, and each one's histogram of distances."""
+    curves: Curves = {name: [(one.curve.far, one.curve.val)] for name, one in judged.items()}
+    first = next(iter(judged.values()))
+    pairs = f"{first.same_pairs:,} same and {first.different_pairs:,} different pairs"
+    figures: dict[str, Any] = {"roc.png": partial(curves_figure, curves, f"{title}\n{pairs}")}
+    for number, (name, one) in enumerate(judged.items(), 1):
+        file = "distances.png" if len(judged) == 1 else f"distances_{number}.png"
+        figures[file] = partial(
+            histogram_figure,
+            one.same_histogram,
+            one.different_histogram,
+            [(point.far, point.threshold) for point in one.points if point.threshold is not None],
+            name,
+        )
+    return figures
+
+
+def compare_judged(judged: dict[str, Judged], fars: Sequence[float]) -> list[Comparison]:
+    """Every embedder after the first against the first, by the paired bootstrap."""
+    return _compare([(name, [point.val for point in one.points], one.replicates) for name, one in judged.items()], fars)
+
+
+def wrong_to_json(wrong: WrongPairs, keys: Sequence[str], labels: NDArray[np.str_]) -> dict[str, Any]:
+    """Wrong pairs by the names of their images, and people by theirs."""
+    names = np.unique(labels)
+    return {
+        "false_accepts": [[keys[i], keys[j], round(d, 6)] for i, j, d in wrong.accepts],
+        "false_rejects": [[keys[i], keys[j], round(d, 6)] for i, j, d in wrong.rejects],
+        "worst_identities": [
+            {"name": str(names[i]), "same_pairs": total, "rejected": missed, "false_accepts": confused}
+            for i, total, missed, confused in wrong.people
+        ],
+    }
+
+
+def _embedded(request: Request, folder: Folder) -> tuple[list[Embedded], NDArray[np.intp]]:
+    embedded = [request.embed(embedder, folder.images) for embedder in request.embedders]
+    return embedded, common(embedded)
+
+
+def _compare(
+    rates: Sequence[tuple[str, Sequence[float | None], NDArray[np.float64] | None]], fars: Sequence[float]
+) -> list[Comparison]:
+    comparisons = []
+    first_name, first_vals, first_replicates = rates[0]
+    for name, vals, replicates in rates[1:]:
+        if first_replicates is None or replicates is None:
+            continue
+        for place, far in enumerate(fars):
+            before, after = first_vals[place], vals[place]
+            if before is not None and after is not None:
+                comparisons.append(
+                    compare_replicates(
+                        (first_name, before, first_replicates[:, place]),
+                        (name, after, replicates[:, place]),
+                        f"VAL at FAR {far:g}",
+                    )
+                )
+    return comparisons
+
+
+def _format_intervals(result: HoldoutResult, sure: HoldoutIntervals) -> list[str]:
+    if sure.replicates is None:
+        return ["  too many pairs to draw people anew: no intervals"]
+    return [
+        f"  95 % at FAR {rate.far:g}: {format_interval(people)} over people (over pairs {format_interval(pairs)})"
+        for rate, people, pairs in zip(result.rates, sure.over_identities, sure.over_pairs, strict=True)
+        if rate.val is not None
+    ]
+
+
+def _format_quality(rows: dict[str, dict[int, Any]], far: float) -> str:
+    lines = [f"  VAL at FAR {far:g} on the first split of the hold-out; in brackets what the paper has for NN1"]
+    for kind, name in (("jpeg_quality", "JPEG quality"), ("image_pixels", "pixels")):
+        for value, row in rows[kind].items():
+            said = "unresolved" if row["val"] is None else f"{100 * row['val']:.1f}%"
+            if row["val"] is None:
+                said += f": needs {row['pairs_needed']:,} different pairs, has {row['different_pairs']:,}"
+            lines.append(f"  {f'{name} {value:,}':<20}{said:<10}({100 * row['paper']:.1f}%)")
+    return "\n".join(lines)
+
+
+def _merged_wrong(parts: Sequence[WrongPairs]) -> WrongPairs:
+    """Of several splits: the numbers of faces and people are the same in all."""
+    accepts = sorted((p for part in parts for p in part.accepts), key=lambda pair: pair[2])
+    rejects = sorted((p for part in parts for p in part.rejects), key=lambda pair: -pair[2])
+    people = sorted((p for part in parts for p in part.people), key=lambda p: -(p[2] / max(p[1], 1) + p[3] / 1e6))
+    return WrongPairs(tuple(accepts[:100]), tuple(rejects[:100]), tuple(people[:100]))
+
+
+def _largest_clusters(result: clustering.Clustered, keys: Sequence[str], most: int = 12) -> list[list[str]]:
+    sizes = np.bincount(result.labels)
+    return [
+        [keys[i] for i in np.flatnonzero(result.labels == c)[:60]] for c in np.argsort(-sizes, kind="stable")[:most]
+    ]
+
+
+def _plain(result: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    plain: dict[str, Any] = asdict(result)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}
+
+
+def _outcome(
+    protocol: str,
+    request: Request,
+    folder: Folder,
+    entries: list[dict[str, Any]],
+    tables: list[str],
+    comparisons: Sequence[Comparison],
+    figures: dict[str, Any],
+) -> Outcome:
+    if not entries:
+        raise InputError("No embedder was given; give at least one --embedder.")
+    texts = [*tables, *([format_comparisons(comparisons)] if comparisons else [])]
+    document = {
+        "protocol": protocol,
+        "data": str(folder.root),
+        "crop": request.crop,
+        "left_out": request.left_out if request.leave_out else [],
+        "shared_and_kept": [] if request.leave_out else request.left_out,
+        "embedders": entries,
+        "comparisons": as_documents(comparisons),
+    }
+    return Outcome(protocol, "\n\n".join(texts), document, figures)

@@ -1,0 +1,137 @@
+"""What runs and evaluations left on disk -> what the report shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.errors import InputError
+
+YARDSTICK = "sface"
+# Where a run's own documents are looked for, beside its directory itself.
+FOLDER = "evaluation"
+
+
+@dataclass
+class Measured:
+    """One embedder, and all that was measured of it.
+
+    Attributes:
+      name: of it.
+      about: what its documents say of it: network, input size, config, training faces.
+      documents: protocol -> (document, the embedder's entry in it); the newest of each.
+    """
+
+    name: str
+    about: dict[str, Any] = field(default_factory=dict)
+    documents: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+
+    def result(self, protocol: str) -> dict[str, Any] | None:
+        """What a protocol found, or None where it was not run."""
+        found = self.documents.get(protocol)
+        return None if found is None else dict(found[1]["result"])
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Everything that the report shows.
+
+    Attributes:
+      embedders: in the order of the folders, the yardstick last.
+      comparisons: (protocol, data, comparison).
+      left_out: (protocol, data, names, whether they were kept all the same).
+      histories: name -> rows of metrics of a run.
+    """
+
+    embedders: tuple[Measured, ...]
+    comparisons: tuple[tuple[str, str, dict[str, Any]], ...]
+    left_out: tuple[tuple[str, str, list[str], bool], ...]
+    histories: dict[str, list[dict[str, Any]]]
+
+
+def collect(folders: Sequence[Path]) -> Collected:
+    """Reads working directories of runs, and folders that `facenet-jax evaluate --out` wrote.
+
+    Raises:
+      InputError: a folder is missing or nothing was measured in any.
+    """
+    embedders: dict[str, Measured] = {}
+    comparisons, left_out = [], []
+    histories: dict[str, list[dict[str, Any]]] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder; give the working directory of a run, or an --out of `evaluate`.")
+        before = len(embedders)
+        for document in _documents(folder):
+            for entry in document["embedders"]:
+                one = embedders.setdefault(entry["name"], Measured(entry["name"]))
+                one.about |= {key: value for key, value in entry.items() if key != "result"}
+                one.documents[document["protocol"]] = document, entry
+            data = document["data"]
+            comparisons += [(document["protocol"], data, one) for one in document.get("comparisons", [])]
+            for key, kept in (("left_out", False), ("shared_and_kept", True)):
+                if document.get(key):
+                    left_out.append((document["protocol"], data, list(document[key]), kept))
+        run = _run(folder)
+        if run is not None and not any(m.about.get("workdir") == str(folder) for m in embedders.values()):
+            embedders[run.name] = run
+        history = _history(folder / "metrics.jsonl")
+        if history:
+            histories[str(folder)] = history
+        if len(embedders) == before and run is None and not any(_documents(folder)):
+            raise InputError(
+                f"Nothing was measured in {folder}; finish the run, or write there by `facenet-jax evaluate … --out`."
+            )
+    ordered = sorted(embedders.values(), key=lambda one: one.name == YARDSTICK)
+    return Collected(tuple(ordered), tuple(comparisons), tuple(left_out), histories)
+
+
+def _documents(folder: Path) -> Iterator[dict[str, Any]]:
+    files = [*folder.glob("*.json"), *(folder / FOLDER).glob("*.json")]
+    for file in sorted(files, key=lambda one: one.stat().st_mtime_ns):
+        try:
+            document = json.loads(file.read_text())
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+            continue
+        if isinstance(document, dict) and {"protocol", "data", "embedders"} <= set(document):
+            yield document
+
+
+def _run(folder: Path) -> Measured | None:
+    """A run that nothing but its own last evaluation was measured of."""
+    try:
+        run = json.loads((folder / "run.json").read_text())
+        report = json.loads((folder / "report.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    config = run["config"]
+    name = f"{folder} at step {report['step']:,}"
+    about = {
+        "name": name,
+        "kind": "run",
+        "workdir": str(folder),
+        "step": report["step"],
+        "network": config["model.name"],
+        "input_size": config["model.input_size"],
+        "embedding_size": config["model.embedding_size"],
+        "config": config,
+    }
+    document = {"protocol": "holdout", "data": "held out by the run itself", "crop": "none", "embedders": []}
+    return Measured(name, about, {"holdout": (document, {"name": name, "result": report["holdout"]})})
+
+
+def _history(file: Path) -> list[dict[str, Any]]:
+    rows = []
+    try:
+        with file.open() as lines:
+            for line in lines:
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    continue  # the last line of a run that goes on
+    except OSError:
+        return []
+    return rows

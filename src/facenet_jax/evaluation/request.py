@@ -1,0 +1,214 @@
+"""What every protocol is given, and what it leaves: embedders and images in, a table and a document out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax import models
+from facenet_jax.config import flatten
+from facenet_jax.data.crop import Crop
+from facenet_jax.data.folder import FolderSource
+from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, OnnxEmbedder
+from facenet_jax.embedders.embedding import Cutter, Embedded, Images, embed_images
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.bootstrap import Comparison
+
+AnyEmbedder = CheckpointEmbedder | OnnxEmbedder | FileOfEmbeddings
+
+
+@dataclass
+class Request:
+    """One or several embedders and how images become points.
+
+    Attributes:
+      embedders: those to measure, on the same images.
+      crop: how images are cut.
+      keep: where embeddings are kept as they are made.
+      trained_on: for each embedder's name, the identities that it was trained on, where that is known.
+      leave_out: whether identities that an embedder was trained on are left out for all.
+      progress: whether to say how far it is.
+      left_out: names that were left out, filled in as the protocol runs.
+    """
+
+    embedders: Sequence[AnyEmbedder]
+    crop: Crop = "none"
+    keep: Path | None = None
+    trained_on: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    leave_out: bool = True
+    progress: bool = True
+    left_out: list[str] = field(default_factory=list)
+
+    def embed(self, embedder: AnyEmbedder, images: Images, cutter: Cutter | None = None) -> Embedded:
+        """Embeds images, cut as asked."""
+        return embed_images(embedder, images, cutter or Cutter(self.crop), self.keep, self.progress)
+
+    def known_names(self, names: Sequence[str]) -> set[str]:
+        """Which of these identities any embedder was trained on; if they are to be left out, they are noted."""
+        known = set(names) & set().union(*self.trained_on.values())
+        if known:
+            self.left_out = sorted(known)
+        return known
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a protocol leaves.
+
+    Attributes:
+      protocol: its name.
+      table: for the screen.
+      document: for machines; plain numbers, strings, lists and None.
+      figures: file name -> what draws it to a path.
+    """
+
+    protocol: str
+    table: str
+    document: dict[str, Any]
+    figures: Mapping[str, Callable[[Path], Path]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder `<identity>/<image>` of faces to measure on.
+
+    Attributes:
+      images: all of them.
+      labels: the identity's name of each.
+      root: the folder.
+    """
+
+    images: Images
+    labels: NDArray[np.str_]
+    root: Path
+
+
+def open_folder(path: Path) -> Folder:
+    """Lists a folder's faces; raises InputError as `FolderSource`."""
+    source = FolderSource(path)
+    records = np.arange(source.index.records, dtype=np.int64)
+    labels = np.array(source.index.names)[source.index.identity_of(records)]
+    files = [Path(source.describe(int(record))) for record in records]
+    keys = tuple(f"{file.parent.name}/{file.name}" for file in files)
+    return Folder(Images(keys, lambda number: files[number].read_bytes(), _digest(path, files)), labels, path)
+
+
+def listed_images(root: Path, keys: Sequence[str]) -> Images:
+    """Images by their paths within a folder.
+
+    Raises:
+      InputError: one is missing.
+    """
+    files = [root / key for key in keys]
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise InputError(
+            f"{len(missing):,} of the {len(files):,} images that the pairs name are missing, the first {missing[0]}; "
+            "give the folder that holds them all."
+        )
+    return Images(tuple(keys), lambda number: files[number].read_bytes(), _digest(root, files))
+
+
+def without(folder: Folder, names: set[str]) -> Folder:
+    """The faces of all other identities."""
+    kept = np.flatnonzero(~np.isin(folder.labels, sorted(names)))
+    if not len(kept):
+        raise InputError(
+            f"Every identity of {folder.root} was trained on, and nothing is left to measure; give other people, or "
+            "--keep-shared."
+        )
+    images = folder.images
+    keys = tuple(images.keys[i] for i in kept.tolist())
+    chosen = Images(keys, lambda number: images.read(int(kept[number])), f"{images.digest}|{len(kept)}")
+    return Folder(chosen, folder.labels[kept], folder.root)
+
+
+def prepared_folder(request: Request, path: Path) -> Folder:
+    """A folder without the identities that were trained on, unless they are to stay."""
+    folder = open_folder(path)
+    known = request.known_names(np.unique(folder.labels).tolist())
+    return without(folder, known) if known and request.leave_out else folder
+
+
+def common(embedded: Sequence[Embedded]) -> NDArray[np.intp]:
+    """The images that every embedder could use."""
+    valid = np.logical_and.reduce([one.valid for one in embedded])
+    return np.flatnonzero(valid)
+
+
+def about(embedder: AnyEmbedder, embedded: Embedded | None = None) -> dict[str, Any]:
+    """What a document says of an embedder."""
+    said: dict[str, Any] = {"name": embedder.name, "remarks": list(embedder.remarks)}
+    if isinstance(embedder, FileOfEmbeddings):
+        said |= {"kind": "file", "embedding_size": int(embedder.points.shape[1])}
+    else:
+        said |= {"input_size": list(embedder.size), "kind": "onnx"}
+    if isinstance(embedder, CheckpointEmbedder):
+        said |= {"kind": "run", "workdir": str(embedder.workdir), "step": embedder.step} | network(embedder)
+        said["training"] = dict(embedder.training)
+    if embedded is not None:
+        said["bad"] = [list(one) for one in embedded.bad]
+        said["no_face_found"] = embedded.fallbacks
+        said["embedding_size"] = int(embedded.points.shape[1])
+    return said
+
+
+def network(embedder: CheckpointEmbedder) -> dict[str, Any]:
+    """A run's network and config, with the parameters and multiply-adds of its network."""
+    parameters, multiply_adds = models.totals(embedder.network, embedder.size)
+    config = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in flatten(embedder.config).items()
+    }
+    return {"network": embedder.config.model.name, "parameters": parameters, "multiply_adds": multiply_adds} | {
+        "config": config
+    }
+
+
+def as_documents(comparisons: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """Comparisons as plain values."""
+    return [asdict(comparison) for comparison in comparisons]
+
+
+def format_comparisons(comparisons: Sequence[Comparison]) -> str:
+    """Comparisons as lines of text for people."""
+    lines = []
+    for one in comparisons:
+        ends = "" if one.low is None or one.high is None else f" (95 %: {100 * one.low:+.1f} to {100 * one.high:+.1f})"
+        lines.append(
+            f"{one.what}: {one.second} against {one.first} {100 * one.difference:+.2f} points{ends}, p = {one.p:.3g} "
+            f"({one.test})"
+        )
+    return "\n".join(lines)
+
+
+def heading(embedder: AnyEmbedder, embedded: Embedded) -> str:
+    """The line above an embedder's table, and what should be known."""
+    lines = [embedder.name]
+    if embedded.bad:
+        first = ", ".join(f"{key} ({reason})" for key, reason in embedded.bad[:3])
+        lines.append(f"  {len(embedded.bad):,} images left out: {first}{', ...' if len(embedded.bad) > 3 else ''}")
+    if embedded.fallbacks:
+        lines.append(f"  no face found in {embedded.fallbacks:,} images: their centre was taken")
+    lines += [f"  {remark}" for remark in embedder.remarks]
+    return "\n".join(lines)
+
+
+@cache
+def _stat(file: Path) -> tuple[int, int]:
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _digest(root: Path, files: Sequence[Path]) -> str:
+    """A fingerprint of which files these are, by name, size and time."""
+    digest = hashlib.blake2b(str(root.resolve()).encode(), digest_size=16)
+    for file in files:
+        digest.update(f"{file}\0{_stat(file)}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,110 @@
+"""Distances counted exactly: their sorted values, each with how often it occurs.
+
+A float32 has about eight million values between one power of two and the next, so that the distances of any number of
+pairs take no more than about 100 MB an octave in this form, and nothing of them is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+class Tally:
+    """A multiset of float32 numbers.
+
+    Attributes:
+      values: float32 [distinct], ascending.
+      within: int64 [distinct]; entry i says how many numbers are <= values[i].
+    """
+
+    def __init__(self, numbers: ArrayLike = ()) -> None:
+        """Counts an array of any shape."""
+        self.values, counts = _count(np.asarray(numbers, np.float32).ravel())
+        self.within = np.cumsum(counts)
+
+    @classmethod
+    def merged(cls, tallies: Sequence[Tally]) -> Tally:
+        """The sum of several."""
+        result = cls()
+        values = np.concatenate([tally.values for tally in tallies])
+        counts = np.concatenate([tally.counts for tally in tallies])
+        order = np.argsort(values, kind="stable")
+        values, counts = values[order], counts[order]
+        first = _firsts(values)
+        result.values = values[first]
+        result.within = np.cumsum(np.add.reduceat(counts, first)) if len(first) else counts
+        return result
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """int64 [distinct], how often each value occurs."""
+        return np.diff(self.within, prepend=0)
+
+    def __len__(self) -> int:
+        return int(self.within[-1]) if len(self.within) else 0
+
+    def below(self, bounds: ArrayLike) -> NDArray[np.int64]:
+        """How many numbers are < each bound."""
+        return self._upto(np.searchsorted(self.values, np.asarray(bounds, np.float32), side="left"))
+
+    def at_most(self, bounds: ArrayLike) -> NDArray[np.int64]:
+        """How many numbers are <= each bound."""
+        return self._upto(np.searchsorted(self.values, np.asarray(bounds, np.float32), side="right"))
+
+    def nth(self, rank: ArrayLike) -> NDArray[np.float32]:
+        """The number at each rank, counted from 0 in ascending order; infinity beyond the last."""
+        place = np.searchsorted(self.within, np.asarray(rank, np.int64), side="right")
+        return np.append(self.values, np.float32(np.inf))[place]
+
+    def expand(self) -> NDArray[np.float32]:
+        """All numbers, ascending."""
+        return np.repeat(self.values, self.counts)
+
+    def _upto(self, place: NDArray[np.intp]) -> NDArray[np.int64]:
+        return np.concatenate([np.zeros(1, np.int64), self.within])[place]
+
+
+class Tallier:
+    """Collects arrays into a Tally; what waits to be counted never takes more than a buffer."""
+
+    def __init__(self, buffer: int = 2**25) -> None:
+        """Begins empty; `buffer` numbers may wait."""
+        self._buffer = buffer
+        self._parts: list[NDArray[np.float32]] = []
+        self._held = 0
+        self._tally = Tally()
+
+    def add(self, numbers: NDArray[np.float32]) -> None:
+        """Adds an array that nobody changes afterwards."""
+        self._parts.append(numbers)
+        self._held += len(numbers)
+        if self._held >= self._buffer:
+            self._count()
+
+    def tally(self) -> Tally:
+        """All that was added."""
+        self._count()
+        return self._tally
+
+    def _count(self) -> None:
+        if self._held:
+            waiting = np.concatenate(self._parts)
+            self._parts, self._held = [], 0
+            fresh = Tally(waiting)
+            self._tally = Tally.merged([self._tally, fresh]) if len(self._tally) else fresh
+
+
+def _count(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    numbers = np.sort(numbers)
+    first = _firsts(numbers)
+    return numbers[first], np.diff(first, append=len(numbers)).astype(np.int64)
+
+
+def _firsts(ascending: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Where each distinct value stands first."""
+    new = np.ones(len(ascending), bool)
+    np.not_equal(ascending[1:], ascending[:-1], out=new[1:])
+    return np.flatnonzero(new)

@@ -1,0 +1,68 @@
+"""Identification against plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.identification import format_identified, identify
+
+
+def faces(identities=20, per_identity=5, noise=0.7, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(identities), per_identity)
+    labels = np.append(labels, [identities, identities + 1])  # two with one face
+    points = rng.normal(size=(identities + 2, 8))[labels] + noise * rng.normal(size=(len(labels), 8))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), labels
+
+
+def nearest(points, probe, exemplars):
+    distances = [float(np.sum((points[probe].astype(np.float64) - points[e]) ** 2)) for e in exemplars]
+    return min(zip(distances, exemplars, strict=True))
+
+
+def test_rank_1_by_loops():
+    points, labels = faces()
+    exemplars = [int(np.flatnonzero(labels == i)[0]) for i in range(20)]
+    probes = [i for i in range(len(labels)) if labels[i] < 20 and i not in exemplars]
+    hits = [labels[nearest(points, i, exemplars)[1]] == labels[i] for i in probes]
+    found = identify(points, labels)
+    assert found.rank1 == pytest.approx(np.mean(hits))
+    assert (found.probes, found.enrolled) == (80, 20)
+
+
+def test_the_open_set_by_loops():
+    points, labels = faces()
+    found = identify(points, labels, (0.2, 0.05, 0.001))
+    assert found.open_enrolled == 10
+    assert found.mated == 40
+    assert found.strangers == len(labels) - 50
+    # Whom the seed enrolled shows in no figure.
+    from facenet_jax.data.hashing import permutation
+    from facenet_jax.evaluation.identification import _DEAL_ENROLLED
+
+    known = set(permutation(20, _DEAL_ENROLLED, 0)[:10].tolist())
+    exemplars = [int(np.flatnonzero(labels == i)[0]) for i in sorted(known)]
+    mated = [i for i in range(len(labels)) if labels[i] in known and i not in exemplars]
+    alarms = sorted(nearest(points, i, exemplars)[0] for i in range(len(labels)) if labels[i] not in known)
+    right = [d for i in mated for d, e in [nearest(points, i, exemplars)] if labels[e] == labels[i]]
+    for rate in found.open_set[:2]:
+        bound = alarms[math.floor(rate.false_alarm_rate * len(alarms) + 1e-9)]
+        assert rate.rate == pytest.approx(sum(d < bound for d in right) / 40)
+        assert rate.reached <= rate.false_alarm_rate
+    assert (found.open_set[2].rate, found.open_set[2].strangers_needed) == (None, 1000)
+    assert "needs 1,000 probes of strangers" in format_identified(found)
+
+
+def test_everybody_alike_is_nobody_found():
+    points, labels = faces()
+    points[:] = np.eye(8, dtype=np.float32)[0]
+    found = identify(points, labels, [0.5])
+    assert (found.open_set[0].rate, found.open_set[0].threshold) == (0.0, None)
+
+
+def test_too_few_people():
+    points, labels = faces(1)
+    with pytest.raises(InputError, match="1 of 3 identities have two faces"):
+        identify(points, labels)

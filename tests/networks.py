@@ -1,0 +1,50 @@
+"""ONNX files of one matrix product, for tests."""
+
+import numpy as np
+import pytest
+
+
+def linear_network(path, size, layout, batch, open_size=False, value=None, d=4):
+    """Writes pixels -> pixels @ weights, and gives back the weights [rows x columns x 3, d]."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    rows, columns = size
+    weights = np.random.default_rng(5).normal(size=(rows * columns * 3, d)).astype(np.float32)
+    if value is not None:
+        weights[:] = value
+    sides = ["rows", "columns"] if open_size else [rows, columns]
+    shape = [batch or "n", 3, *sides] if layout == "nchw" else [batch or "n", *sides, 3]
+    graph = helper.make_graph(
+        [helper.make_node("Flatten", ["pixels"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["points"])],
+        "linear",
+        [helper.make_tensor_value_info("pixels", kinds.FLOAT, shape)],
+        [helper.make_tensor_value_info("points", kinds.FLOAT, [batch or "n", d])],
+        [helper.make_tensor("w", kinds.FLOAT, weights.shape, weights.tobytes(), raw=True)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return weights.astype(np.float64)
+
+
+def saved_run(workdir, data_path="drawn", steps=(4, 6), **overrides):
+    """A working directory with checkpoints of a network that nobody trained; gives it back as a string."""
+    import jax
+    import jax.numpy as jnp
+
+    from facenet_jax import models
+    from facenet_jax.checkpoints import Checkpoints
+    from facenet_jax.config import flatten, load_config
+    from tiny import TINY
+
+    given = [f"--config.{key}={value}" for key, value in overrides.items()]
+    config = load_config("quickstart", [*TINY, f"--config.data.path={data_path}", *given])
+    network = models.from_config(config.model)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    rng = np.random.default_rng(config.seed)
+    params = jax.tree.map(lambda x: jnp.asarray(0.1 * rng.normal(size=x.shape), x.dtype), shapes)
+    checkpoints = Checkpoints(workdir)
+    for step in steps:
+        checkpoints.save(step, {"params": params}, flatten(config), val=None)
+    checkpoints.close()
+    return str(workdir)
