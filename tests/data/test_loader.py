@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import os
 import signal
@@ -103,6 +104,34 @@ def test_batches_are_the_same_from_any_number_of_workers_which_end_when_left(exp
         next(batches)
 
 
+def test_changed_faces_are_the_same_from_any_number_of_workers():
+    changes = augment.Changes(crop=0.2, contrast=0.4, downsample=0.5, jpeg=0.5, erase=0.2)
+    with make_loader(changes=changes)(3, 5) as batches:
+        here = list(batches)
+    with make_loader(changes=changes, workers=2)(3, 5) as batches:
+        assert_same(list(batches), here)
+    for step, batch in here:
+        mirrored = augment.flips(SEED, step, batch.records)
+        for row in np.flatnonzero(batch.valid)[:10]:
+            record = int(batch.records[row])
+            face = changes.apply(Stub().load(record, SIZE), SEED, step, record)
+            np.testing.assert_array_equal(batch.images[row], face[:, ::-1] if mirrored[row] else face)
+
+
+def test_nothing_is_left_open():
+    def opened() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    with make_loader(workers=1)(0, 2) as batches:
+        list(batches)
+    before = opened()
+    with make_loader(workers=1)(0, 2) as batches:
+        next(batches)
+    del batches
+    assert opened() <= before
+
+
 def test_batches_are_the_same_from_any_start(expected):
     with make_loader()(5, 7) as batches:
         assert_same(list(batches), expected[2:])
@@ -120,6 +149,23 @@ def test_hosts_slices_make_up_the_batch(expected):
         for i, (step, batch) in enumerate(hosts[0])
     ]
     assert_same(joined, expected)
+
+
+def test_a_host_reads_its_slice_and_nothing_else():
+    read: list[int] = []
+
+    class Counted(Stub):
+        def load(self, record: int, size: tuple[int, int]) -> np.ndarray:
+            read.append(record)
+            return super().load(record, size)
+
+    for process_index in range(4):
+        read.clear()
+        with make_loader(Counted(), process_index=process_index, process_count=4)(3, 5) as batches:
+            rows = [batch.records for _, batch in batches]
+        expected = [record for batch in rows for record in batch if record >= 0]
+        assert sorted(read) == sorted(expected)
+        assert len(expected) == 2 * (40 if process_index < 3 else 30)
 
 
 def test_flips_are_fair_independent_and_can_be_off():

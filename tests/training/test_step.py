@@ -2,16 +2,19 @@
 
 from functools import cache
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
 from facenet_jax import models
 from facenet_jax.config import default_config
+from facenet_jax.errors import InputError
 from facenet_jax.mesh import make_mesh, padded_batch_size
+from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.state import abstract_state, create_state
-from facenet_jax.training.step import DeviceBatch, make_embed, make_train_step
+from facenet_jax.training.step import DeviceBatch, abstract_batch, make_embed, make_train_step
 
 SIZE = (32, 32)
 BATCH = 32
@@ -20,8 +23,9 @@ OPTIMIZER = make_optimizer(default_config())
 
 
 @cache
-def step_on(devices, chunk=0):
-    return make_train_step(NETWORK, OPTIMIZER, make_mesh(devices), margin=0.2, divide_by="pairs", chunk=chunk)
+def step_on(devices, chunk=0, **options):
+    mesh = make_mesh(devices)
+    return make_train_step(NETWORK, OPTIMIZER, mesh, margin=0.2, divide_by="pairs", chunk=chunk, **options)
 
 
 def fresh_state(devices):
@@ -59,6 +63,77 @@ def assert_same_step(found, rtol):
 @pytest.mark.parametrize(("devices", "chunk"), [(8, 0), (1, 8), (8, 2)])
 def test_the_step_does_not_depend_on_devices_or_chunks(devices, chunk):
     assert_same_step(step_on(devices, chunk)(fresh_state(devices), some_batch()), rtol=1e-4)
+
+
+class Tall(nn.Module):
+    """Activations far larger than parameters, as in the paper's networks at their own input sizes."""
+
+    @nn.compact
+    def __call__(self, pixels):
+        for _ in range(3):
+            pixels = L2Pool()(LocalResponseNorm()(Conv(16, 3)(pixels)))
+        return L2Normalise()(Dense(64)(AveragePool()(pixels)))
+
+
+def bytes_of_temporaries(**options):
+    mesh = make_mesh(1)
+    step = make_train_step(Tall(), OPTIMIZER, mesh, margin=0.2, divide_by="pairs", **options)
+    state = abstract_state(Tall(), SIZE, OPTIMIZER, mesh)
+    return step.lower(state, abstract_batch(BATCH, SIZE, mesh)).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_chunks_and_rematerialising_take_less_memory():
+    whole = bytes_of_temporaries()
+    assert bytes_of_temporaries(rematerialise=True) < 0.9 * whole
+    assert bytes_of_temporaries(chunk=4) < 0.2 * whole
+    assert bytes_of_temporaries(chunk=4, rematerialise=True) < 0.9 * bytes_of_temporaries(chunk=4)
+
+
+def test_rematerialising_gives_the_same_gradient():
+    assert_same_step(step_on(1, rematerialise=True)(fresh_state(1), some_batch()), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("devices", "chunk"), [(1, 0), (8, 2)])
+def test_listed_triplets_count_and_nothing_else(devices, chunk):
+    batch = some_batch()
+    step = step_on(devices, chunk, listed=True)
+    _, metrics = jax.device_get(step(fresh_state(devices), batch))
+    points = np.asarray(make_embed(NETWORK, make_mesh(1))(fresh_state(1).params, batch.images), np.float64)
+    triplets = [(a, a + 1, a + 2) for a in range(0, BATCH - 2, 3) if batch.valid[a : a + 3].all()]
+    d_ap = [np.sum((points[a] - points[p]) ** 2) for a, p, _ in triplets]
+    d_an = [np.sum((points[a] - points[n]) ** 2) for a, _, n in triplets]
+    hinges = np.maximum(np.array(d_ap) - d_an + 0.2, 0)
+    assert metrics.triplets.pairs == metrics.triplets.triplets == len(triplets) == 9  # row 5 is masked
+    np.testing.assert_allclose(metrics.loss, hinges.mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics.triplets.mean_ap, np.mean(d_ap), rtol=1e-4)
+    np.testing.assert_allclose(metrics.triplets.mean_an, np.mean(d_an), rtol=1e-4)
+    assert metrics.triplets.active == np.count_nonzero(hinges)
+    assert metrics.gradient_norm > 0
+
+
+class WithBatchStatistics(nn.Module):
+    @nn.compact
+    def __call__(self, pixels):
+        return L2Normalise()(nn.BatchNorm(use_running_average=True)(pixels).reshape(len(pixels), -1))
+
+
+def test_batch_statistics_are_refused_with_the_reason():
+    with pytest.raises(InputError, match=r"statistics of the batch.*batch\.chunk"):
+        abstract_state(WithBatchStatistics(), SIZE, OPTIMIZER, make_mesh(1))
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_the_step_does_not_depend_on_how_parameters_are_divided(chunk):
+    mesh = make_mesh(2, fsdp=4)
+    state = create_state(NETWORK, SIZE, OPTIMIZER, mesh, seed=3)
+    divided = [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
+    assert len(divided) >= 2  # parameters and what AdaGrad keeps of them
+    assert all(leaf.addressable_shards[0].data.size == leaf.size // 4 for leaf in divided)
+    step = make_train_step(NETWORK, OPTIMIZER, mesh, margin=0.2, divide_by="pairs", chunk=chunk)
+    after, metrics = step(state, some_batch())
+    assert_same_step((after, metrics), rtol=1e-4)
+    shardings = [leaf.sharding for leaf in jax.tree.leaves(abstract_state(NETWORK, SIZE, OPTIMIZER, mesh))]
+    assert [leaf.sharding.spec for leaf in jax.tree.leaves(after)] == [sharding.spec for sharding in shardings]
 
 
 def test_masked_rows_do_not_count():

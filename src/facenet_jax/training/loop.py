@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +16,30 @@ from ml_collections import ConfigDict
 from facenet_jax import models
 from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.config import flatten
+from facenet_jax.data.augment import Changes
 from facenet_jax.data.bad_files import FILE_NAME, BadFiles
 from facenet_jax.data.loader import Loader
+from facenet_jax.data.offline import HardTable
 from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table
+from facenet_jax.hosts import AgreedStop, is_first, several, wait_for_all
 from facenet_jax.mesh import make_mesh, padded_batch_size
+from facenet_jax.progress import Progress, duration
+from facenet_jax.stopping import StopRequest
 from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, open_faces
 from facenet_jax.training.health import COLLAPSED_SPREAD, check_finite, collapse_words, read_step
-from facenet_jax.training.metrics import MetricsWriter, read_metrics
+from facenet_jax.training.metrics import Metrics, MetricsWriter, NoMetrics, read_metrics
+from facenet_jax.training.offline import FOLDER, OfflineSelection
 from facenet_jax.training.optimizer import learning_rate, make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, compile_or_refuse, estimate
-from facenet_jax.training.progress import Clock, Progress, duration
+from facenet_jax.training.progress import Clock
 from facenet_jax.training.report import best_metric, finished_report, val_metrics, write_report
 from facenet_jax.training.run_directory import RunDirectory, check_config, read_run
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import abstract_batch, make_train_step
-from facenet_jax.training.stopping import StopRequest
 from facenet_jax.triplets import Selection, Stage
 
 
@@ -51,26 +58,29 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
       InputError: the config, the data or the working directory will not do.
       TrainingError: the loss or the gradient is not finite.
     """
-    progress = Progress()
+    progress = Progress(quiet=not is_first())
     flat_config = json.loads(json.dumps(flatten(config)))
     finished = _finished(workdir, flat_config)
     if finished is not None:
-        print(f"this run is finished\n{finished}")
+        if is_first():
+            print(f"this run is finished\n{finished}")
         return 0
 
     # Whatever can be wrong without a compiled program is found first.
-    mesh = make_mesh(config.mesh.data)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     network = models.from_config(config.model)
     rows, columns = config.model.input_size
     faces = open_faces(config)
     plan = BatchPlan(
         faces.train.index,
-        faces.train_identities,
+        faces.parts,
         size=config.batch.size,
         faces_per_identity=config.batch.faces_per_identity,
         random_negatives=config.batch.random_negatives,
+        max_faces=config.data.max_faces,
         seed=config.seed,
     )
+    offline = OfflineSelection(config, network, mesh, faces, plan, workdir)
     digests = {"train": faces.digest, "held_out": faces.held_out.digest}
     directory = RunDirectory(workdir)
     checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
@@ -88,7 +98,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.size
         chunk = min(config.batch.chunk, rows_per_device)
 
-        def compile_step(chunk: int) -> jax.stages.Compiled:
+        def compile_step(chunk: int, listed: bool = False) -> jax.stages.Compiled:
             step = make_train_step(
                 network,
                 optimizer,
@@ -99,15 +109,20 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
                 selection=Selection(config.loss.positives, config.loss.negatives, config.loss.no_semi_hard),
                 later_stages=_later_stages(config),
                 seed=config.seed,
+                listed=listed,
+                rematerialise=config.batch.rematerialise,
             )
             padded = padded_batch_size(config.batch.size, mesh, chunk)
             return compile_or_refuse(step, target, abstract_batch(padded, (rows, columns), mesh))
 
         started = time.perf_counter()
-        compiled = compile_step(chunk)
+        compiled = {False: compile_step(chunk)}
+        if offline.every and config.offline.mode == "alone":
+            compiled[True] = compile_step(chunk, listed=True)
         padded = padded_batch_size(config.batch.size, mesh, chunk)
         parameters, multiply_adds = models.totals(network, (rows, columns))
-        found = estimate(compiled, mesh, parameters=parameters, multiply_adds=multiply_adds, rows=padded, chunk=chunk)
+        arithmetic = {"parameters": parameters, "multiply_adds": multiply_adds, "rows": padded, "chunk": chunk}
+        found = estimate(compiled[False], mesh, **arithmetic)
         first_step = max(checkpoints.steps(), default=0)
         progress.say(found.describe(config.steps - first_step))
         progress.say(f"compiled        in {duration(time.perf_counter() - started)}")
@@ -134,13 +149,14 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
             padded,
             seed=config.seed,
             flip=config.data.flip,
+            changes=Changes(**config.data.augment),
             workers=config.data.workers,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
         bad_held_out = BadFiles(faces.held_out.source, workdir, config.data.max_bad_share)
         evaluator = Evaluator(network, mesh, config, faces.held_out, bad_held_out)
-        run = _Run(config, workdir, mesh, checkpoints, flat_config, faces, evaluator, progress)
+        run = _Run(config, workdir, mesh, checkpoints, flat_config, faces, offline, evaluator, progress)
         return run.go(compiled, loader, state, first_step, trace_step, fresh=restored is None)
     finally:
         checkpoints.close()
@@ -166,6 +182,7 @@ class _Run:
         checkpoints: Checkpoints,
         flat_config: dict[str, Any],
         faces: Faces,
+        offline: OfflineSelection,
         evaluate: Evaluator,
         progress: Progress,
     ) -> None:
@@ -175,101 +192,157 @@ class _Run:
         self.checkpoints = checkpoints
         self.flat_config = flat_config
         self.faces = faces
+        self.offline = offline
         self.evaluate = evaluate
         self.progress = progress
         self.rate = learning_rate(config)
 
     def go(
         self,
-        compiled: jax.stages.Compiled,
+        compiled: dict[bool, jax.stages.Compiled],
         loader: Loader,
         state: TrainState,
         first_step: int,
         trace_step: int | None,
         fresh: bool,
     ) -> int:
-        """Steps from first_step to the end, or to where it is asked to stop."""
+        """Steps from first_step to the end, or to where it is asked to stop.
+
+        `compiled` holds the step where triplets are selected (False) and, if it is needed, where they are listed.
+        """
         config, progress = self.config, self.progress
         # A fresh run in a directory where another ended before its first checkpoint drops that one's step 0 too.
-        metrics = MetricsWriter(self.workdir, from_step=-1 if fresh else first_step)
-        bad_files = BadFiles(self.faces.train, self.workdir, config.data.max_bad_share)
-        clock = Clock(config.batch.size)
-        result: HoldoutResult | None = None
-        warned = False
+        from_step = -1 if fresh else first_step
+        # Also where a run was asked to stop just when an evaluation was due.
+        measured_before = any(row["step"] == from_step and "val_far_0.01" in row for row in read_metrics(self.workdir))
+        wait_for_all("metrics are read")
+        self.metrics: Metrics = MetricsWriter(self.workdir, from_step) if is_first() else NoMetrics()
+        self.bad_files = BadFiles(self.faces.train, self.workdir, config.data.max_bad_share)
+        self.clock = Clock(config.batch.size)
+        self.result: HoldoutResult | None = None
+        self.warned = False
+        self.going = False
         try:
-            # Also where a run was asked to stop just when an evaluation was due.
-            measured_before = any(
-                row["step"] == first_step and "val_far_0.01" in row for row in read_metrics(self.workdir)
-            )
             if self._is_due(first_step) and not (measured_before and first_step < config.steps):
-                result = self._evaluate_at(first_step, state, metrics)
-            with (
-                StopRequest() as stop,
-                loader(first_step, config.steps) as batches,
-                Ahead(batches, self.mesh, bad_files) as ahead,
-            ):
-                clock.restart()
-                for step in range(first_step + 1, config.steps + 1):
-                    batch, waited = ahead.take()
-                    if step == trace_step:
-                        jax.profiler.start_trace(str(self.workdir / "trace"))
-                    state, measured = compiled(state, batch)
-                    ahead.fetch()
-                    values = read_step(measured)
-                    if step == trace_step:
-                        jax.profiler.stop_trace()
-                        progress.say(f"trace           of step {step} in {self.workdir / 'trace'}")
-                    check_finite(values, step)
-                    clock.step_done(waited)
-                    if step == first_step + 1:
-                        clock.restart()  # the first step also waits for workers to start
-
-                    if step % config.log.every == 0 or step in (1, first_step + 1, config.steps):
-                        values |= {"learning_rate": self.rate(step - 1)}
-                        if clock.seconds_per_step:
-                            values |= {"images_per_second": clock.images_per_second, "wait_share": clock.wait_share}
-                        metrics.write(step, values)
-                        progress.line(self._progress_line(step, values, clock))
-                    if values["spread"] < COLLAPSED_SPREAD and not warned:
-                        warned = True
-                        progress.say(collapse_words(step, values))
-
-                    asked = stop.signal
+                self._evaluate_at(first_step, state)
+            with AgreedStop() if several() else StopRequest("stopping after this step, to save it") as stop:
+                for start, end in self.offline.segments(first_step, config.steps):
                     paused = time.perf_counter()
-                    if self._is_due(step) and asked is None:
-                        result = self._evaluate_at(step, state, metrics)
-                        self.checkpoints.save(step, state, self.flat_config, best_metric(result))
-                    elif step % config.checkpoint.every == 0 or asked is not None:
-                        self.checkpoints.save(step, state, self.flat_config, None)
-                    clock.pause(time.perf_counter() - paused)
+                    table = self._table(start, state, resumed=start == first_step and not fresh)
+                    self.clock.pause(time.perf_counter() - paused)
+                    piece = replace(loader, plan=self.offline.plan(start, table))
+                    step_of = compiled[self.offline.listed(start)]
+                    state, asked = self._steps(step_of, piece, state, start, end, trace_step, stop)
                     if asked is not None:
-                        self.checkpoints.wait()
+                        step = int(state.step)
                         progress.say(
                             f"stopped by {asked.name}; step {step:,} is saved: the same command goes on from it"
                         )
                         return 128 + asked.value
             self.checkpoints.wait()
-            assert result is not None  # the last step is always due
+            assert self.result is not None  # the last step is always due
         finally:
-            metrics.close()
+            self.metrics.close()
         progress.say("")
-        print(write_report(self.workdir, max(first_step, config.steps), result, self.faces.held_out.name))
+        if is_first():
+            print(write_report(self.workdir, max(first_step, config.steps), self.result, self.faces.held_out.name))
+        wait_for_all("the report is written")
         return 0
+
+    def _steps(
+        self,
+        compiled: jax.stages.Compiled,
+        loader: Loader,
+        state: TrainState,
+        start: int,
+        end: int,
+        trace_step: int | None,
+        stop: StopRequest | AgreedStop,
+    ) -> tuple[TrainState, signal.Signals | None]:
+        """Steps with one plan; returns the state, and the signal that asked to stop, when everything is saved."""
+        config, progress, clock = self.config, self.progress, self.clock
+        with loader(start, end) as batches, Ahead(batches, self.mesh, self.bad_files) as ahead:
+            for step in range(start + 1, end + 1):
+                batch, waited = ahead.take()
+                if step == trace_step:
+                    jax.profiler.start_trace(str(self.workdir / "trace"))
+                state, measured = compiled(state, batch)
+                ahead.fetch()
+                values = read_step(measured)
+                if step == trace_step:
+                    jax.profiler.stop_trace()
+                    progress.say(f"trace           of step {step} in {self.workdir / 'trace'}")
+                check_finite(values, step)
+                if step == start + 1:
+                    clock.pause(waited)  # it waited for workers to start
+                    waited = 0.0
+                clock.step_done(waited)
+                if not self.going:
+                    clock.restart()  # the first step also starts up what starts only once
+                    self.going = True
+
+                if step % config.log.every == 0 or step in (1, start + 1, config.steps):
+                    values |= {"learning_rate": self.rate(step - 1)}
+                    if clock.seconds_per_step:
+                        values |= {"images_per_second": clock.images_per_second, "wait_share": clock.wait_share}
+                    self.metrics.write(step, values)
+                    progress.line(self._progress_line(step, values))
+                if values["spread"] < COLLAPSED_SPREAD and not self.warned:
+                    self.warned = True
+                    progress.say(collapse_words(step, values))
+
+                asked = stop.asked(step)
+                paused = time.perf_counter()
+                if self._is_due(step) and asked is None:
+                    result = self._evaluate_at(step, state)
+                    self.checkpoints.save(step, state, self.flat_config, best_metric(result))
+                elif step % config.checkpoint.every == 0 or asked is not None:
+                    self.checkpoints.save(step, state, self.flat_config, None)
+                clock.pause(time.perf_counter() - paused)
+                if asked is not None:
+                    self.checkpoints.wait()
+                    return state, asked
+        return state, None
+
+    def _table(self, step: int, state: TrainState, resumed: bool) -> HardTable | None:
+        """The table of hard faces for the batches from a step on: made when it is due, found again when going on."""
+        table_step = self.offline.table_step(step)
+        if not table_step:
+            return None
+        if resumed:
+            table = self.offline.load(table_step)
+            if table is not None:
+                return table
+            if table_step < step:
+                raise InputError(
+                    f"the table of hard faces of step {table_step:,} is missing in {self.workdir / FOLDER}, and the "
+                    f"batches after step {step:,} hang on it; put it back, or remove the checkpoints after step "
+                    f"{table_step:,} so that it is made anew."
+                )
+        self.progress.line(f"step {step:,}: finding hard faces among {self.config.offline.faces:,}")
+        started = time.perf_counter()
+        table, found = self.offline.make(step, state.params, self.bad_files)
+        self.metrics.write(step, found.metrics() | {"offline_seconds": time.perf_counter() - started})
+        self.progress.say(found.describe(step))
+        self.checkpoints.wait()
+        self.offline.forget([*self.checkpoints.steps(), step])
+        return table
 
     def _is_due(self, step: int) -> bool:
         """Whether held-out faces are judged at a step: before the first, every so many, and after the last."""
         every = self.config.eval.every
         return step in (0, self.config.steps) or step > self.config.steps or bool(every and step % every == 0)
 
-    def _evaluate_at(self, step: int, state: TrainState, metrics: MetricsWriter) -> HoldoutResult:
-        result = self.evaluate(state.params)
-        metrics.write(step, val_metrics(result))
+    def _evaluate_at(self, step: int, state: TrainState) -> HoldoutResult:
+        self.result = result = self.evaluate(state.params)
+        self.metrics.write(step, val_metrics(result))
         self.progress.say(f"step {step:,}: {format_table(result)}")
         if self.evaluate.left_out:
             self.progress.say(f"  {self.evaluate.left_out:,} faces that cannot be decoded were left out ({FILE_NAME})")
         return result
 
-    def _progress_line(self, step: int, values: dict[str, float], clock: Clock) -> str:
+    def _progress_line(self, step: int, values: dict[str, float]) -> str:
+        clock = self.clock
         # A narrow terminal cuts the end, so what matters least stands there.
         text = f"step {step:,}/{self.config.steps:,}  loss {values['loss']:.4f}  active {values['active_share']:.0%}"
         if clock.seconds_per_step:

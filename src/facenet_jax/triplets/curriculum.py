@@ -45,20 +45,28 @@ def staged_loss_and_gradient(
       embeddings: as for `triplet_loss`, and so are the others.
       labels: int32 [B].
       valid: bool [B].
-      mesh: whose data axis holds the batch.
+      mesh: over which the batch is divided.
       stages: in order of from_step.
       step: integer scalar, the steps taken: a resumed run is in the stage that it would have been in.
       divide_by: what the sum is divided by.
       seed: of random negatives.
     """
-    stage = jnp.sum(step >= jnp.array([stage.from_step for stage in stages])) - 1
-    margin = jnp.array([stage.margin for stage in stages], jnp.float32)[stage]
+    stage, margin = _stage_of(stages, step), margin_at(stages, step)
     # A stage that changes the margin alone needs no program of its own.
     selections = list(dict.fromkeys(stage.selection for stage in stages))
     which = jnp.array([selections.index(stage.selection) for stage in stages])[stage]
     arguments = {"mesh": mesh, "divide_by": divide_by, "seed": seed}
     branches = [partial(_at_stage, selection=selection, arguments=arguments) for selection in selections]
     return jax.lax.switch(which, branches, embeddings, labels, valid, margin, step)
+
+
+def margin_at(stages: Sequence[Stage], step: jax.Array) -> jax.Array:
+    """The margin in force once so many steps have been taken, a float32 scalar."""
+    return jnp.array([stage.margin for stage in stages], jnp.float32)[_stage_of(stages, step)]
+
+
+def _stage_of(stages: Sequence[Stage], step: jax.Array) -> jax.Array:
+    return jnp.sum(step >= jnp.array([stage.from_step for stage in stages])) - 1
 
 
 def _at_stage(embeddings, labels, valid, margin, step, *, selection, arguments):  # type: ignore[no-untyped-def]

@@ -1,0 +1,275 @@
+"""Offline selection: with the latest parameters a subset is embedded and its hard faces found, for later batches.
+
+The table of hard faces is kept in `<workdir>/offline/<step>.npz` for as long as a checkpoint needs it, so that a run
+that goes on makes the same batches until the next table is due.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from numpy.typing import NDArray
+
+from facenet_jax.data.bad_files import BadFiles
+from facenet_jax.data.loader import Batch, embedding_batches
+from facenet_jax.data.offline import HardTable, MixedPlan, TripletPlan, subset
+from facenet_jax.data.plan import BatchPlan, Plan
+from facenet_jax.errors import InputError, TrainingError
+from facenet_jax.hosts import is_first
+from facenet_jax.mesh import over_batch, padded_batch_size, replicated
+from facenet_jax.training.embedding import EmbedAll
+from facenet_jax.training.faces import Faces
+from facenet_jax.triplets import hardest_faces
+
+FOLDER = "offline"
+# A label looks wrong where this share of the negatives is nearer than the median of the positives. A face under a name
+# drawn at random has any share with the same chance, so about half of such faces are found, and hardly any other.
+WRONG_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a table says of the data.
+
+    Attributes:
+      faces: those that were embedded.
+      wrong_share: the share of them whose label looks wrong, see WRONG_SHARE.
+      mean_hardest_ap: mean D(a, p) of the hardest positives.
+      mean_nearest_an: mean D(a, n) of the nearest negatives.
+    """
+
+    faces: int
+    wrong_share: float
+    mean_hardest_ap: float
+    mean_nearest_an: float
+
+    def metrics(self) -> dict[str, float]:
+        """For metrics.jsonl."""
+        return {
+            "offline_faces": self.faces,
+            "offline_wrong_share": self.wrong_share,
+            "offline_hardest_ap": self.mean_hardest_ap,
+            "offline_nearest_an": self.mean_nearest_an,
+        }
+
+    def describe(self, step: int) -> str:
+        """A line for the screen."""
+        return (
+            f"step {step:,}: hard faces among {self.faces:,}: on average the hardest D(a,p) is "
+            f"{self.mean_hardest_ap:.3f} and the nearest D(a,n) {self.mean_nearest_an:.3f}; {self.wrong_share:.1%} of "
+            "the labels look wrong (positives farther than most negatives), or the network does not know better yet"
+        )
+
+
+class OfflineSelection:
+    """Makes, saves and finds again the tables of a run, and the plans of batches that follow from them."""
+
+    def __init__(
+        self, config: ConfigDict, network: nn.Module, mesh: Mesh, faces: Faces, plan: BatchPlan, workdir: Path
+    ) -> None:
+        """Prepares; nothing is read yet.
+
+        Args:
+          config: of the run.
+          network: pixels -> embeddings.
+          mesh: what it runs on.
+          faces: trained on.
+          plan: of online batches.
+          workdir: of the run.
+
+        Raises:
+          InputError: the batch is too small to be shared out.
+        """
+        self._config = config
+        self._mesh = mesh
+        self._faces = faces
+        self._plan = plan
+        self._folder = workdir / FOLDER
+        self._embed = EmbedAll(network, mesh)
+        self._mixed_rows = 0
+        if self.every and config.offline.mode == "mixed":
+            self._mixed_rows = round(config.offline.share * (config.batch.size - config.batch.random_negatives))
+            self._beside = BatchPlan(
+                faces.train.index,
+                faces.parts,
+                size=config.batch.size - self._mixed_rows,
+                faces_per_identity=config.batch.faces_per_identity,
+                random_negatives=config.batch.random_negatives,
+                max_faces=config.data.max_faces,
+                seed=config.seed,
+            )
+
+    @property
+    def every(self) -> int:
+        """Steps between tables; 0 where there are none."""
+        return int(self._config.offline.every)
+
+    def segments(self, first_step: int, stop_step: int) -> list[tuple[int, int]]:
+        """The steps of a run cut where a table is due: (first, stop) of each piece."""
+        if not self.every:
+            return [(first_step, stop_step)]
+        cuts = range(first_step - first_step % self.every + self.every, stop_step, self.every)
+        borders = [first_step, *cuts, stop_step]
+        return list(itertools.pairwise(borders))
+
+    def table_step(self, step: int) -> int:
+        """At which step the table was made that the batch of a step needs; 0 where it needs none."""
+        return step - step % self.every if self.every else 0
+
+    def listed(self, step: int) -> bool:
+        """Whether the batch of a step is triplets, and nothing is selected from it."""
+        return self.table_step(step) > 0 and self._config.offline.mode == "alone"
+
+    def plan(self, step: int, table: HardTable | None) -> Plan:
+        """The plan of the batches from a step on until the next table.
+
+        Raises:
+          TrainingError: the table holds no triplet.
+        """
+        if table is None:
+            return self._plan
+        index, config = self._faces.train.index, self._config
+        if config.offline.mode == "mixed":
+            return MixedPlan(self._beside, table, self._mixed_rows, index, config.seed)
+        if not ((table.positives >= 0).any() and (table.negatives >= 0).any()):
+            raise TrainingError(
+                f"the table of hard faces of step {table.step} holds no triplet, for hardly a face of its subset could "
+                "be decoded; raise config.offline.faces or mend the files named in bad_files.txt."
+            )
+        return TripletPlan(table, config.batch.size, index, config.seed)
+
+    def make(self, step: int, params: Any, bad_files: BadFiles) -> tuple[HardTable, Found]:
+        """Finds the hard faces with these parameters, and saves the table before it is used.
+
+        Args:
+          step: how many have been taken.
+          params: the latest.
+          bad_files: where faces that cannot be decoded are listed.
+        """
+        config, index = self._config, self._faces.train.index
+        records = subset(self._plan, config.offline.faces, step)
+        points, valid = self._embed(params, self._batches(records, bad_files), len(records))
+        labels = index.identity_of(records)
+        places = np.unique(labels, return_inverse=True)[1]
+        rows = padded_batch_size(len(records), self._mesh, 0)
+        more = rows - len(records)
+        search = jax.jit(
+            lambda *arrays: hardest_faces(
+                *arrays,
+                mesh=self._mesh,
+                positives=config.offline.positives,
+                negatives=config.offline.negatives,
+                faces_per_identity=int(np.bincount(places).max()),
+            ),
+            out_shardings=replicated(self._mesh),
+        )
+        padded = (  # the same in every process
+            np.pad(points, ((0, more), (0, 0))),
+            np.pad(places.astype(np.int32), (0, more)),
+            np.pad(valid, (0, more)),
+        )
+        found = jax.tree.map(
+            lambda x: np.asarray(x)[: len(records)][valid],
+            search(*(jax.device_put(array, over_batch(self._mesh)) for array in padded)),
+        )
+        table = HardTable(
+            step,
+            records[valid],
+            np.where(found.positive >= 0, records[found.positive], -1),
+            np.where(found.negative >= 0, records[found.negative], -1),
+        )
+        self._save(table)
+        summary = Found(
+            faces=len(table.anchors),
+            wrong_share=float(np.mean(found.nearer_negatives >= WRONG_SHARE)) if len(table.anchors) else 0.0,
+            mean_hardest_ap=_mean(found.d_ap[:, 0], found.positive[:, 0] >= 0),
+            mean_nearest_an=_mean(found.d_an[:, 0], found.negative[:, 0] >= 0),
+        )
+        return table, summary
+
+    def _batches(self, records: NDArray[np.int64], bad_files: BadFiles) -> Iterator[Batch]:
+        config = self._config
+        rows = padded_batch_size(min(config.eval.batch, len(records)), self._mesh, 0)
+        for batch in embedding_batches(
+            self._faces.train,
+            records,
+            tuple(config.model.input_size),
+            rows,
+            workers=config.data.workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        ):
+            bad_files.update(batch)
+            yield batch
+
+    def _save(self, table: HardTable) -> None:
+        if not is_first():
+            return  # every process has made the same table
+        self._folder.mkdir(exist_ok=True)
+        temporary = self._folder / f"{table.step}.tmp"
+        with temporary.open("wb") as file:
+            np.savez(
+                file,
+                made_for=np.array(self._made_for(table.step)),
+                anchors=table.anchors,
+                positives=table.positives,
+                negatives=table.negatives,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self._path(table.step))
+
+    def load(self, step: int) -> HardTable | None:
+        """The table made at a step, or None where none was saved.
+
+        Raises:
+          InputError: it cannot be read, or belongs to another run.
+        """
+        path = self._path(step)
+        if not path.exists():
+            return None
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+                made_for = str(saved["made_for"])
+                table = HardTable(step, saved["anchors"], saved["positives"], saved["negatives"])
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            raise InputError(
+                f"{path} cannot be read ({str(error).splitlines()[0]}), and the batches after step {step:,} hang on "
+                f"it; put it back, or remove the checkpoints after step {step:,} so that it is made anew."
+            ) from error
+        if made_for != self._made_for(step):
+            raise InputError(f"{path} was made by another run; put back this run's own file.")
+        return table
+
+    def forget(self, needed_by: list[int]) -> None:
+        """Removes the tables that no step of these needs."""
+        if not is_first():
+            return
+        needed = {self.table_step(step) for step in needed_by}
+        for path in self._folder.glob("*.npz"):
+            if path.stem.isdigit() and int(path.stem) not in needed:
+                path.unlink(missing_ok=True)
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"{step}.npz"
+
+    def _made_for(self, step: int) -> str:
+        offline = self._config.offline.to_dict()
+        return json.dumps(
+            {"step": step, "seed": self._config.seed, "offline": offline, "faces": self._faces.digest}, sort_keys=True
+        )
+
+
+def _mean(values: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
+    return float(values[where].mean()) if where.any() else 0.0

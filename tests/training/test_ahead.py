@@ -1,0 +1,67 @@
+"""Batches come onto the devices while a step runs."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from facenet_jax.data.bad_files import BadFiles
+from facenet_jax.data.drawn import DrawnFaces
+from facenet_jax.data.loader import Batch
+from facenet_jax.errors import InputError
+from facenet_jax.mesh import make_mesh
+from facenet_jax.training.ahead import Ahead
+
+ROWS = 8
+LONG = 60.0  # seconds; only a failure takes them
+
+
+def make_batch(step: int) -> Batch:
+    records = np.arange(ROWS, dtype=np.int64)
+    return Batch(
+        np.full((ROWS, 4, 4, 3), step, np.uint8),
+        np.arange(ROWS, dtype=np.int32),
+        np.ones(ROWS, bool),
+        records,
+        np.zeros(ROWS, np.uint8),
+    )
+
+
+def test_the_next_batch_is_on_the_devices_before_it_is_taken(tmp_path):
+    step_runs, read = threading.Event(), threading.Event()
+
+    def batches():
+        yield 0, make_batch(0)
+        assert step_runs.wait(LONG)  # would not come, did fetch() wait for the batch
+        yield 1, make_batch(1)
+
+    class Seen(BadFiles):
+        def update(self, batch: Batch) -> None:
+            super().update(batch)
+            if batch.images[0, 0, 0, 0] == 1:
+                read.set()
+
+    mesh = make_mesh(0)
+    with Ahead(batches(), mesh, Seen(DrawnFaces(0, 4, 4), tmp_path)) as ahead:
+        first, _ = ahead.take()
+        ahead.fetch()
+        step_runs.set()
+        assert read.wait(LONG)  # though nobody takes it yet
+        second, waited = ahead.take()
+    assert waited >= 0
+    for step, batch in enumerate((first, second)):
+        assert (np.asarray(batch.images) == step).all()
+        np.testing.assert_array_equal(np.asarray(batch.labels), np.arange(ROWS))
+        assert batch.images.sharding.mesh.size == mesh.size
+
+
+def test_an_error_comes_with_the_batch(tmp_path):
+    def batches():
+        yield 0, make_batch(0)
+        raise InputError("on purpose")
+
+    with Ahead(batches(), make_mesh(0), BadFiles(DrawnFaces(0, 4, 4), tmp_path)) as ahead:
+        ahead.take()
+        ahead.fetch()
+        with pytest.raises(InputError, match="on purpose"):
+            ahead.take()

@@ -1,0 +1,97 @@
+"""Runs with offline selection: tables are made when due, kept, and found again by a run that goes on."""
+
+import jax
+import numpy as np
+import pytest
+
+from facenet_jax.checkpoints import Checkpoints
+from facenet_jax.cli import main
+from facenet_jax.training.metrics import read_metrics
+from tiny import TINY
+
+OFFLINE = ("--config.offline.every=3", "--config.offline.faces=60")
+
+
+def train(workdir, mode, steps, *overrides):
+    mode = f"--config.offline.mode={mode}"
+    steps = f"--config.steps={steps}"
+    return main(["train", "--config=quickstart", f"--workdir={workdir}", *TINY, *OFFLINE, mode, steps, *overrides])
+
+
+def params_at(workdir, step):
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        return jax.tree.leaves(checkpoints.restore_params(step))
+    finally:
+        checkpoints.close()
+
+
+def losses(workdir):
+    return [(row["step"], row["loss"]) for row in read_metrics(workdir) if "loss" in row]
+
+
+@pytest.fixture(scope="module", params=["mixed", "alone"])
+def whole(request, tmp_path_factory):
+    """A run of eight steps in one go, with tables at steps 3 and 6."""
+    workdir = tmp_path_factory.mktemp("offline") / request.param
+    assert train(workdir, request.param, 8) == 0
+    return workdir, request.param
+
+
+def test_tables_are_made_when_due_and_what_they_say_is_logged(whole):
+    workdir, _ = whole
+    rows = [row for row in read_metrics(workdir) if "offline_wrong_share" in row]
+    assert [row["step"] for row in rows] == [3, 6]
+    for row in rows:
+        assert 0 <= row["offline_wrong_share"] <= 1
+        assert 60 <= row["offline_faces"] <= 80  # batches of 16 visited faces
+        assert row["offline_hardest_ap"] > row["offline_nearest_an"] > 0
+    with np.load(workdir / "offline" / "6.npz") as table:
+        faces = rows[1]["offline_faces"]
+        assert table["positives"].shape == (faces, 1)
+        assert table["negatives"].shape == (faces, 5)
+
+
+def test_alone_the_batch_is_triplets(whole):
+    workdir, mode = whole
+    pairs = {row["step"]: row["pairs"] for row in read_metrics(workdir) if "pairs" in row}
+    if mode == "alone":
+        assert [pairs[step] for step in (4, 5, 6, 7, 8)] == [6] * 5  # 18 rows
+    assert pairs[3] > 18
+
+
+def test_a_run_that_goes_on_between_tables_meets_the_same_batches(whole, tmp_path):
+    workdir, mode = whole
+    for stops in ((5,), (3, 6)):  # between tables, and where one is due
+        parts = tmp_path / str(stops)
+        for steps in (*stops, 8):
+            assert train(parts, mode, steps, "--config.data.workers=0", "--config.checkpoint.every=100") == 0
+        assert losses(parts) == losses(workdir)
+        for left, right in zip(params_at(parts, 8), params_at(workdir, 8), strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_a_missing_damaged_or_foreign_table_is_one_sentence(tmp_path, capsys):
+    workdir = tmp_path / "run"
+    assert train(workdir, "mixed", 5) == 0
+    table = workdir / "offline" / "3.npz"
+    whole = table.read_bytes()
+    for damage, words in (
+        (lambda: table.write_bytes(whole[:100]), "cannot be read"),
+        (lambda: table.unlink(), "is missing"),
+        (lambda: np.savez(table, made_for="{}", anchors=[1], positives=[[1]], negatives=[[1]]), "another run"),
+    ):
+        damage()
+        capsys.readouterr()
+        assert train(workdir, "mixed", 8) == 2
+        assert words in capsys.readouterr().err
+    table.write_bytes(whole)
+    assert train(workdir, "mixed", 8) == 0
+
+
+def test_tables_that_no_checkpoint_needs_are_removed(tmp_path):
+    workdir = tmp_path / "run"
+    assert train(workdir, "mixed", 13, "--config.checkpoint.keep=1") == 0
+    tables = {int(path.stem) for path in (workdir / "offline").glob("*.npz")}
+    assert 12 in tables
+    assert 3 not in tables

@@ -1,0 +1,39 @@
+"""Two processes with two devices each select, and weigh, what one device does."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import processes
+from facenet_jax.mesh import make_mesh
+from facenet_jax.triplets import Selection, hardest_faces, select, triplet_loss_and_gradient
+
+SCRIPT = Path(__file__).with_name("on_two_processes.py")
+
+
+def test_two_processes_give_what_one_device_gives(tmp_path):
+    rng = np.random.default_rng(0)
+    # Multiples of 1/64: float32 products are exact, so equality is, and ties in distance are common.
+    embeddings = np.round(rng.normal(0, 0.2, (64, 8)) * 64).astype(np.float32) / 64
+    labels = rng.integers(0, 9, 64).astype(np.int32)
+    valid = rng.random(64) < 0.9
+    np.savez(tmp_path / "batch.npz", embeddings=embeddings, labels=labels, valid=valid)
+    processes.start(SCRIPT, 2, 2, str(tmp_path / "batch.npz"), str(tmp_path / "out"))
+    found = [dict(np.load(tmp_path / f"out{index}.npz")) for index in (0, 1)]
+
+    arrays, mesh, wanted = (embeddings, labels, valid), make_mesh(1), {}
+    for name, selection in (("default", Selection()), ("other", Selection("hardest", "random_semi_hard", "farthest"))):
+        options = {"mesh": mesh, "selection": selection, "seed": 3, "step": 5}
+        wanted[f"{name} select"] = select(*arrays, faces_per_identity=16, **options)
+        wanted[f"{name} loss"] = triplet_loss_and_gradient(*arrays, **options)
+    wanted["offline"] = hardest_faces(*arrays, mesh=mesh, positives=2, negatives=3, faces_per_identity=16)
+    leaves = {f"{name}{i}": leaf for name, tree in wanted.items() for i, leaf in enumerate(jax.tree.leaves(tree))}
+    for process in found:
+        assert set(process) == set(leaves)
+        for name, leaf in leaves.items():
+            if "loss" in name:  # the order of a sum may differ
+                assert np.linalg.norm(process[name] - leaf) <= 1e-5 * np.linalg.norm(leaf), name
+            else:
+                np.testing.assert_array_equal(process[name], leaf, err_msg=name)
+    assert leaves["default loss0"] > 0
