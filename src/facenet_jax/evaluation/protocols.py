@@ -129,7 +129,7 @@ def run_robustness(request: Request, data: Path, far: float = 1e-3) -> Outcome:
         entries.append(about(embedder) | {"result": {"far": far} | rows})
         tables.append(f"{embedder.name}\n{_format_quality(rows, far)}")
     return _outcome(
-        "robustness", request, folder, entries, tables, (), {"robustness.png": partial(quality_figure, series, far)}
+        "robustness", request, folder, entries, tables, (), {"quality.png": partial(quality_figure, series, far)}
     )
 
 
