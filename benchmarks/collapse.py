@@ -31,7 +31,7 @@ SETTINGS = {
     "data.drawn.identities": 1000,
     "optimizer.finalise_steps": 0,
     "eval.drawn_identities": 100,
-    "checkpoint.every": 1000,
+    "checkpoint.every": 100,
 }
 ARMS = {
     "semi_hard": ("semi-hard", BLUE),
@@ -46,13 +46,13 @@ def overrides(arm: str, seed: int, steps: int) -> list[str]:
     values: dict[str, Any] = SETTINGS | {
         "seed": seed,
         "steps": steps,
-        "eval.every": max(steps // 6, 1),
-        "log.every": max(steps // 60, 1),
+        "eval.every": max(steps // 8, 1),
+        "log.every": max(steps // 80, 1),
     }
     if arm == "hardest":
         values["loss.negatives"] = "hardest"
     if arm == "curriculum":
-        values["loss.stages"] = ((steps // 2, "all", "hardest", 0.2),)
+        values["loss.stages"] = ((steps * 3 // 4, "all", "hardest", 0.2),)
     return [f"--config.{key}={value}" for key, value in values.items()]
 
 
@@ -83,7 +83,10 @@ def collapse_figure(runs: dict[str, list[list[dict[str, Any]]]], path: Path) -> 
             axes.plot(lines[0][0], mean, color=colour, linewidth=2.4, label=label)
         axes.set_title(name)
         axes.set_xlabel("step")
-        axes.set_ylim(bottom=0)
+        if key == "spread":
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
         axes.grid(True, color="#DDDDDD", linewidth=0.7)
         axes.spines[["top", "right"]].set_visible(False)
         if key.startswith("val"):
@@ -96,7 +99,7 @@ def collapse_figure(runs: dict[str, list[list[dict[str, Any]]]], path: Path) -> 
 def main() -> None:
     """Trains, writes and draws."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=300, help="of each run (%(default)s)")
+    parser.add_argument("--steps", type=int, default=400, help="of each run (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (%(default)s)")
     parser.add_argument("--arms", default=",".join(ARMS), help="which kinds of run (%(default)s)")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "collapse", help="their working directories")
