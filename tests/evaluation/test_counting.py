@@ -35,7 +35,7 @@ def test_squared_pairs_are_judged_once_and_never_a_face_with_itself(n, identitie
     pairs = squared_pair_distances(points, labels, 1.0, tile=tile, all_kept=all_kept)
     assert pairs.same.expand().tolist() == sorted(distances[same])
     assert pairs.different.expand().tolist() == sorted(distances[~same])
-    assert [pairs.different_below[b] for b in (100, 1500)] == [np.sum(distances[~same] < b / 1024) for b in (100, 1500)]
+    assert [pairs.different_below[b] for b in (6, 94)] == [np.sum(distances[~same] < b / 64) for b in (6, 94)]
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])

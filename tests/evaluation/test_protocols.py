@@ -182,6 +182,7 @@ def test_people_that_a_run_was_trained_on_are_left_out(tmp_path, photos, capsys)
     assert "14 identities were trained on too, and are kept" in out
     document = json.loads((tmp_path / "out" / "photos.json").read_text())
     assert len(document["shared_and_kept"]) == 14
+    assert document["embedders"][0]["result"]["faces"] == 64
     assert document["embedders"][0]["training"]["identities"] == 14
 
 
@@ -213,6 +214,20 @@ def test_bad_images_are_named_and_passed_over(tmp_path, network, capsys):
     for file in (tmp_path / "faces").rglob("*.png"):
         file.write_bytes(b"")
     assert "None of the 12 images can be used" in refused(capsys, "evaluate", "cluster", *common)
+
+
+def test_a_prepared_dataset_is_measured_as_its_folder_is(tmp_path, photos, capsys):
+    linear_network(tmp_path / "net.onnx", (32, 32), "nchw", None)
+    assert main(["prepare", "--crop=none", "--workers=0", str(photos), str(tmp_path / "faces")]) == 0
+    found = []
+    for data in (photos, tmp_path / "faces"):
+        where = [f"--data={data}", f"--out={tmp_path / 'out'}"]
+        assert main(["evaluate", "photos", f"--embedder=onnx:{tmp_path / 'net.onnx'}", *where, "--far", "0.1"]) == 0
+        found.append(json.loads((tmp_path / "out" / "photos.json").read_text())["embedders"][0]["result"])
+    for key in ("faces", "identities", "same_pairs", "different_pairs"):
+        assert found[0][key] == found[1][key]
+    # Prepared faces may have been stored anew, so that pixels differ a little.
+    assert found[0]["area"] == pytest.approx(found[1]["area"], abs=0.05)
 
 
 def test_what_was_embedded_is_not_embedded_again(tmp_path, network, monkeypatch):

@@ -64,7 +64,7 @@ def test_counts_on_a_grid_are_exactly_those_of_the_loops(sets, far, tile, all_ke
     kept = pairs.different.expand().tolist()
     assert kept == different[: len(kept)]
     assert pairs.complete == (len(kept) == len(different))
-    for b in (0, 1, 16, 1000, 2048):
+    for b in (0, 1, 16, 100, 255):
         assert pairs.different_below[b] == sum(x < b / BINS_PER_UNIT for x in different)
     assert pairs.different_below[-1] == len(different)
 

@@ -182,7 +182,7 @@ def _measure(options: argparse.Namespace, request: Any) -> Any:
 
 def _trained_on(embedder: Any) -> frozenset[str]:
     """The names of the identities that a run was trained on; none where its folder cannot be read any more."""
-    from facenet_jax.data.folder import FolderSource
+    from facenet_jax.data.drawn import DrawnFaces
     from facenet_jax.embedders import CheckpointEmbedder
     from facenet_jax.training.faces import open_faces
 
@@ -195,11 +195,11 @@ def _trained_on(embedder: Any) -> frozenset[str]:
         return frozenset()
     index = faces.train.index
     embedder.training = {
-        "data": str(embedder.config.data.path),
+        "data": " and ".join(part.name for part in faces.parts),
         "faces": int(index.counts[faces.train_identities].sum()),
         "identities": len(faces.train_identities),
     }
-    if not isinstance(faces.train, FolderSource):
+    if isinstance(faces.train, DrawnFaces):
         return frozenset()
     return frozenset(index.names[i] for i in faces.train_identities)
 

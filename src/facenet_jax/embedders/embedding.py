@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,10 +19,10 @@ from facenet_jax.data.detector import FaceDetector
 from facenet_jax.data.picture import decode_whole
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
 from facenet_jax.errors import InputError
+from facenet_jax.progress import Progress, Tally
 
 # Images in a part of what is kept on disk.
 PART = 2048
-_SECONDS_BETWEEN_LINES = 30.0
 _NO_FACE = max(Reason) + 1
 
 # Changes an image that was cut out, before it is brought to the embedder's size.
@@ -142,22 +140,22 @@ def embed_images(
         folder = keep / hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
         folder.mkdir(parents=True, exist_ok=True)
     count, parts = len(images.keys), []
-    tell = _Progress(count, f"embedding by {embedder.name}", progress)
+    live = Progress(quiet=not progress)
+    tally = Tally(live, f"embedding by {embedder.name}", count)
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for start in range(0, count, PART):
             stop = min(start + PART, count)
             file = folder / f"{start:010d}.npz" if folder else None
             part = _read_part(file, stop - start)
             if part is None:
-                part = _embed_part(embedder, images, cutter, range(start, stop), pool, tell)
+                part = _embed_part(embedder, images, cutter, range(start, stop), pool, tally)
                 if file is not None:
                     temporary = file.with_suffix(".tmp.npz")
                     np.savez(temporary, points=part[0], status=part[1])
                     temporary.replace(file)
-            else:
-                tell.skip(stop - start)
             parts.append(part)
-    tell.end()
+    if live.live:
+        live.line("")
     width = max((part[0].shape[1] for part in parts), default=1)
     points = np.concatenate([np.empty((0, width), np.float32)] + [p for p, _ in parts if p.shape[1] == width])
     status = np.concatenate([np.empty(0, np.uint8)] + [s for _, s in parts])
@@ -180,7 +178,7 @@ def _words(status: int) -> str:
 
 
 def _embed_part(
-    embedder: Embedder, images: Images, cutter: Cutter, numbers: range, pool: ThreadPoolExecutor, tell: _Progress
+    embedder: Embedder, images: Images, cutter: Cutter, numbers: range, pool: ThreadPoolExecutor, tally: Tally
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     status = np.zeros(len(numbers), np.uint8)
 
@@ -204,7 +202,7 @@ def _embed_part(
         if there:
             places = first + np.array([place for place, _ in there])
             points.append((places, embedder.embed(np.stack([image for _, image in there]))))
-        tell.add(len(batch))
+        tally.update(batch[-1] + 1)
     full = np.zeros((len(numbers), points[0][1].shape[1] if points else 1), np.float32)
     for places, found in points:
         full[places] = found
@@ -235,36 +233,3 @@ def _fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     left, top = (width - cut_width) / 2, (height - cut_height) / 2
     box = (left, top, left + cut_width, top + cut_height)
     return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=box))
-
-
-class _Progress:
-    """How far a count is, with its rate and the time to go: one line on a terminal, a line now and then in a log."""
-
-    def __init__(self, total: int, what: str, on: bool) -> None:
-        self._total, self._what, self._on = total, what, on
-        self._done = self._skipped = 0
-        self._begin = self._last = time.monotonic()
-        self._terminal = sys.stderr.isatty()
-
-    def skip(self, count: int) -> None:
-        """So many had been done before."""
-        self._skipped += count
-
-    def add(self, count: int) -> None:
-        """So many were done now."""
-        self._done += count
-        now = time.monotonic()
-        if not self._on or now - self._last < (0.5 if self._terminal else _SECONDS_BETWEEN_LINES):
-            return
-        self._last = now
-        rate = self._done / max(now - self._begin, 1e-9)
-        left = (self._total - self._done - self._skipped) / rate
-        minutes, seconds = divmod(round(left), 60)
-        at = f"{self._done + self._skipped:,} of {self._total:,}"
-        line = f"{self._what}: {at}, {rate:,.0f}/s, {minutes}:{seconds:02} left"
-        print(f"\r{line:<100}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
-
-    def end(self) -> None:
-        """Clears the line on a terminal."""
-        if self._on and self._terminal:
-            print(f"\r{'':<100}\r", end="", file=sys.stderr)

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from facenet_jax.data.hashing import below as random_below
 from facenet_jax.errors import InputError
@@ -29,7 +30,6 @@ TILE = 1024
 _ALL_KEPT = 2**22
 _SAMPLE = 2**20
 _SAMPLE_SEED = 0x73616D70  # "samp"
-_MASKED = np.float32(np.inf)
 
 
 def pair_distances(
@@ -143,6 +143,9 @@ class _Counting:
         # In bins rather than units: a power of two changes no digit.
         self._left = _appended(left[by_left], np.float32(-2 * BINS_PER_UNIT), norm_first=True)
         self._right = _appended(right[by_right], np.float32(1), norm_first=False)
+        # On the sphere nobody is farther than 4 from anybody, give or take rounding.
+        self._on_sphere = all(np.einsum("nd,nd->n", x, x).max(initial=0) < 1.001 for x in (left, right))
+        self._masked = np.float32(2 * BINS if self._on_sphere else np.inf)
         self._squared = squared
         self._tile = tile
         self._all_kept = all_kept
@@ -164,7 +167,7 @@ class _Counting:
     def _guess(self, share: float) -> np.float32:
         """A distance, in bins, with a little more than this share of the different pairs below."""
         if self._pairs <= self._all_kept:
-            return _MASKED
+            return self._masked
         distances = sampled_distances(
             self._left[:, :-2] * np.float32(-0.5 / BINS_PER_UNIT), self._right[:, :-2], *self._ids
         )
@@ -172,12 +175,12 @@ class _Counting:
         mean = share * len(distances)
         rank = math.ceil(mean + 6 * math.sqrt(mean + 1) + 12)
         if rank >= len(distances):
-            return _MASKED
+            return self._masked
         return np.float32(np.partition(distances, rank)[rank] * BINS_PER_UNIT)
 
     def _count(self, cutoff: np.float32) -> PairDistances:
         same, different = Tallier(), Tallier()
-        histogram = np.zeros(BINS + 1, np.int64)
+        histogram = np.zeros(BINS, np.int64)
         lock = threading.Lock()
 
         def keep(same_here: NDArray[np.float32], below: NDArray[np.float32], bins: NDArray[np.int64]) -> None:
@@ -188,12 +191,12 @@ class _Counting:
                 np.add(histogram, bins, out=histogram)
 
         strips = range(0, len(self._left), self._tile)
-        # While one thread's product runs on all cores, the others count.
-        workers = min(len(strips), (os.cpu_count() or 1) + 1)
-        with ThreadPoolExecutor(workers) as pool:
+        workers = min(len(strips), os.cpu_count() or 1)
+        # A strip a core: products that are each divided over all cores would wait for one another.
+        with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
             for done in [pool.submit(self._strip, top, cutoff, keep) for top in strips]:
                 done.result()
-        below = np.concatenate([np.zeros(1, np.int64), np.cumsum(histogram)[:BINS]])
+        below = np.concatenate([np.zeros(1, np.int64), np.cumsum(histogram)])
         below[-1] = self._different_pairs
         return PairDistances(same.tally(), different.tally(), below)
 
@@ -204,14 +207,16 @@ class _Counting:
         rows = np.arange(len(left))
         kept: list[NDArray[np.float32]] = []
         same: list[NDArray[np.float32]] = []
-        histogram = np.zeros(BINS + 1, np.int64)
-        all_distances, all_bins = np.empty(tile * tile, np.float32), np.empty(tile * tile, np.intp)
-        all_close = np.empty(tile * tile, bool)
+        # Two neighbours are counted at once, as one number of two bytes; an odd one is paired with a zero at the end.
+        both = np.zeros(BINS * BINS, np.int64)
+        all_distances, all_close = np.empty(tile * tile, np.float32), np.empty(tile * tile, bool)
+        all_bins = np.zeros(tile * tile + 1, np.uint8)
+        zeros = 0
         for start in range(top if self._squared else 0, len(self._right), tile):
             right = self._right[start : start + tile]
             shape = len(left), len(right)
             size = shape[0] * shape[1]
-            distances, bins, close = all_distances[:size], all_bins[:size], all_close[:size]
+            distances, close = all_distances[:size], all_close[:size]
             grid = distances.reshape(shape)
             np.matmul(left, right.T, out=grid)
             first = np.clip(self._first_same[top : top + tile], start, start + len(right)) - start
@@ -221,15 +226,21 @@ class _Counting:
                 within = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
                 places = np.repeat(rows * shape[1] + first, count) + within
                 same.append(distances[places])
-                distances[places] = _MASKED
+                distances[places] = self._masked
             if self._squared and start == top:
-                grid[np.tril_indices(len(left))] = _MASKED
-            # What is masked falls into the last bin with all that is far, of which nobody asks.
-            np.minimum(distances, np.float32(BINS), out=bins, casting="unsafe")
-            histogram += np.bincount(np.maximum(bins, 0, out=bins) if bins.min() < 0 else bins, minlength=BINS + 1)
+                grid[np.tril_indices(len(left))] = self._masked
+            # Towards zero, so that what rounding made negative is in the first bin; what is far is in the last.
+            bounded = distances if self._on_sphere else np.maximum(distances, 0)
+            np.minimum(bounded, np.float32(BINS - 1), out=all_bins[:size], casting="unsafe")
+            all_bins[size] = 0
+            zeros += size % 2
+            both += np.bincount(all_bins[: size + size % 2].view(np.uint16), minlength=BINS * BINS)
             np.less(distances, cutoff, out=close)
             kept.append(distances[close])
         nothing = np.empty(0, np.float32)
+        grid_of_both = both.reshape(BINS, BINS)
+        histogram = grid_of_both.sum(0) + grid_of_both.sum(1)
+        histogram[0] -= zeros
         keep(np.concatenate([nothing, *same]), np.concatenate([nothing, *kept]), histogram)
 
 

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.config import flatten
+from facenet_jax.data.card import is_prepared
 from facenet_jax.data.crop import Crop
 from facenet_jax.data.folder import FolderSource
+from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, OnnxEmbedder
 from facenet_jax.embedders.embedding import Cutter, Embedded, Images, embed_images
 from facenet_jax.errors import InputError
@@ -77,7 +79,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder `<identity>/<image>` of faces to measure on.
+    """Faces to measure on: a folder `<identity>/<image>`, or a prepared dataset.
 
     Attributes:
       images: all of them.
@@ -91,13 +93,23 @@ class Folder:
 
 
 def open_folder(path: Path) -> Folder:
-    """Lists a folder's faces; raises InputError as `FolderSource`."""
+    """Lists the faces of a folder, prepared or not; raises InputError as `FolderSource` and `PreparedSource`."""
+    if is_prepared(path):
+        return _open_prepared(path)
     source = FolderSource(path)
     records = np.arange(source.index.records, dtype=np.int64)
     labels = np.array(source.index.names)[source.index.identity_of(records)]
     files = [Path(source.describe(int(record))) for record in records]
     keys = tuple(f"{file.parent.name}/{file.name}" for file in files)
     return Folder(Images(keys, lambda number: files[number].read_bytes(), _digest(path, files)), labels, path)
+
+
+def _open_prepared(path: Path) -> Folder:
+    source = PreparedSource(path)
+    identity = source.index.identity_of(np.arange(source.index.records, dtype=np.int64))
+    labels = np.array(list(source.index.names))[identity]
+    keys = tuple(f"{label}/{Path(file).name}" for label, file in zip(labels, source.files, strict=True))
+    return Folder(Images(keys, source.read, source.digest), labels, path)
 
 
 def listed_images(root: Path, keys: Sequence[str]) -> Images:
