@@ -13,6 +13,7 @@ ORDER = [
     "checkpoints",
     "evaluation",
     "training",
+    "sweeps",
     "commands",
     "cli",
 ]
