@@ -14,6 +14,7 @@ ORDER = [
     "evaluation",
     "training",
     "sweeps",
+    "planning",
     "commands",
     "cli",
 ]

@@ -20,13 +20,13 @@ from tiny import TINY
 SWEEP = """
 '''Does it matter which people there are?'''
 AXIS = "seed"
-PAPER = {"1": (0.9, 0.01)}
+PAPER = {"11": (0.9, 0.01)}
 
 
 def points(base):
-    yield "1", {"data.drawn.seed": 1}
-    yield "2", {"data.drawn.seed": 2, "data.path": FOLDER}
-    yield "3", {"data.drawn.seed": 3}
+    yield "11", {"data.drawn.seed": 11}
+    yield "12", {"data.drawn.seed": 12, "data.path": FOLDER}
+    yield "13", {"data.drawn.seed": 13}
 """
 
 
@@ -50,28 +50,28 @@ def swept(tmp_path_factory):
 def test_a_failed_point_is_named_and_the_others_run(swept):
     _, run, done = swept
     assert done.returncode == 1, done.stderr
-    assert "failed: 2." in done.stderr
+    assert "failed: 12." in done.stderr
     assert "none does not exist" in done.stderr
     listed, *_ = done.stdout.split("---")
     assert "3 points over quickstart" in listed
     assert listed.count("  to do") == 3
     content = json.loads((run / "sweep.json").read_text())
     assert [p["state"] for p in content["points"]] == ["finished", "failed (exit code 2)", "finished"]
-    report = json.loads((run / "points" / "3" / "report.json").read_text())
+    report = json.loads((run / "points" / "13" / "report.json").read_text())
     assert content["points"][2]["rates"] == report["holdout"]["rates"]
     rate = report["holdout"]["rates"][0]
-    row = next(line for line in done.stdout.splitlines() if line.startswith("3 "))
+    row = next(line for line in done.stdout.splitlines() if line.startswith("13 "))
     assert f"{100 * rate['val']:.1f} ± {100 * rate['standard_error']:.1f}" in row
-    assert "90.0 ± 1.0" in next(line for line in done.stdout.splitlines() if line.startswith("1 "))
+    assert "90.0 ± 1.0" in next(line for line in done.stdout.splitlines() if line.startswith("11 "))
 
 
 def test_the_csv_and_the_picture(swept):
     _, run, _ = swept
     with (run / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["data.drawn.seed"] for row in rows] == ["1", "2", "3"]
+    assert [row["data.drawn.seed"] for row in rows] == ["11", "12", "13"]
     assert [row["state"] for row in rows] == ["finished", "failed (exit code 2)", "finished"]
-    report = json.loads((run / "points" / "1" / "report.json").read_text())
+    report = json.loads((run / "points" / "11" / "report.json").read_text())
     assert float(rows[0]["val_far_0.01"]) == report["holdout"]["rates"][0]["val"]
     assert rows[1]["val_far_0.01"] == ""
     assert (run / "sweep.png").read_bytes()[:4] == b"\x89PNG"
@@ -83,7 +83,7 @@ def test_only_what_is_not_finished_runs_again(swept, monkeypatch, capsys):
     monkeypatch.setattr(Runner, "__call__", lambda self, command: started.append(command.words) or 0)
     assert main(["sweep", str(file), f"--workdir={run}", *TINY]) == 0
     assert len(started) == 1
-    assert f"--workdir={run / 'points' / '2'}" in started[0]
+    assert f"--workdir={run / 'points' / '12'}" in started[0]
     # Another config would be another sweep: it is refused before a point runs.
     capsys.readouterr()
     assert main(["sweep", str(file), f"--workdir={run}", *TINY, "--config.loss.margin=0.1"]) == 2
@@ -98,7 +98,7 @@ def test_a_dry_run_prints_the_commands(swept, capsys, monkeypatch):
     *listed, last = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in listed[-3:]] == ["finished", "do", "finished"]
     assert shlex.split(last)[:2] == ["facenet-jax", "train"]
-    assert "--config.data.drawn.seed=2" in shlex.split(last)
+    assert "--config.data.drawn.seed=12" in shlex.split(last)
 
 
 class TestJobs:
