@@ -1,7 +1,7 @@
 """The training step compiled for devices that are not there, in a process of its own, and what it says of itself.
 
-Simulated devices have to be asked for before JAX starts, which is why there is another process. It prints a `Program` as
-JSON: `python -m facenet_jax.planning.program CONFIG DEVICES TOPOLOGY [--config.key=value ...]`. Nothing is allocated
+Simulated devices have to be asked for before JAX starts, which is why there is another process. It prints a `Program`
+as JSON: `python -m facenet_jax.planning.program CONFIG DEVICES TOPOLOGY [--config.key=value ...]`. Nothing is allocated
 and nothing runs: the step is compiled from shapes.
 """
 
