@@ -14,7 +14,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test lint describe
+.PHONY: help setup train sweep test lint describe bench-triplets bench-loader bench-plan
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -41,6 +41,15 @@ test: $(STAMP)  ## run the tests
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench-triplets: $(STAMP)  ## selection and loss against peers and a floor; ARGS="--sizes 180,360" for less
+	$(BIN)/python -m benchmarks.triplets $(ARGS)
+
+bench-loader: $(STAMP)  ## the loader against PyTorch's DataLoader and the bare decoder; ARGS="--turns 3" for less
+	$(BIN)/python -m benchmarks.loader $(ARGS)
+
+bench-plan: $(STAMP)  ## index and plan of 8 million identities: seconds and memory
+	$(BIN)/python -m benchmarks.plan $(ARGS)
 
 describe: $(STAMP)  ## print the tables of the six networks
 	for network in nn1 nn2 nn3 nn4 nns1 nns2; do echo "$$network"; $(BIN)/facenet-jax describe $$network; echo; done

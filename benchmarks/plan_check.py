@@ -1,9 +1,9 @@
 """`facenet-jax plan` held against steps that were taken: predicted and measured time, 1 and 8 devices of this machine.
 
-Rates are measured, the step is compiled and timed one after the other in one run, so that the machine is the same for all
-of them. Run when nothing else does:
+Rates are measured, and the step compiled and timed, one after the other in one run, so that the machine is the same for
+all of them. Run when nothing else does:
 
-    python benchmarks/plan_check.py --out benchmarks/results/plan_check
+    python -m benchmarks.plan_check --out benchmarks/results/plan_check
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks.machine import describe_machine, in_words
 from facenet_jax.planning.host import measure_host
 from facenet_jax.planning.predict import Assumptions, predict
 from facenet_jax.planning.program import compile_for
@@ -38,7 +39,7 @@ def overrides(batch: int) -> list[str]:
 def measured(config: str, batch: int, devices: int) -> dict[str, float]:
     """Seconds of a step in a process that has so many devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip()
-    command = [sys.executable, __file__, "--measure", config, str(batch), str(devices)]
+    command = [sys.executable, "-m", "benchmarks.plan_check", "--measure", config, str(batch), str(devices)]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -122,8 +123,9 @@ def main() -> None:
             lines.append("| " + " | ".join([*cells, f"{taken['median'] / found.seconds:.2f}"]) + " |")
             print(lines[-1], flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
-    options.out.with_suffix(".json").write_text(json.dumps(rows, indent=1) + "\n")
+    machine = describe_machine()
+    options.out.with_suffix(".md").write_text("\n".join([*lines, "", in_words(machine)]) + "\n")
+    options.out.with_suffix(".json").write_text(json.dumps({"machine": machine, "cases": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Nothing runs: the whole training step is compiled for 1 to 512 simulated devices, and its collectives are read. Run:
 
-    python benchmarks/weak_scaling.py --out benchmarks/results/weak_scaling
+    python -m benchmarks.weak_scaling --out benchmarks/results/weak_scaling
 """
 
 from __future__ import annotations

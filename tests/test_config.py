@@ -56,6 +56,11 @@ def test_overrides_keep_the_type_of_their_key():
         ("nn1", ["--config.loss.stages=((0, 'all', 'hardest', 0.2),)"], "must come after 0"),
         ("nn1", ["--config.loss.stages=((9, 'all', 'easy', 0.2),)"], "one of semi_hard, hardest, random_semi_hard"),
         ("nn1", ["--config.loss.stages=((9, 'all', 'hardest', 4.0),)"], "between 0 and 4"),
+        ("nn1", ["--config.data.mixture=(('photos', 1), 'drawn')"], "'drawn'; (path, weight)"),
+        ("nn1", ["--config.data.mixture=(('photos', 0), ('drawn', 1))"], "('photos', 0); (path, weight)"),
+        ("nn1", ["--config.data.mixture=(('photos', 1), ('photos', 2))"], "names photos twice"),
+        ("nn1", ["--config.data.max_faces=1"], "at least 2, or to 0"),
+        ("nn1", ["--config.data.min_faces=0"], "config.data.min_faces is 0"),
         ("nn1", ["--config.steps=5", "--config.optimizer.finalise_steps=6"], "lower one of them"),
     ],
 )
@@ -92,6 +97,14 @@ def test_a_curriculum_is_read_from_the_command_line():
     assert config.loss.stages == ((100, "all", "semi_hard", 0.1), (200, "hardest", "hardest", 0.3))
 
 
+def test_the_folders_of_a_mixture_may_move_but_its_weights_may_not_change():
+    one, other = default_config(), default_config()
+    one.data.mixture, other.data.mixture = (("a", 1), ("b", 2)), (("c", 1), ("d", 2))
+    assert difference(flatten(one), flatten(other)) == []
+    other.data.mixture = (("a", 1), ("b", 3))
+    assert difference(flatten(one), flatten(other)) == ["config.data.mixture: [1, 2] -> [1, 3]"]
+
+
 def test_the_difference_names_what_may_not_change():
     before = flatten(default_config())
     config = default_config()
@@ -99,6 +112,7 @@ def test_the_difference_names_what_may_not_change():
     config.steps = 10
     config.data.workers = 7
     config.data.path = "elsewhere"
+    config.data.exclude = "names.txt"
     assert difference(before, flatten(config)) == ["config.loss.margin: 0.2 -> 0.3"]
     config.optimizer.finalise_steps = 5
     assert [line.split(":")[0] for line in difference(before, flatten(config))] == [

@@ -13,6 +13,7 @@ from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
 from facenet_jax.errors import InputError
+from facenet_jax.hosts import is_first, wait_for_all
 
 FOLDER = "checkpoints"
 # What makes a checkpoint the best: VAL on the held-out identities.
@@ -119,11 +120,13 @@ class Checkpoints:
                 continue
             for broken, reason in damaged:
                 say(f"checkpoint {self._folder / str(broken)} cannot be read ({reason}); using that of step {step}.")
-                aside = self._folder.parent / "damaged_checkpoints"
-                aside.mkdir(exist_ok=True)
-                shutil.rmtree(aside / str(broken), ignore_errors=True)
-                (self._folder / str(broken)).rename(aside / str(broken))
+                if is_first():
+                    aside = self._folder.parent / "damaged_checkpoints"
+                    aside.mkdir(exist_ok=True)
+                    shutil.rmtree(aside / str(broken), ignore_errors=True)
+                    (self._folder / str(broken)).rename(aside / str(broken))
             if damaged:
+                wait_for_all("damaged checkpoints are moved")
                 self._manager.reload()
             return step, restored
         if damaged:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from facenet_jax import __version__
-from facenet_jax.commands import config, describe, evaluate, plan, sweep, train
+from facenet_jax.commands import config, describe, evaluate, merge, overlap, plan, prepare, sweep, train
 from facenet_jax.errors import InputError, TrainingError
 
-_COMMANDS = (train, sweep, config, describe, plan, evaluate)
+_COMMANDS = (train, sweep, config, describe, plan, evaluate, prepare, merge, overlap)
 
 _EPILOG = """\
 a first run, on drawn faces that need no download:

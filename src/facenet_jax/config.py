@@ -31,7 +31,12 @@ def default_config() -> ConfigDict:
     config.model.five_by_five = ""  # NN2 to NN4: modules with a 5x5 branch, all, lower or none; empty: as in the paper
 
     config.data = ConfigDict()
-    config.data.path = "drawn"  # a folder <identity>/<image>, or `drawn`: made-up faces that need no download
+    config.data.path = "drawn"  # a folder <identity>/<image>, a prepared dataset, or `drawn`: made-up faces
+    # Datasets that are trained on in place of data.path, each with its weight: (("photos", 3), ("drawn", 1)).
+    config.data.mixture = ()
+    config.data.min_faces = 1  # identities with fewer faces are left out, as negatives too
+    config.data.max_faces = 0  # of an identity at most so many faces are used, spread over all of its own; 0: all
+    config.data.exclude = ""  # a text file with the names of identities to leave out, one a line
     config.data.workers = 2  # processes that decode; 0 decodes in this one; the batches do not depend on it
     config.data.flip = True  # mirror a face every other time
     config.data.max_bad_share = 0.05  # of faces that cannot be decoded, before the run stops
@@ -61,7 +66,7 @@ def default_config() -> ConfigDict:
     config.offline.every = 0  # steps between tables of hard faces; 0: none is made. Before the first, all is online
     config.offline.mode = "mixed"  # mixed: part of each batch, selection online; alone: the table's own triplets
     config.offline.share = 0.5  # mixed: the share of a batch, random negatives aside, that comes from the table
-    config.offline.faces = 20_000  # faces, of whole identities, that a table is made from
+    config.offline.faces = 20_000  # faces that a table is made from: those of the batches to come
     config.offline.positives = 1  # hardest positives of an anchor that the table holds
     config.offline.negatives = 5  # nearest negatives
 
@@ -88,7 +93,8 @@ def default_config() -> ConfigDict:
     config.log.every = 10  # steps between lines of metrics
 
     config.mesh = ConfigDict()
-    config.mesh.data = 0  # devices over which the batch is divided; 0: all
+    config.mesh.data = 0  # devices over which the batch is divided, for each of mesh.fsdp; 0: as many as there are
+    config.mesh.fsdp = 1  # devices that share one copy of the parameters and of AdaGrad's sums, for large networks
     return config
 
 
@@ -98,6 +104,7 @@ MAY_CHANGE = (
     "batch.rematerialise",
     "checkpoint.every",
     "checkpoint.keep",
+    "data.exclude",  # to the same names: the digest of who is left is compared
     "data.max_bad_share",
     "data.path",  # to the same data: its digest is compared
     "data.workers",
@@ -106,12 +113,15 @@ MAY_CHANGE = (
     "eval.path",
     "log.every",
     "mesh.data",
+    "mesh.fsdp",
 )
 
 _AT_LEAST: dict[str, float] = {
     "seed": 0,
     "data.drawn.seed": 0,
     "data.max_bad_share": 0,
+    "data.min_faces": 1,
+    "data.max_faces": 0,
     "steps": 1,
     "data.workers": 0,
     "data.drawn.identities": 2,
@@ -136,6 +146,7 @@ _AT_LEAST: dict[str, float] = {
     "checkpoint.keep": 1,
     "log.every": 1,
     "mesh.data": 0,
+    "mesh.fsdp": 1,
 }
 _BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
     "loss.margin": (0.0, 4.0),
@@ -184,6 +195,9 @@ def validate(config: ConfigDict) -> None:
         if values[key] not in names:
             raise InputError(f"config.{key} is {values[key]!r}; it must be one of {', '.join(names)}.")
     _validate_stages(values["loss.stages"])
+    _validate_mixture(values["data.mixture"])
+    if values["data.max_faces"] == 1:
+        raise InputError("config.data.max_faces is 1, but an anchor needs a positive; raise it to at least 2, or to 0.")
     size = values["model.input_size"]
     if len(size) != 2 or not all(type(n) is int and 1 <= n <= 4096 for n in size):
         raise InputError(f"config.model.input_size is {size}; two numbers, rows and columns of pixels, are needed.")
@@ -196,6 +210,19 @@ def validate(config: ConfigDict) -> None:
         raise InputError(
             "config.optimizer.warmup_steps and finalise_steps are more than config.steps together; lower one of them."
         )
+
+
+def _validate_mixture(mixture: tuple[Any, ...]) -> None:
+    for pair in mixture:
+        right = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)
+        if not right or not isinstance(pair[1], int | float) or not 1e-3 <= pair[1] <= 1e3:
+            raise InputError(
+                f"config.data.mixture holds {pair!r}; (path, weight) with a weight from 0.001 to 1000 is needed."
+            )
+    paths = [path for path, _ in mixture]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"config.data.mixture names {path} twice; give it once, with both weights together.")
 
 
 def _validate_stages(stages: tuple[Any, ...]) -> None:
@@ -235,12 +262,18 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     may_change = set(MAY_CHANGE)
     if before.get("optimizer.finalise_steps") == now.get("optimizer.finalise_steps") == 0:
         may_change.add("steps")
+    before, now = ({**values, "data.mixture": _weights(values)} for values in (before, now))
     lines = []
     for key in sorted(set(before) | set(now)):
         then, new = (list(v) if isinstance(v, tuple) else v for v in (before.get(key), now.get(key)))
         if then != new and key not in may_change:
             lines.append(f"config.{key}: {then} -> {new}")
     return lines
+
+
+def _weights(values: dict[str, Any]) -> list[float]:
+    # Like data.path, those of a mixture may change to the same data.
+    return [weight for _, weight in values.get("data.mixture", ())]
 
 
 def config_folders() -> list[Path]:

@@ -6,6 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from facenet_jax.data.decode import BadFace, Reason, decode
@@ -93,7 +96,7 @@ def test_palette_transparency_and_cmyk():
     assert np.abs(cmyk - [200, 100, 50]).max() <= 8
 
 
-def turned(image: Image.Image, orientation: int) -> bytes:
+def turned(image: Image.Image, orientation: int, suffix: str = "png") -> bytes:
     undo = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -105,13 +108,57 @@ def turned(image: Image.Image, orientation: int) -> bytes:
         8: Image.Transpose.ROTATE_270,
     }[orientation]
     exif = Image.Exif()
+    lossless = {"quality": 100, "subsampling": 0} if suffix == "jpeg" else {}
     exif[0x0112] = orientation
-    return encoded(image if undo is None else image.transpose(undo), "png", exif=exif)
+    return encoded(image if undo is None else image.transpose(undo), suffix, exif=exif, **lossless)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation):
     np.testing.assert_array_equal(decode(turned(gradient(), orientation), (ROWS, COLUMNS)), np.asarray(gradient()))
+    jpeg = decode(turned(gradient(), orientation, "jpeg"), (ROWS, COLUMNS)).astype(int)
+    assert np.abs(jpeg - np.asarray(gradient())).max() <= 4
+
+
+def by_pillow(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    def refuse(_: bytes) -> None:
+        raise ValueError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simplejpeg, "decode_jpeg_header", refuse)
+        return decode(data, size)
+
+
+@settings(deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 150), st.integers(1, 150)),
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    options=st.fixed_dictionaries(
+        {"quality": st.integers(5, 100), "progressive": st.booleans(), "optimize": st.booleans()},
+        optional={"subsampling": st.integers(0, 2), "keep_rgb": st.just(True), "restart_marker_rows": st.just(1)},
+    ),
+    seed=st.integers(0, 9),
+)
+def test_jpegs_have_the_pixels_that_pillow_gives_them(shape, size, mode, options, seed):
+    noise = np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    if mode != "RGB" or options.get("subsampling"):
+        options.pop("keep_rgb", None)
+    data = encoded(Image.fromarray(noise).convert(mode), "jpeg", **options)
+    np.testing.assert_array_equal(decode(data, size), by_pillow(data, size))
+
+
+def test_a_jpeg_of_the_targets_size_is_not_resampled():
+    noise = np.random.default_rng(0).integers(0, 256, (ROWS, COLUMNS, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), "jpeg", quality=90)
+    np.testing.assert_array_equal(decode(data, (ROWS, COLUMNS)), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_small_damage_that_pillow_puts_up_with_is_no_reason_to_lose_a_face():
+    data = encoded(gradient(), "jpeg", quality=95)
+    scan = data.index(b"\xff\xda")
+    odd = data[:scan] + b"\0\0\0" + data[scan:]
+    np.testing.assert_array_equal(decode(odd, (ROWS, COLUMNS)), decode(data, (ROWS, COLUMNS)))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -161,6 +208,9 @@ def png_of_size(width: int, height: int) -> bytes:
 def test_too_large_is_told_from_the_header():
     assert reason(encoded(Image.new("L", (30_000, 2)), "png")) == Reason.TOO_LARGE
     assert reason(encoded(Image.new("L", (30_000, 2)), "jpeg")) == Reason.TOO_LARGE
+    jpeg = encoded(gradient(), "jpeg")
+    frame = jpeg.index(b"\xff\xc0")
+    assert reason(jpeg[: frame + 5] + struct.pack(">HH", 65_500, 65_500) + jpeg[frame + 9 :]) == Reason.TOO_LARGE
     assert reason(b"P6 2 30000 255\n") == Reason.TOO_LARGE
     assert reason(png_of_size(19_999, 19_999)) == Reason.TOO_LARGE
     assert reason(png_of_size(1_000_000, 1_000_000)) == Reason.TOO_LARGE

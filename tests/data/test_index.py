@@ -1,11 +1,12 @@
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facenet_jax.data.index import IdentityIndex, split_holdout
+from facenet_jax.data.index import IdentityIndex, open_index, split_holdout, write_index
 from facenet_jax.errors import InputError
 
 
@@ -22,6 +23,73 @@ def test_records_and_identities_are_each_others_inverse(counts, data):
     expected = [r for i in chosen for r in range(index.offsets[i], index.offsets[i + 1])]
     assert records.tolist() == expected
     assert index.identity_of(records).tolist() == [i for i in chosen for _ in range(counts[i])]
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.text(st.characters(codec="utf-8", exclude_characters="\0")), st.integers(0, 300)))
+    ).filter(lambda chunks: "".join(name for chunk in chunks for name, _ in chunk))
+)
+def test_a_written_index_is_opened_as_it_was(tmp_path_factory, chunks):
+    folder = tmp_path_factory.mktemp("index")
+    write_index(folder, [([name for name, _ in chunk], np.array([n for _, n in chunk], int)) for chunk in chunks])
+    names, counts = zip(*(each for chunk in chunks for each in chunk), strict=True)
+    index = open_index(folder)
+    for opened in (index, pickle.loads(pickle.dumps(index))):
+        assert list(opened.names) == list(names)
+        assert opened.names[-1] == names[-1]
+        assert list(opened.names[1:]) == list(names[1:])
+        np.testing.assert_array_equal(opened.counts, counts)
+        assert isinstance(opened.offsets, np.memmap)
+    with pytest.raises(IndexError):
+        index.names[len(names)]
+    assert len(pickle.dumps(index)) < 500
+
+
+def test_names_that_are_no_text_and_chunks_of_any_size(tmp_path):
+    odd = b"no \xff text".decode(errors="surrogateescape")
+    chunks = [(["a", odd], np.array([1, 2])), ([], np.array([], int)), (["c"] * 70_000, np.full(70_000, 3))]
+    write_index(tmp_path, chunks)
+    index = open_index(tmp_path)
+    assert index.names[1] == odd
+    assert index.records == 3 + 3 * 70_000
+    for name, values in (("offsets", index.offsets), ("names", None), ("name_ends", None)):
+        plain = np.load(tmp_path / f"{name}.npy")
+        assert values is None or (plain == values).all()
+
+
+def test_damaged_indices(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read .*prepare"):
+        open_index(tmp_path)
+    write_index(tmp_path, [(["a", "b"], np.array([2, 3]))])
+    whole = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for path, data in whole.items():
+        path.write_bytes(data[:-1])
+        with pytest.raises(InputError, match=r"cannot be read .*prepare"):
+            open_index(tmp_path)
+        np.save(path, np.arange(7, dtype=np.int64))
+        with pytest.raises(InputError, match="do not belong together"):
+            open_index(tmp_path)
+        path.write_bytes(data)
+    assert list(open_index(tmp_path).names) == ["a", "b"]
+
+
+def test_an_index_whose_writing_was_cut_short_is_not_opened(tmp_path):
+    def chunks():
+        yield ["a"], np.array([2])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_index(tmp_path, chunks())
+    with pytest.raises(InputError):
+        open_index(tmp_path)
+
+
+def test_split_is_pinned():
+    # A run that resumes after an upgrade must find the same identities held out.
+    index = make_index([2, 1, 3] * 20)
+    assert split_holdout(index, 0.1)[1].tolist() == [0, 27, 38, 57]
+    assert split_holdout(index, 0.1, 7)[1].tolist() == [18, 33, 47, 59]
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=40), st.floats(0, 0.99), st.integers(0, 3))

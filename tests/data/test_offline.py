@@ -37,29 +37,24 @@ def a_table(index, rng, positives=1, negatives=3, missing=0.2):
     )
 
 
-histograms = st.lists(st.integers(1, 9), min_size=4, max_size=30)
+histograms = st.lists(st.integers(1, 9), min_size=1, max_size=30)
 
 
-@given(counts=histograms, faces=st.integers(1, 60), cap=st.integers(2, 6), seed=st.integers(0, 99))
-def test_a_subset_is_whole_identities_up_to_the_cap(counts, faces, cap, seed):
-    index = an_index(counts)
-    identities = np.arange(1, len(counts))
-    records = subset(index, identities, faces, cap, seed, STEP)
+@given(counts=histograms, faces=st.integers(1, 60), seed=st.integers(0, 99))
+def test_a_subset_is_whom_the_next_batches_visit(counts, faces, seed):
+    index = an_index([9, 9, *counts])
+    plan = BatchPlan(index, size=10, faces_per_identity=4, random_negatives=2, seed=seed)
+    records = subset(plan, faces, STEP)
     assert (np.diff(records) > 0).all()
-    owners, given_faces = np.unique(index.identity_of(records), return_counts=True)
-    np.testing.assert_array_equal(given_faces, np.minimum(index.counts[owners], cap))
-    assert (index.counts[owners] >= 2).all()
-    assert 0 not in owners
-    available = np.minimum(index.counts[identities], cap)[index.counts[identities] >= 2]
-    assert len(records) >= min(faces, available.sum())
-    if len(records) > faces:
-        assert len(records) - min(given_faces.max(), cap) < faces  # no identity more than it takes
-    np.testing.assert_array_equal(records, subset(index, identities, faces, cap, seed, STEP))
+    assert (index.counts[index.identity_of(records)] >= 2).all()
+    batches = [plan.batch(STEP + number).records[:8] for number in range(plan.batches_per_epoch)]
+    needed = next((k for k in range(1, len(batches)) if len(np.unique(batches[:k])) >= faces), len(batches))
+    np.testing.assert_array_equal(records, np.unique(batches[:needed]))
 
 
 def test_another_step_or_seed_has_another_subset():
-    index = an_index([4] * 50)
-    subsets = [subset(index, np.arange(50), 40, 4, seed, step) for seed, step in ((0, 5), (0, 10), (1, 5))]
+    plans = [BatchPlan(an_index([4] * 50), size=8, random_negatives=0, faces_per_identity=4, seed=s) for s in (0, 1)]
+    subsets = [subset(plan, 40, step) for plan, step in ((plans[0], 5), (plans[0], 10), (plans[1], 5))]
     assert len({tuple(records) for records in subsets}) == 3
 
 

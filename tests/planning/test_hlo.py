@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import DATA_AXIS, make_mesh, over_batch
+from facenet_jax.mesh import BATCH_AXES, make_mesh, over_batch
 from facenet_jax.planning.hlo import Collective, collectives, memory_traffic
 from facenet_jax.triplets import triplet_loss_and_gradient
 
@@ -15,15 +15,15 @@ def test_each_kind_and_how_often_it_runs(devices):
     mesh = make_mesh(devices)
 
     def body(x):  # [rows, 16] on each device
-        everybody = jax.lax.all_gather(x, DATA_AXIS, tiled=True)
+        everybody = jax.lax.all_gather(x, BATCH_AXES, tiled=True)
 
         def once(total, _):
-            return total + jax.lax.psum(x * total[0], DATA_AXIS)[:, :1].sum(), None
+            return total + jax.lax.psum(x * total[0], BATCH_AXES)[:, :1].sum(), None
 
         total, _ = jax.lax.scan(once, jnp.ones((1,)), None, length=5)
-        return jax.lax.psum_scatter(everybody * total, DATA_AXIS, tiled=True)
+        return jax.lax.psum_scatter(everybody * total, BATCH_AXES, tiled=True)
 
-    run = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=P(DATA_AXIS), out_specs=P(DATA_AXIS), check_vma=False))
+    run = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=P(BATCH_AXES), out_specs=P(BATCH_AXES), check_vma=False))
     rows = jax.ShapeDtypeStruct((4 * devices, 16), jnp.float32, sharding=over_batch(mesh))
     found = collectives(run.lower(rows).compile().as_text())
     own, whole = 4 * 16 * 4, 4 * 16 * 4 * devices

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from facenet_jax.config import load_config
+from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
 from facenet_jax.training.faces import open_faces, open_held_out
 
@@ -64,6 +65,64 @@ def test_names_in_both_folders_are_said(photos, tmp_path):
     faces = opened(f"--config.data.path={photos}", f"--config.eval.path={other}")
     assert faces.shared_names == 16
     assert "warning: 16 identities" in faces.describe()
+
+
+def test_excluded_names_are_neither_trained_on_nor_judged_and_unknown_ones_are_said(photos, tmp_path):
+    base = [f"--config.data.path={photos}", "--config.eval.holdout=0.3"]
+    before = opened(*base)
+    held_out = np.unique(before.held_out.source.index.identity_of(before.held_out.records))
+    names = before.train.index.names
+    gone = [int(held_out[0]), *before.train_identities[:2].tolist()]
+    file = tmp_path / "names.txt"
+    file.write_text("".join(f"{names[i]}\n" for i in gone) + "\nnobody\n")
+    after = opened(*base, f"--config.data.exclude={file}")
+    assert after.train_identities.tolist() == before.train_identities[2:].tolist()
+    assert np.unique(before.train.index.identity_of(after.held_out.records)).tolist() == held_out[1:].tolist()
+    assert f"3 identities that {file} names; 1 of its names are nobody's here, such as nobody" in after.describe()
+    assert after.digest != before.digest
+    with pytest.raises(InputError, match=r"exclude=.*cannot be read"):
+        opened(*base, "--config.data.exclude=/nowhere")
+    file.write_text("\n".join(names[i] for i in before.train_identities))
+    with pytest.raises(InputError, match="leave nobody"):
+        opened(*base, f"--config.data.exclude={file}")
+
+
+def test_identities_with_few_faces_are_left_out_of_training_and_change_nothing_about_who_is_held_out(photos):
+    base = [f"--config.data.path={photos}", "--config.eval.holdout=0.3"]
+    before, after = opened(*base), opened(*base, "--config.data.min_faces=2")
+    assert after.held_out.digest == before.held_out.digest
+    assert len(before.train_identities) - len(after.train_identities) == 4
+    assert "4 identities with fewer than 2 faces" in after.describe()
+    assert after.train.index.counts[after.train_identities].min() == 5
+
+
+def test_a_mixture(photos, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(photos, other)
+    (other / "person 00" / "0.png").rename(other / "person 00" / "new.png")
+    mixture = f"--config.data.mixture=(('{photos}', 1), ('drawn', 2), ('{other}', 1.5))"
+    drawn = "--config.data.drawn.identities=50"
+    faces = opened(mixture, drawn, "--config.eval.holdout=0.3")
+    index = faces.train.index
+    assert len(index.names) == 16 + 50 + 16
+    assert index.names[16] == "drawn-0000000"
+    assert [part.weight for part in faces.parts] == [1, 2, 1.5]
+    held_out = index.identity_of(faces.held_out.records)
+    assert sorted({*faces.train_identities, *held_out}) == list(range(82))
+    assert not set(faces.train_identities) & set(held_out)
+    assert all(
+        set(part.identities) <= set(range(*border))
+        for part, border in zip(faces.parts, ((0, 16), (16, 66), (66, 82)), strict=True)
+    )
+    assert "22.2% of a batch" in faces.describe()
+    plan = BatchPlan(index, faces.parts, size=20, faces_per_identity=4, random_negatives=2)
+    batch = plan.batch(0)
+    assert set(batch.labels) <= set(faces.train_identities)
+    assert all(faces.train.load(int(record), (32, 32)).shape == (32, 32, 3) for record in batch.records)
+    assert faces.digest != opened(mixture, "--config.data.drawn.identities=51", "--config.eval.holdout=0.3").digest
+    for path in (photos, other):
+        with pytest.raises(InputError, match="the very faces that are trained on"):
+            opened(mixture, f"--config.eval.path={path}")
 
 
 def test_too_few_people_to_hold_out(photos, tmp_path):

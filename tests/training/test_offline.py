@@ -44,11 +44,12 @@ def test_tables_are_made_when_due_and_what_they_say_is_logged(whole):
     assert [row["step"] for row in rows] == [3, 6]
     for row in rows:
         assert 0 <= row["offline_wrong_share"] <= 1
-        assert row["offline_faces"] == 60
+        assert 60 <= row["offline_faces"] <= 80  # batches of 16 visited faces
         assert row["offline_hardest_ap"] > row["offline_nearest_an"] > 0
     with np.load(workdir / "offline" / "6.npz") as table:
-        assert table["positives"].shape == (60, 1)
-        assert table["negatives"].shape == (60, 5)
+        faces = rows[1]["offline_faces"]
+        assert table["positives"].shape == (faces, 1)
+        assert table["negatives"].shape == (faces, 5)
 
 
 def test_alone_the_batch_is_triplets(whole):

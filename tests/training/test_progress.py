@@ -1,35 +1,7 @@
-"""The clock and the line that a person watches."""
-
-import io
-
-import pytest
+"""How fast a run goes."""
 
 from facenet_jax.training import progress
-from facenet_jax.training.progress import Clock, Progress, amount, duration
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_a_log_gets_plain_lines():
-    stream = io.StringIO()
-    lines = Progress(stream)
-    lines.line("step 1")
-    lines.line("step 2")
-    lines.say("saved")
-    assert stream.getvalue() == "step 1\nstep 2\nsaved\n"
-
-
-def test_a_terminal_gets_one_line_that_is_overwritten():
-    stream = Terminal()
-    lines = Progress(stream)
-    lines.line("step 10, long")
-    lines.line("step 11")
-    assert stream.getvalue() == "\rstep 10, long\rstep 11      "
-    lines.say("saved")
-    assert stream.getvalue().endswith("\rsaved\n")
+from facenet_jax.training.progress import Clock
 
 
 def test_the_clock_leaves_pauses_out_and_counts_waiting(monkeypatch):
@@ -44,19 +16,3 @@ def test_the_clock_leaves_pauses_out_and_counts_waiting(monkeypatch):
     now[0] += 50.0
     clock.pause(50.0)
     assert (clock.seconds_per_step, clock.images_per_second, clock.wait_share) == (2.0, 90.0, 0.25)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min"), (200, "3 min 20 s"), (18720, "5 h 12 min"), (273600, "3 d 4 h")],
-)
-def test_durations(seconds, words):
-    assert duration(seconds) == words
-
-
-@pytest.mark.parametrize(
-    ("count", "words"),
-    [(12, "12 B"), (2048, "2 KiB"), (3.5 * 2**20, "3.5 MiB"), (512 * 2**20, "512 MiB"), (2**41, "2.0 TiB")],
-)
-def test_amounts(count, words):
-    assert amount(count) == words

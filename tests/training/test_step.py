@@ -122,6 +122,20 @@ def test_batch_statistics_are_refused_with_the_reason():
         abstract_state(WithBatchStatistics(), SIZE, OPTIMIZER, make_mesh(1))
 
 
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_the_step_does_not_depend_on_how_parameters_are_divided(chunk):
+    mesh = make_mesh(2, fsdp=4)
+    state = create_state(NETWORK, SIZE, OPTIMIZER, mesh, seed=3)
+    divided = [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
+    assert len(divided) >= 2  # parameters and what AdaGrad keeps of them
+    assert all(leaf.addressable_shards[0].data.size == leaf.size // 4 for leaf in divided)
+    step = make_train_step(NETWORK, OPTIMIZER, mesh, margin=0.2, divide_by="pairs", chunk=chunk)
+    after, metrics = step(state, some_batch())
+    assert_same_step((after, metrics), rtol=1e-4)
+    shardings = [leaf.sharding for leaf in jax.tree.leaves(abstract_state(NETWORK, SIZE, OPTIMIZER, mesh))]
+    assert [leaf.sharding.spec for leaf in jax.tree.leaves(after)] == [sharding.spec for sharding in shardings]
+
+
 def test_masked_rows_do_not_count():
     batch = some_batch()
     images = batch.images.copy()

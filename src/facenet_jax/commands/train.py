@@ -29,6 +29,15 @@ def add_parser(commands: Any) -> None:
     train.add_argument("--config", default="quickstart", help="a config file, or the name of one (default: quickstart)")
     train.add_argument("--workdir", type=Path, help="where the run lives (default: runs/<config>)")
     train.add_argument("--trace", type=int, metavar="STEP", help="write a profile of this step to WORKDIR/trace")
+    hosts = train.add_argument_group(
+        "several processes", "The same command in every process, with a --workdir on storage that they share."
+    )
+    hosts.add_argument(
+        "--distributed", action="store_true", help="join the job that Cloud TPU, Slurm, Kubernetes or Open MPI started"
+    )
+    hosts.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: an address of the first process")
+    hosts.add_argument("--processes", type=int, metavar="N", help="elsewhere: how many there are")
+    hosts.add_argument("--process", type=int, metavar="I", help="elsewhere: which this is, from 0")
     train.set_defaults(run=_train, takes_overrides=True)
 
 
@@ -36,6 +45,11 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     from facenet_jax.config import load_config
     from facenet_jax.training.loop import train
 
+    others = (options.coordinator, options.processes, options.process)
+    if options.distributed or any(value is not None for value in others):
+        from facenet_jax.hosts import join
+
+        join(*others)
     config = load_config(options.config, overrides)
     workdir = options.workdir or Path("runs") / Path(options.config).stem
     if options.trace is not None and options.trace < 1:

@@ -22,3 +22,9 @@ def flips(seed: int, step: int, records: NDArray[np.int64]) -> NDArray[np.bool_]
       bool [rows].
     """
     return hashing.uniform(seed, _FLIP, step, records) < 0.5
+
+
+def mirror(image: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Writes the mirror image of uint8 [rows, columns, channels] into `out`."""
+    for channel in range(image.shape[-1]):  # a third of the time of all at once, whose inner loop is three bytes long
+        out[..., channel] = image[:, ::-1, channel]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,10 @@ class FolderSource:
     Identities and images are in the order of their names' bytes, whatever the file system's. Links to folders and files
     are followed, hidden ones are passed over. Identity folders without images do not count as identities.
 
+    Args:
+      root: the folder.
+      singles: whether it will do that no identity has two images.
+
     Attributes:
       root: the folder.
       index: the identities, named as their folders.
@@ -33,7 +37,7 @@ class FolderSource:
       InputError: the folder is missing, is not a folder, has no images in identity folders, or no identity has two.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, singles: bool = False) -> None:
         self.root = Path(root)
         try:
             exists = self.root.exists()
@@ -53,13 +57,13 @@ class FolderSource:
         digest = hashlib.blake2b(digest_size=16)
         self.ignored = loose = 0
         for identity in _entries(self.root):
-            if not identity.is_dir():
+            if not _is(identity.is_dir):
                 self.ignored += 1
                 loose += _is_image(identity)
                 continue
             images = []
             for entry in _entries(identity.path):
-                if _is_image(entry) and entry.is_file():
+                if _is_image(entry) and _is(entry.is_file):
                     images.append(os.fsencode(entry.name))
                 else:
                     self.ignored += 1
@@ -80,7 +84,7 @@ class FolderSource:
                 f"The data folder {self.root} has no folder with images in it: "
                 "give a folder that has one folder of JPEG, PNG, PGM or WebP images per identity."
             )
-        if max(counts) < 2:
+        if max(counts) < 2 and not singles:
             raise InputError(
                 f"None of the {len(names)} identities in {self.root} has two images, so there is no anchor with a "
                 "positive: put all images of one person into one folder."
@@ -97,9 +101,13 @@ class FolderSource:
 
     def describe(self, record: int) -> str:
         """The image's path."""
+        return os.path.join(self.root, self.place(record))
+
+    def place(self, record: int) -> str:
+        """The image's path within the folder: `<identity>/<image>`."""
         identity = int(self.index.identity_of(np.array(record)))
         file = os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])
-        return os.path.join(self.root, self.index.names[identity], file)
+        return os.path.join(self.index.names[identity], file)
 
 
 def _entries(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
@@ -109,6 +117,13 @@ def _entries(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
     except OSError as error:
         raise InputError(f"The folder {folder} cannot be read ({error.strerror}): check its permissions.") from error
     yield from sorted(visible, key=lambda entry: os.fsencode(entry.name))
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # links that lead in a circle
+        return False
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
+import mmap
 import multiprocessing
 import os
 import pickle
 import signal
+import sys
+import tempfile
 import threading
 import warnings
 import weakref
@@ -33,14 +37,17 @@ from facenet_jax.data.plan import Plan, PlannedBatch
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError, TrainingError
 
-# What a worker hands over at a time. About seven such pieces a worker are in shared memory at any moment, of which a
-# container has 64 MB unless told otherwise.
+# What a worker hands over at a time.
 _SLAB_BYTES = 2**20
 _SLAB_ROWS = 64
 _SLABS_WAITING = 2
 
-# Smaller arrays go through a pipe. All that wait must fit into it (64 kB), or a worker that is told to end while its
-# pipe is full hangs until Grain kills it after 25 s.
+# Grain lets a worker be about seven slabs ahead of what is read here.
+_SLOTS_A_WORKER = 12
+
+# Larger arrays would go through shared memory of their own; only pixels are larger, and they go through `_Slots`. All
+# that wait must fit into the pipe (64 kB), or a worker that is told to end while it is full hangs until Grain kills it
+# after 25 s.
 _SHARED_BYTES = 2**12
 
 _BATCHES_WAITING = 1
@@ -119,7 +126,8 @@ class Loader:
         slab_rows = min(rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
         slabs_per_step = -(-rows // slab_rows)
         steps = max(0, stop_step - start_step)
-        read = _ReadSlab(self, start_step, slab_rows, slabs_per_step)
+        slots = _Slots(_SLOTS_A_WORKER * self.workers, (slab_rows, height, width, 3)) if self.workers else None
+        read = _ReadSlab(self, start_step, slab_rows, slabs_per_step, slots)
         slabs = grain.MapDataset.range(steps * slabs_per_step).map(read).to_iter_dataset(_read_options(self.workers))
         slabs = grain.experimental.WithOptionsIterDataset(
             slabs, grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
@@ -127,7 +135,7 @@ class Loader:
             grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=_SLABS_WAITING),
             worker_init_fn=_start_worker,
         )
-        join = _Joined(slabs, start_step, steps, rows)
+        join = _Joined(slabs, start_step, steps, (rows, height, width, 3), slots)
         return Batches(iter(grain.experimental.ThreadPrefetchIterDataset(join, prefetch_buffer_size=_BATCHES_WAITING)))
 
 
@@ -198,8 +206,57 @@ def _close(batches: list[grain.DatasetIterator]) -> None:
             freeing.apply_async(int).wait(timeout=10)
 
 
+class _Slots:
+    """Memory that this process shares with its workers: a slab's pixels are written and read there, and nowhere else.
+
+    A slot is used again long after its slab has been read here; should that ever fail, `read` says so.
+    """
+
+    def __init__(self, slots: int, shape: tuple[int, ...]) -> None:
+        self._slots, self._shape = slots, shape
+        size = slots * (8 + math.prod(shape))
+        if sys.platform == "linux":  # not in /dev/shm, of which a container has 64 MB unless told otherwise
+            file = os.memfd_create("facenet-jax")
+            self._path = f"/proc/{os.getpid()}/fd/{file}"
+            weakref.finalize(self, os.close, file)
+        else:
+            file, self._path = tempfile.mkstemp()
+            os.close(file)
+            weakref.finalize(self, os.unlink, self._path)
+        os.truncate(self._path, size)
+        self._map()
+
+    def _map(self) -> None:
+        with open(self._path, "r+b") as file:
+            memory = mmap.mmap(file.fileno(), 0)
+        self._holds = np.frombuffer(memory, np.int64, self._slots)
+        self._pixels = np.frombuffer(memory, np.uint8, offset=8 * self._slots).reshape(self._slots, *self._shape)
+
+    def begin(self, slab: int) -> NDArray[np.uint8]:
+        """Where a worker writes a slab's pixels."""
+        self._holds[slab % self._slots] = -1
+        return self._pixels[slab % self._slots]
+
+    def end(self, slab: int) -> None:
+        """Says that they are written."""
+        self._holds[slab % self._slots] = slab
+
+    def read(self, slab: int, out: NDArray[np.uint8]) -> None:
+        """Copies a slab's pixels, as many rows as `out` has."""
+        out[...] = self._pixels[slab % self._slots, : len(out)]
+        if self._holds[slab % self._slots] != slab:
+            raise RuntimeError(f"Slab {slab} was overwritten before it was read: a mistake in facenet_jax.data.loader.")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_slots": self._slots, "_shape": self._shape, "_path": self._path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._map()
+
+
 class _Slab(NamedTuple):
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | None  # None: in the slots
     labels: NDArray[np.int32]
     records: NDArray[np.int64]
     status: NDArray[np.uint8]
@@ -208,11 +265,12 @@ class _Slab(NamedTuple):
 class _ReadSlab:
     """Slab number -> its rows. Runs in the workers, in several threads of each."""
 
-    def __init__(self, loader: Loader, start_step: int, rows: int, slabs_per_step: int) -> None:
+    def __init__(self, loader: Loader, start_step: int, rows: int, slabs_per_step: int, slots: _Slots | None) -> None:
         self._loader = loader
         self._start_step = start_step
         self._rows = rows
         self._slabs_per_step = slabs_per_step
+        self._slots = slots
         self._plans: OrderedDict[int, PlannedBatch] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -235,19 +293,26 @@ class _ReadSlab:
         records[: len(batch.records[start:stop])] = batch.records[start:stop]
         labels[: len(batch.records[start:stop])] = batch.labels[start:stop]
         mirrored = augment.flips(loader.seed, step, records) if loader.flip else np.zeros(len(records), bool)
-        images = np.zeros((len(records), *loader.size, 3), np.uint8)
+        images = self._slots.begin(slab) if self._slots else np.empty((len(records), *loader.size, 3), np.uint8)
+        images[: len(records)][records < 0] = 0
         status = np.zeros(len(records), np.uint8)
         for row in np.flatnonzero(records >= 0):
             record = int(records[row])
             try:
                 image = loader.source.load(record, loader.size)
-                images[row] = image[:, ::-1] if mirrored[row] else image
+                if mirrored[row]:
+                    augment.mirror(image, out=images[row])
+                else:
+                    images[row] = image
             except BadFace as bad:
+                images[row] = 0
                 status[row] = bad.reason
             except Exception as error:
                 error.add_note(f"while loading {loader.source.describe(record)}")
                 raise
-        return _Slab(images, labels, records, status)
+        if self._slots:
+            self._slots.end(slab)
+        return _Slab(None if self._slots else images, labels, records, status)
 
     def _planned(self, step: int) -> PlannedBatch:
         with self._lock:
@@ -258,45 +323,62 @@ class _ReadSlab:
             return self._plans[step]
 
     def __reduce__(self) -> tuple[Callable[..., _ReadSlab], tuple[Any, ...]]:
-        return _ReadSlab, (self._loader, self._start_step, self._rows, self._slabs_per_step)
+        return _ReadSlab, (self._loader, self._start_step, self._rows, self._slabs_per_step, self._slots)
 
 
 class _Joined(grain.IterDataset):
     """Slabs in order -> (step, Batch)."""
 
-    def __init__(self, slabs: grain.IterDataset, start_step: int, steps: int, rows: int) -> None:
+    def __init__(
+        self,
+        slabs: grain.IterDataset,
+        start_step: int,
+        steps: int,
+        shape: tuple[int, int, int, int],
+        slots: _Slots | None,
+    ) -> None:
         super().__init__(slabs)
-        self._start_step = start_step
-        self._steps = steps
-        self._rows = rows
+        self._about = start_step, steps, shape, slots
 
     def __iter__(self) -> grain.DatasetIterator:
-        return _JoinedIterator(iter(self._parent), self._start_step, self._steps, self._rows)
+        return _JoinedIterator(iter(self._parent), *self._about)
 
 
 class _JoinedIterator(grain.DatasetIterator):
-    def __init__(self, slabs: grain.DatasetIterator, start_step: int, steps: int, rows: int) -> None:
+    def __init__(
+        self,
+        slabs: grain.DatasetIterator,
+        start_step: int,
+        steps: int,
+        shape: tuple[int, int, int, int],
+        slots: _Slots | None,
+    ) -> None:
         super().__init__(slabs)
         self._step = start_step
         self._stop = start_step + steps
-        self._rows = rows
+        self._shape = shape
+        self._slots = slots
+        self._slab = 0
 
     def __next__(self) -> tuple[int, Batch]:
         if self._step == self._stop:
             raise StopIteration
-        # Each slab is copied as it comes, so that no more of them are in shared memory than wait to be.
-        slab = next(self._parent)
-        columns = [np.empty((self._rows, *column.shape[1:]), column.dtype) for column in slab]
+        rows = self._shape[0]
+        images = np.empty(self._shape, np.uint8)
+        labels, records, status = np.empty(rows, np.int32), np.empty(rows, np.int64), np.empty(rows, np.uint8)
         first = 0
-        while True:
-            stop = first + len(slab.records)
-            for column, part in zip(columns, slab, strict=True):
-                column[first:stop] = part
-            first = stop
-            if stop == self._rows:
-                break
+        while first < rows:
+            # Each slab is copied as it comes, so that its slot is free again.
             slab = next(self._parent)
-        images, labels, records, status = columns
+            part = slice(first, first + len(slab.records))
+            if slab.images is not None:
+                images[part] = slab.images
+            else:
+                assert self._slots is not None
+                self._slots.read(self._slab, images[part])
+            labels[part], records[part], status[part] = slab.labels, slab.records, slab.status
+            self._slab += 1
+            first = part.stop
         batch = Batch(images, labels, (records >= 0) & (status == 0), records, status)
         self._step += 1
         return self._step - 1, batch
@@ -309,7 +391,13 @@ class _JoinedIterator(grain.DatasetIterator):
 
 
 def embedding_batches(
-    source: FaceSource, records: NDArray[np.int64], size: tuple[int, int], batch_size: int, workers: int = 0
+    source: FaceSource,
+    records: NDArray[np.int64],
+    size: tuple[int, int],
+    batch_size: int,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[Batch]:
     """Loads the given faces once, in order and as they are, for evaluation.
 
@@ -319,12 +407,22 @@ def embedding_batches(
       size: (rows, columns) of an image in pixels.
       batch_size: rows of every batch; the last one is padded.
       workers: processes that decode; 0 decodes in threads of this one.
+      process_index, process_count: which host this is, of how many; each has its rows of every batch.
 
     Yields:
-      Batches of batch_size rows, without labels.
+      Batches of batch_size / process_count rows, without labels.
     """
     plan = _InOrder(np.asarray(records, np.int64), batch_size)
-    loader = Loader(source, plan, size, batch_size, flip=False, workers=workers)
+    loader = Loader(
+        source,
+        plan,
+        size,
+        batch_size,
+        flip=False,
+        workers=workers,
+        process_index=process_index,
+        process_count=process_count,
+    )
     with loader(0, -(-len(records) // batch_size)) as batches:
         for _, batch in batches:
             yield batch

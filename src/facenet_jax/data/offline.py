@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from facenet_jax.data import hashing
 from facenet_jax.data.index import IdentityIndex
-from facenet_jax.data.plan import Plan, PlannedBatch
+from facenet_jax.data.plan import BatchPlan, Plan, PlannedBatch
 
 # What a number is drawn for; others than the batch plan's.
-_SUBSET, _SUBSET_FACES, _ANCHORS, _TRIPLETS = 0x50B5E7, 0x50BFA, 0xA4C08, 0x781B1E7
+_ANCHORS, _TRIPLETS = 0xA4C08, 0x781B1E7
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,33 +37,23 @@ class HardTable:
     negatives: NDArray[np.int64]
 
 
-def subset(
-    index: IdentityIndex, identities: NDArray[np.int64], faces: int, faces_per_identity: int, seed: int, step: int
-) -> NDArray[np.int64]:
-    """The faces that a table is made from: whole identities in a keyed order, until there are enough.
+def subset(plan: BatchPlan, faces: int, step: int) -> NDArray[np.int64]:
+    """The faces that a table is made from: those whom the plan's next batches visit.
 
     Args:
-      index: of the source.
-      identities: int64, those to train on; such as have a single face are left out.
-      faces: how many at least, where there are so many.
-      faces_per_identity: at most so many of one, a keyed choice.
-      seed: the run's.
+      plan: of the run.
+      faces: how many at least, where an epoch visits so many.
       step: that of the table: the next one looks elsewhere.
 
     Returns:
       int64 records, ascending.
     """
-    counts = index.counts[identities]
-    paired = identities[counts >= 2]
-    order = paired[hashing.permutation(len(paired), seed, _SUBSET, step)]
-    given = np.cumsum(np.minimum(index.counts[order], faces_per_identity))
-    chosen = order[: int(np.searchsorted(given, faces)) + 1]
-    records = index.records_of(chosen)
-    owners = np.repeat(np.arange(len(chosen)), index.counts[chosen])
-    by_chance = np.lexsort((hashing.hash64(seed, _SUBSET_FACES, step, records), owners))
-    starts = np.cumsum(index.counts[chosen]) - index.counts[chosen]
-    place = np.arange(len(records)) - starts[owners]  # lexsort keeps the owners in order
-    return np.sort(records[by_chance][place < faces_per_identity])
+    chosen = np.empty(0, np.int64)
+    for number in range(step, step + plan.batches_per_epoch):
+        chosen = np.union1d(chosen, plan.batch(number).records[: plan.anchors])
+        if len(chosen) >= faces:
+            break
+    return chosen
 
 
 class _Orders:

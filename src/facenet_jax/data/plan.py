@@ -6,40 +6,34 @@ identity per mini-batch", adds randomly sampled negative faces, and uses batches
 The plan is a pure function of (seed, step): no generator is carried from batch to batch, so a run resumes at any step
 and every host works out the same batch.
 
-- An identity with n >= 2 faces gives c = min(faces_per_identity, n) faces at each of its visits. An epoch visits all
-  such identities in a keyed order and cuts the sequence of their faces into equal batches; an identity that straddles a
-  border is cut, the tail of the epoch is dropped. The sum of c is the same in every epoch, so epochs are equally long.
-- On visit v (the epoch's number) an identity gives window v, positions v c, ..., v c + c - 1, of an endless
-  sequence P_0 P_1 P_2 ... of orders of its own faces. So the faces of an identity are used equally often.
+- An epoch visits all identities with two faces or more in a keyed order, each giving up to faces_per_identity faces
+  (see facenet_jax.data.visits), and cuts the sequence of their faces into equal batches; an identity that straddles a
+  border is cut, the tail of the epoch is dropped.
 - Each batch is filled with random negatives, drawn uniformly from the faces not yet in it, those of identities with a
   single face included. They carry their true label.
+- In a mixture each dataset has epochs of its own. Of the A faces of a batch that are visits, dataset d with its share w
+  of the weights gives w A, to the nearest numbers whose sum is A: up to any step all of its batches together hold w of
+  the visits to within one face. A random negative is first of dataset d with probability w.
 
-No face is twice in a batch. A window that lies across the border of P_(k-1) and P_k takes the last r = k n mod c faces
-of the old order and the first c - r of the new one; if those were independent they could meet. So P_k is the keyed
-order Q_k in which those of its first c - r faces that are among the last r of P_(k-1) change places with the first
-later faces that are not. Where n >= 2 c the exchange ends before the last (k + 1) n mod c faces of P_k, which are
-therefore those of Q_k. Where c < n < 2 c it may not, and the orders are worked out from the last border at which
-windows and orders meet (r = 0), fewer than c orders ago, each of fewer than 2 c faces. Where n = c nothing is to do.
+No face is twice in a batch.
 """
 
 from __future__ import annotations
 
-import math
-import threading
-from collections import OrderedDict
-from typing import Any, NamedTuple, Protocol
+import itertools
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data import hashing
 from facenet_jax.data.index import IdentityIndex
+from facenet_jax.data.visits import Faces, Visits
 from facenet_jax.errors import InputError
 
-# What a number is drawn for, so that the same seed gives independent numbers to different ends.
-_ORDER, _FACES, _NEGATIVES = 0x04DE4, 0xFACE5, 0x9E6A7
-
-_EPOCHS_KEPT = 2
+_NEGATIVES, _DATASET = 0x9E6A7, 0xDA7A5
 
 
 class PlannedBatch(NamedTuple):
@@ -62,24 +56,36 @@ class Plan(Protocol):
         ...
 
 
-class _Epoch(NamedTuple):
-    order: NDArray[np.int64]  # [visited identities], places in `visited`
-    ends: NDArray[np.int64]  # [visited identities], faces up to and including each
+class Part(NamedTuple):
+    """One dataset of a mixture.
+
+    Attributes:
+      identities: ascending int64 identity numbers; no identity is in two parts.
+      weight: its share of the batch, in proportion to the other parts'.
+      name: for errors.
+    """
+
+    identities: NDArray[np.int64]
+    weight: float
+    name: str
 
 
 class BatchPlan:
     """The plan of section 3.2.
 
     Attributes:
-      batches_per_epoch: how many batches visit every identity once.
       size: faces in a batch.
+      anchors: how many of them come from visits; the others are random negatives, and stand last.
+      batches_per_epoch: how many batches visit every identity once (of the dataset that takes longest, in a mixture).
 
     Args:
       index: the identities of the source.
-      identities: ascending int64 identity numbers to train on; all of them where None.
+      identities: ascending int64 identity numbers to train on, or several datasets' with their weights; all of them
+        where None.
       size: faces in a batch.
       faces_per_identity: faces of an identity at a visit, where it has that many.
       random_negatives: how many faces of the batch are drawn at random from all faces.
+      max_faces: of an identity with more faces only so many are used; 0: all.
       seed: the run's seed.
 
     Raises:
@@ -89,11 +95,12 @@ class BatchPlan:
     def __init__(
         self,
         index: IdentityIndex,
-        identities: NDArray[np.int64] | None = None,
+        identities: NDArray[np.int64] | Sequence[Part] | None = None,
         *,
         size: int = 1800,
         faces_per_identity: int = 40,
         random_negatives: int = 200,
+        max_faces: int = 0,
         seed: int = 0,
     ) -> None:
         if size < 4:
@@ -108,43 +115,49 @@ class BatchPlan:
                 f"batch.random_negatives is {random_negatives} in a batch of {size}: "
                 f"choose it between 0 and batch.size - 2 = {size - 2}."
             )
-        chosen = np.arange(len(index.names)) if identities is None else np.asarray(identities)
-        self._identities = chosen.astype(np.int64)
-        self._offsets = index.offsets[self._identities]
-        self._counts = index.offsets[self._identities + 1] - self._offsets
-        self._faces_before = np.cumsum(self._counts) - self._counts
-        self._faces = int(self._counts.sum())
-        self._visited = np.flatnonzero(self._counts >= 2)
-        self._given = np.minimum(self._counts[self._visited], faces_per_identity)
-        self._anchors = size - random_negatives
+        if identities is None:
+            identities = np.arange(len(index.names))
+        if isinstance(identities, np.ndarray):
+            identities = [Part(identities, 1.0, "")]
         self.size = size
-        self._quota = faces_per_identity
+        self.anchors = size - random_negatives
         self._random_negatives = random_negatives
         self._seed = seed
-        if not len(self._visited):
-            raise InputError(
-                f"None of the {len(self._identities)} training identities has two faces, so there is no anchor with a "
-                "positive: add faces of the same people, or hold out fewer identities."
+        weights = [Fraction(part.weight).limit_denominator(10**6) for part in identities]
+        if min(weights) <= 0:
+            raise InputError("A weight in data.mixture is not above 0: leave such a dataset out.")
+        visits = [
+            Visits(
+                index,
+                part.identities,
+                faces_per_identity=faces_per_identity,
+                max_faces=max_faces,
+                seed=seed,
+                number=number,
             )
-        if self._faces < size:
+            for number, part in enumerate(identities)
+        ]
+        if not any(each.given for each in visits):
             raise InputError(
-                f"The training identities have {self._faces} faces, fewer than one batch of {size}: "
-                f"lower batch.size to at most {self._faces}."
+                f"None of the {sum(each.identities for each in visits)} training identities has two faces, so there is "
+                "no anchor with a positive: add faces of the same people, or hold out fewer identities."
             )
-        given = int(self._given.sum())
-        if given < self._anchors:
+        faces = sum(each.faces for each in visits)
+        if faces < size:
             raise InputError(
-                f"The training identities with two faces or more give {given} faces an epoch at "
-                f"{faces_per_identity} each or fewer, but a batch takes {self._anchors} "
-                f"(batch.size {size} less batch.random_negatives {random_negatives}): "
-                "lower batch.size, or raise batch.faces_per_identity or batch.random_negatives."
+                f"The training identities have {faces} faces, fewer than one batch of {size}: "
+                f"lower batch.size to at most {faces}."
             )
-        self.batches_per_epoch = given // self._anchors
-        self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
-        self._lock = threading.Lock()
+        upto = [weight / sum(weights) for weight in itertools.accumulate(weights, initial=Fraction(0))]
+        self._upto = np.array(upto[1:-1], np.float64)
+        self._datasets = [
+            _Dataset(each, size - random_negatives, *borders, part.name)
+            for each, borders, part in zip(visits, itertools.pairwise(upto), identities, strict=True)
+        ]
+        self.batches_per_epoch = max(dataset.batches for dataset in self._datasets)
 
     def batch(self, step: int) -> PlannedBatch:
-        """The faces of one global batch, those of an identity together and the random negatives last.
+        """The faces of one global batch: the visits of each dataset, those of an identity together, then the negatives.
 
         Args:
           step: the global step, from 0.
@@ -152,106 +165,65 @@ class BatchPlan:
         Returns:
           records int64 [size] and labels int32 [size].
         """
-        epoch, place = divmod(step, self.batches_per_epoch)
-        records, owners = self._visits(epoch, place * self._anchors, (place + 1) * self._anchors)
-        negatives, negative_owners = self._negatives(step, records)
-        return PlannedBatch(
-            np.concatenate([records, negatives]),
-            self._identities[np.concatenate([owners, negative_owners])].astype(np.int32),
-        )
+        visited = [dataset.batch(int(step)) for dataset in self._datasets]
+        records = np.concatenate([faces.records for faces in visited])
+        negatives = self._negatives(step, records)
+        labels = np.concatenate([faces.labels for faces in [*visited, negatives]])
+        return PlannedBatch(np.concatenate([records, negatives.records]), labels)
 
-    def _visits(self, epoch: int, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        # Faces start, ..., stop - 1 of an epoch's sequence, and for each the place of its identity.
-        order, ends = self._epoch(epoch)
-        first, last = np.searchsorted(ends, [start, stop - 1], side="right")
-        visits = order[first : last + 1]
-        owners, given = self._visited[visits], self._given[visits]
-        begins = ends[first : last + 1] - given
-        faces = np.empty(int(given.sum()), np.int64)
-        whole = self._counts[owners] == given
-        whole_rows = np.repeat(whole, given)
-        faces[whole_rows] = self._whole_windows(owners[whole], given[whole], epoch)
-        for begin, owner in zip(begins[~whole] - begins[0], owners[~whole], strict=True):
-            window = self._window(int(owner), epoch)
-            faces[begin : begin + len(window)] = window
-        records = faces + np.repeat(self._offsets[owners], given)
-        cut = slice(start - int(begins[0]), stop - int(begins[0]))
-        return records[cut], np.repeat(owners, given)[cut]
-
-    def _epoch(self, epoch: int) -> _Epoch:
-        with self._lock:
-            if epoch not in self._epochs:
-                order = hashing.permutation(len(self._visited), self._seed, _ORDER, epoch)
-                self._epochs[epoch] = _Epoch(order, np.cumsum(self._given[order]))
-                while len(self._epochs) > _EPOCHS_KEPT:
-                    self._epochs.popitem(last=False)
-            return self._epochs[epoch]
-
-    def _whole_windows(self, owners: NDArray[np.int64], counts: NDArray[np.int64], visit: int) -> NDArray[np.int64]:
-        # Identities all of whose faces are given at every visit: the keyed orders of all of them in one sort.
-        group = np.repeat(np.arange(len(owners)), counts)
-        within = np.arange(len(group)) - np.repeat(np.cumsum(counts) - counts, counts)
-        keys = hashing.hash64(self._seed, _FACES, np.repeat(self._identities[owners], counts), visit, within)
-        return within[np.lexsort((keys, group))]
-
-    def _window(self, owner: int, visit: int) -> NDArray[np.int64]:
-        # Window `visit` of an identity with more than c faces, int64 [c] in [0, n).
-        n, c = int(self._counts[owner]), self._quota
-        k, offset = divmod(visit * c, n)
-        left = n - offset
-        if left >= c:
-            return np.array(self._orders(owner, k, k)[0][offset : offset + c])
-        old, new = self._orders(owner, k, k + 1)
-        return np.array(old[offset:] + new[: c - left])
-
-    def _orders(self, owner: int, first: int, last: int) -> list[list[int]]:
-        # P_first, ..., P_last, in lists: for few and short orders faster than arrays.
-        n, c = int(self._counts[owner]), self._quota
-        start = first - first % (c // math.gcd(n, c))
-        if n >= 2 * c:
-            start = max(start, first - 1)
-        orders = self._keyed_orders(owner, np.arange(start, last + 1))
-        for k in range(start + 1, last + 1):
-            if r := k * n % c:
-                orders[k - start] = _exchanged(orders[k - start], c - r, set(orders[k - start - 1][n - r :]))
-        return orders[first - start :]
-
-    def _keyed_orders(self, owner: int, ks: NDArray[np.int64]) -> list[list[int]]:
-        # Q_k for all ks; a row is the permutation that hashing.permutation(n, seed, _FACES, identity, k) gives.
-        within = np.arange(self._counts[owner])
-        keys = hashing.hash64(self._seed, _FACES, self._identities[owner], ks[:, None], within)
-        return np.argsort(keys, axis=1, kind="stable").tolist()
-
-    def _negatives(self, step: int, taken: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _negatives(self, step: int, taken: NDArray[np.int64]) -> Faces:
         # The first distinct faces of an endless keyed sequence of draws that are not taken.
         wanted = self._random_negatives
         draws = 2 * wanted
         while True:
-            faces = hashing.below(self._faces, self._seed, _NEGATIVES, step, np.arange(draws))
-            owners = np.searchsorted(self._faces_before, faces, side="right") - 1
-            records = self._offsets[owners] + faces - self._faces_before[owners]
-            firsts = np.sort(np.unique(records, return_index=True)[1])
-            firsts = firsts[~np.isin(records[firsts], taken)][:wanted]
+            drawn = self._drawn(step, np.arange(draws))
+            firsts = np.sort(np.unique(drawn.records, return_index=True)[1])
+            firsts = firsts[~np.isin(drawn.records[firsts], taken)][:wanted]
             if len(firsts) == wanted:
-                return records[firsts], owners[firsts]
+                return Faces(drawn.records[firsts], drawn.labels[firsts])
             draws *= 2
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_epochs": OrderedDict(), "_lock": None}
+    def _drawn(self, step: int, draws: NDArray[np.int64]) -> Faces:
+        faces = Faces(np.empty(len(draws), np.int64), np.empty(len(draws), np.int32))
+        chance = hashing.uniform(self._seed, _DATASET, step, draws)
+        of = np.searchsorted(self._upto, chance, side="right")
+        for number, dataset in enumerate(self._datasets):
+            rows = of == number
+            number_of_face = hashing.below(dataset.visits.faces, self._seed, _NEGATIVES, step, draws[rows])
+            faces.records[rows], faces.labels[rows] = dataset.visits.numbered(number_of_face)
+        return faces
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=threading.Lock())
 
+class _Dataset:
+    """The visits of one dataset, cut into batches.
 
-def _exchanged(order: list[int], head: int, avoid: set[int]) -> list[int]:
-    # The order in which those of the first `head` entries that are in `avoid` have changed places with the first later
-    # entries that are not.
-    order = list(order)
-    later = head
-    for place in range(head):
-        if order[place] in avoid:
-            while order[later] in avoid:
-                later += 1
-            order[place], order[later] = order[later], order[place]
-            later += 1
-    return order
+    Up to step t (not included) all datasets up to this one give floor(upto A t) faces, those before it
+    floor(before A t); it gives the difference.
+    """
+
+    def __init__(self, visits: Visits, anchors: int, before: Fraction, upto: Fraction, name: str) -> None:
+        self.visits = visits
+        self._before, self._upto = before * anchors, upto * anchors
+        share = self._upto - self._before
+        alone = share == anchors
+        if not alone and share < 2:
+            raise InputError(
+                f"{name} has so small a weight in data.mixture that it gives fewer than two faces of a batch: "
+                "raise it, or leave the dataset out."
+            )
+        # Where the share is no whole number, that many consecutive batches may take two faces more than their share.
+        self.batches = int((visits.given - (0 if alone else 2)) / share)
+        if self.batches < 1:
+            raise InputError(
+                f"The training identities{name and f' of {name}'} with two faces or more give {visits.given} faces an "
+                f"epoch at batch.faces_per_identity each or fewer, but a batch takes {float(share):.4g} of them: "
+                "lower batch.size, or raise batch.faces_per_identity or batch.random_negatives."
+            )
+
+    def batch(self, step: int) -> Faces:
+        epoch = step // self.batches
+        origin = self._upto_step(epoch * self.batches)
+        return self.visits.between(epoch, self._upto_step(step) - origin, self._upto_step(step + 1) - origin)
+
+    def _upto_step(self, step: int) -> int:
+        return int(self._upto * step) - int(self._before * step)

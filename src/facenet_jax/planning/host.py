@@ -41,7 +41,7 @@ def _measure(devices: int) -> Chip:
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec as P
 
-    from facenet_jax.mesh import DATA_AXIS, make_mesh, over_batch
+    from facenet_jax.mesh import BATCH_AXES, make_mesh, over_batch
 
     # A convolution from the middle of the paper's networks with both its gradients, 16 faces.
     faces, side, inputs, outputs = 16, 28, 128, 192
@@ -69,7 +69,7 @@ def _measure(devices: int) -> Chip:
         each = 2**22
         rows = jax.device_put(jnp.ones((devices, each)), over_batch(mesh))
         add = jax.jit(
-            jax.shard_map(lambda x: jax.lax.psum(x, DATA_AXIS), mesh=mesh, in_specs=P(DATA_AXIS), out_specs=P())
+            jax.shard_map(lambda x: jax.lax.psum(x, BATCH_AXES), mesh=mesh, in_specs=P(BATCH_AXES), out_specs=P())
         )
         link = 2.0 * 4 * each * (devices - 1) / devices / _seconds(add, rows)
     memory = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

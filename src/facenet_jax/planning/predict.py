@@ -9,7 +9,7 @@ from typing import Any
 from facenet_jax.planning.chips import Chip
 from facenet_jax.planning.hlo import Collective
 from facenet_jax.planning.program import Program
-from facenet_jax.training.progress import duration
+from facenet_jax.progress import duration
 
 # What the paper's own training took: "1,000 to 2,000 hours" on a cluster of CPUs (section 3.3).
 PAPER_HOURS = (1000, 2000)

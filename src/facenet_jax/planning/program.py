@@ -89,7 +89,7 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     """In the process that has the devices."""
     from facenet_jax import models
     from facenet_jax.config import load_config
-    from facenet_jax.mesh import DATA_AXIS, padded_batch_size
+    from facenet_jax.mesh import padded_batch_size
     from facenet_jax.planning.hlo import collectives, memory_traffic
     from facenet_jax.training.optimizer import make_optimizer
     from facenet_jax.training.preflight import bytes_of, compile_or_refuse
@@ -98,10 +98,10 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     from facenet_jax.triplets import Selection
 
     config = load_config(config_name, overrides)
-    mesh, compiler = _mesh(devices, topology)
+    mesh, compiler = _mesh(devices, config.mesh.fsdp, topology)
     network, optimizer = models.from_config(config.model), make_optimizer(config)
     size = tuple(config.model.input_size)
-    rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.shape[DATA_AXIS]
+    rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.size
     chunk = min(config.batch.chunk, rows_per_device)
     rows = padded_batch_size(config.batch.size, mesh, chunk)
     step = make_train_step(
@@ -119,7 +119,7 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     compiled = compile_or_refuse(step, state, abstract_batch(rows, size, mesh))
     text = compiled.as_text() or ""
     costs: Any = compiled.cost_analysis()
-    own_rows = rows // mesh.shape[DATA_AXIS]
+    own_rows = rows // mesh.size
     # XLA counts the body of the loop over chunks once.
     pieces = own_rows // chunk if chunk else 1
     parameters, multiply_adds = models.totals(network, size)
@@ -142,14 +142,16 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     )
 
 
-def _mesh(devices: int, topology: str) -> tuple[Any, str]:
+def _mesh(devices: int, fsdp: int, topology: str) -> tuple[Any, str]:
     import jax
     from jax.sharding import AxisType
 
-    from facenet_jax.mesh import DATA_AXIS, make_mesh
+    from facenet_jax.mesh import BATCH_AXES, make_mesh
 
+    if devices % fsdp:
+        raise InputError(f"config.mesh.fsdp is {fsdp}, which does not divide {devices} chips; give one that does.")
     if not topology:
-        return make_mesh(devices), f"XLA for {devices} simulated CPU devices"
+        return make_mesh(devices // fsdp, fsdp), f"XLA for {devices} simulated CPU devices"
     from jax.experimental import topologies
 
     shape, _, pods = topology.partition("*")
@@ -163,7 +165,8 @@ def _mesh(devices: int, topology: str) -> tuple[Any, str]:
             f"TPU's compiler cannot compile for {topology} ({str(error).splitlines()[0]}); make setup EXTRAS=tpu "
             "installs it, or leave --compiler=tpu out."
         ) from error
-    mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=found)
+    axes = (AxisType.Auto, AxisType.Auto)
+    mesh = jax.make_mesh((devices // fsdp, fsdp), BATCH_AXES, axis_types=axes, devices=found)
     return mesh, f"TPU's compiler for {topology}"
 
 

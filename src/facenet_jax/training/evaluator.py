@@ -13,11 +13,10 @@ from ml_collections import ConfigDict
 
 from facenet_jax.data.bad_files import BadFiles
 from facenet_jax.data.loader import Batch, embedding_batches
-from facenet_jax.errors import TrainingError
 from facenet_jax.evaluation.holdout import HoldoutResult, holdout
-from facenet_jax.mesh import over_batch, padded_batch_size
+from facenet_jax.mesh import padded_batch_size
+from facenet_jax.training.embedding import EmbedAll
 from facenet_jax.training.faces import HeldOut
-from facenet_jax.training.step import make_embed
 
 FARS = (1e-2, 1e-3)
 # Decoded faces are kept between evaluations where they take no more than this.
@@ -43,7 +42,7 @@ class Evaluator:
           held_out: the faces.
           bad_files: where those that cannot be decoded are listed, and found to be too many.
         """
-        self._embed = make_embed(network, mesh)
+        self._embed = EmbedAll(network, mesh)
         self._mesh = mesh
         self._config = config
         self._held_out = held_out
@@ -58,16 +57,10 @@ class Evaluator:
           InputError: too few of them can be decoded.
           TrainingError: the network's embeddings are not finite.
         """
-        embeddings, labels = [], []
-        for batch in self._batches():
-            on_devices = jax.device_put(batch.images, over_batch(self._mesh))
-            embeddings.append(np.asarray(self._embed(params, on_devices))[batch.valid])
-            labels.append(self._held_out.source.index.identity_of(batch.records[batch.valid]))
-        points = np.concatenate(embeddings)
-        self.left_out = len(self._held_out.records) - len(points)
-        if not np.isfinite(points).all():
-            raise TrainingError("the network's embeddings are not finite; begin again with a lower learning rate.")
-        return holdout(points, np.concatenate(labels), FARS)
+        records = self._held_out.records
+        points, decoded = self._embed(params, self._batches(), len(records))
+        self.left_out = int(np.count_nonzero(~decoded))
+        return holdout(points[decoded], self._held_out.source.index.identity_of(records[decoded]), FARS)
 
     def _batches(self) -> Iterator[Batch]:
         if self._kept:
@@ -79,7 +72,13 @@ class Evaluator:
         rows = padded_batch_size(min(config.eval.batch, len(records)), self._mesh, 0)
         kept = []
         for batch in embedding_batches(
-            self._held_out.source, records, (height, width), rows, workers=config.data.workers
+            self._held_out.source,
+            records,
+            (height, width),
+            rows,
+            workers=config.data.workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         ):
             if self._bad_files is not None:
                 self._bad_files.update(batch)

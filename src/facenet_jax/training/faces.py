@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from facenet_jax.data.card import is_prepared
 from facenet_jax.data.drawn import DrawnFaces
 from facenet_jax.data.folder import FolderSource
-from facenet_jax.data.index import split_holdout
+from facenet_jax.data.index import IdentityIndex, split_holdout
+from facenet_jax.data.mixed import MixedSource
+from facenet_jax.data.plan import Part
+from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
+from facenet_jax.prepare.job import JOB_FILE
+from facenet_jax.training.leaks import shared_faces
 
 DRAWN = "drawn"
 # Drawn people from this number on are held out, so that no number of training identities reaches them.
@@ -51,15 +58,25 @@ class Faces:
 
     Attributes:
       train: the source of training faces.
-      train_identities: int64, the identities of `train` that are trained on.
+      parts: the identities of `train` that are trained on, with the weight of their dataset.
       held_out: faces of others.
       shared_names: how many held-out identities bear the name of a training identity of another folder.
+      shared_faces: how many held-out faces are, by their bytes or looks, pictures of a training identity; counted for
+        prepared datasets, whose digests are at hand.
+      remarks: what else a person should know, a line each.
     """
 
     train: FaceSource
-    train_identities: NDArray[np.int64]
+    parts: tuple[Part, ...]
     held_out: HeldOut
     shared_names: int = 0
+    shared_faces: int = 0
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def train_identities(self) -> NDArray[np.int64]:
+        """int64, ascending, the identities of `train` that are trained on."""
+        return np.concatenate([part.identities for part in self.parts])
 
     @property
     def digest(self) -> str:
@@ -77,50 +94,115 @@ class Faces:
             f"evaluating on   {len(self.held_out.records):,} faces of {self.held_out.identities:,} other identities "
             f"({self.held_out.name})"
         )
-        if isinstance(self.train, FolderSource) and self.train.ignored:
-            text += f"\npassed over     {self.train.ignored:,} files that are no images in an identity's folder"
+        if len(self.parts) > 1:
+            whole = sum(part.weight for part in self.parts)
+            for part in self.parts:
+                faces = int(self.train.index.counts[part.identities].sum())
+                text += (
+                    f"\n  {part.weight / whole:.1%} of a batch: {part.name}, {faces:,} faces of "
+                    f"{len(part.identities):,} identities"
+                )
+        ignored = sum(source.ignored for source in _sources(self.train) if isinstance(source, FolderSource))
+        if ignored:
+            text += f"\npassed over     {ignored:,} files that are no images in an identity's folder"
+        for remark in self.remarks:
+            text += f"\n{remark}"
         if self.shared_names:
             text += (
                 f"\nwarning: {self.shared_names:,} identities of config.eval.path bear names that are in "
                 "config.data.path too; if they are the same people, the figures say nothing about new ones"
             )
+        if self.shared_faces:
+            text += (
+                f"\nwarning: {self.shared_faces:,} evaluated faces are pictures that are trained on, by their bytes or "
+                "looks; the figures flatter the network (facenet-jax overlap lists what two datasets share)"
+            )
         return text
 
 
 def open_faces(config: ConfigDict) -> Faces:
-    """Opens what `data.path` and `eval.path` name.
+    """Opens what `data.path` or `data.mixture` and `eval.path` name, and leaves out whom `data` says.
+
+    Identities are held out before any are left out by `data.exclude` or `data.min_faces`, so that those two change
+    nothing else about who is held out. Excluded names are neither trained on nor judged; identities with fewer faces
+    than `data.min_faces` are not trained on, as negatives neither.
 
     Raises:
       InputError: a folder is missing, empty, or holds too little; no identity is left to hold out; both are the same.
     """
-    train: FaceSource
-    if config.data.path == DRAWN:
-        drawn = config.data.drawn
-        train = DrawnFaces(drawn.seed, drawn.identities, drawn.faces_per_identity)
-    else:
-        train = FolderSource(config.data.path)
+    paths = config.data.mixture or ((config.data.path, 1.0),)
+    sources = [_open(path, config) for path, _ in paths]
+    train = sources[0] if len(sources) == 1 else MixedSource(sources)
     everybody = np.arange(len(train.index.names), dtype=np.int64)
+    excluded, remarks = _excluded(train.index, config.data.exclude)
     limit = config.eval.max_faces_per_identity
+    shared = 0
     if config.eval.path:
         held_out = open_held_out(config.eval.path, limit)
-        if held_out.source.digest == train.digest:
+        if held_out.source.digest in {source.digest for source in sources}:
             raise InputError(
                 f"config.eval.path={config.eval.path} holds the very faces that are trained on; give a folder of other "
                 "people, or leave it empty to have a share of config.data.path held out."
             )
-        shared = set(held_out.source.index.names) & set(train.index.names)
-        return Faces(train, everybody, held_out, len(shared))
-    if isinstance(train, DrawnFaces):
+        shared = len(set(held_out.source.index.names) & set(train.index.names))
+        trained_on = everybody
+    elif isinstance(train, DrawnFaces):
         people = DrawnFaces(train.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
-        return Faces(train, everybody, _held_out(people, None, limit, "drawn people held out"))
-    trained_on, identities = split_holdout(train.index, config.eval.holdout)
-    name = f"{config.eval.holdout:.0%} of {config.data.path}, held out"
-    if not len(identities):
+        held_out = _held_out(people, None, limit, "drawn people held out")
+        trained_on = everybody
+    else:
+        trained_on, identities = split_holdout(train.index, config.eval.holdout)
+        where = " and ".join(path for path, _ in paths)
+        if not len(identities):
+            raise InputError(
+                f"{where} has too few identities with two faces to hold any out for evaluation; "
+                "add people, or give another folder as config.eval.path."
+            )
+        name = f"{config.eval.holdout:.0%} of {where}, held out"
+        held_out = _held_out(train, np.setdiff1d(identities, excluded), limit, name)
+    left_out = train.index.counts < config.data.min_faces
+    few = int(np.count_nonzero(left_out[trained_on]))
+    if few:
+        remarks += (f"left out        {few:,} identities with fewer than {config.data.min_faces} faces",)
+    left_out[excluded] = True
+    trained_on = trained_on[~left_out[trained_on]]
+    if not len(trained_on):
         raise InputError(
-            f"{config.data.path} has too few identities with two faces to hold any out for evaluation; "
-            "add people, or give another folder as config.eval.path."
+            "config.data.min_faces and config.data.exclude leave nobody to train on: lower or shorten them."
         )
-    return Faces(train, trained_on, _held_out(train, identities, limit, name))
+    borders = train.borders[1:-1] if isinstance(train, MixedSource) else []
+    of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
+    parts = tuple(Part(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
+    pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
+    return Faces(train, parts, held_out, shared, pictures, remarks)
+
+
+def _open(path: str, config: ConfigDict) -> FaceSource:
+    if path == DRAWN:
+        drawn = config.data.drawn
+        return DrawnFaces(drawn.seed, drawn.identities, drawn.faces_per_identity)
+    return open_source(path)
+
+
+def _sources(source: FaceSource) -> tuple[FaceSource, ...]:
+    return source.sources if isinstance(source, MixedSource) else (source,)
+
+
+def _excluded(index: IdentityIndex, path: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The identities that a file of names, one a line, leaves out (an empty path: none), and a line that says so."""
+    if not path:
+        return np.empty(0, np.int64), ()
+    try:
+        names = set(Path(path).read_text(encoding="utf-8", errors="surrogateescape").split("\n")) - {""}
+    except OSError as error:
+        raise InputError(f"config.data.exclude={path} cannot be read ({error.strerror}): check the path.") from error
+    found = np.array([number for number, name in enumerate(index.names) if name in names], np.int64)
+    known = {index.names[number] for number in found.tolist()}
+    remark = f"left out        {len(found):,} identities that {path} names"
+    if len(known) < len(names):
+        some = ", ".join(sorted(names - known)[:3])
+        remark += f"; {len(names) - len(known):,} of its names are nobody's here, such as {some}"
+    return found, (remark,)
 
 
 def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
@@ -129,7 +211,23 @@ def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
     Raises:
       InputError: it is missing or empty, or fewer than two identities have two faces.
     """
-    return _held_out(FolderSource(path), None, max_faces_per_identity, path)
+    return _held_out(open_source(path), None, max_faces_per_identity, path)
+
+
+def open_source(path: str) -> FaceSource:
+    """A prepared dataset, or a folder of photographs.
+
+    Raises:
+      InputError: it is neither, or damaged, or not finished.
+    """
+    if is_prepared(Path(path)):
+        return PreparedSource(path)
+    if (Path(path) / JOB_FILE).is_file():
+        raise InputError(
+            f"{path} is not finished: give the same `facenet-jax prepare` again, or, after --shard, "
+            f"`facenet-jax merge {path}`."
+        )
+    return FolderSource(path)
 
 
 def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: int, name: str) -> HeldOut:

@@ -22,21 +22,23 @@ from facenet_jax.data.offline import HardTable
 from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table
+from facenet_jax.hosts import AgreedStop, is_first, several, wait_for_all
 from facenet_jax.mesh import make_mesh, padded_batch_size
+from facenet_jax.progress import Progress, duration
+from facenet_jax.stopping import StopRequest
 from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, open_faces
 from facenet_jax.training.health import COLLAPSED_SPREAD, check_finite, collapse_words, read_step
-from facenet_jax.training.metrics import MetricsWriter, read_metrics
+from facenet_jax.training.metrics import Metrics, MetricsWriter, NoMetrics, read_metrics
 from facenet_jax.training.offline import FOLDER, OfflineSelection
 from facenet_jax.training.optimizer import learning_rate, make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, compile_or_refuse, estimate
-from facenet_jax.training.progress import Clock, Progress, duration
+from facenet_jax.training.progress import Clock
 from facenet_jax.training.report import best_metric, finished_report, val_metrics, write_report
 from facenet_jax.training.run_directory import RunDirectory, check_config, read_run
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import abstract_batch, make_train_step
-from facenet_jax.training.stopping import StopRequest
 from facenet_jax.triplets import Selection, Stage
 
 
@@ -55,24 +57,26 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
       InputError: the config, the data or the working directory will not do.
       TrainingError: the loss or the gradient is not finite.
     """
-    progress = Progress()
+    progress = Progress(quiet=not is_first())
     flat_config = json.loads(json.dumps(flatten(config)))
     finished = _finished(workdir, flat_config)
     if finished is not None:
-        print(f"this run is finished\n{finished}")
+        if is_first():
+            print(f"this run is finished\n{finished}")
         return 0
 
     # Whatever can be wrong without a compiled program is found first.
-    mesh = make_mesh(config.mesh.data)
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     network = models.from_config(config.model)
     rows, columns = config.model.input_size
     faces = open_faces(config)
     plan = BatchPlan(
         faces.train.index,
-        faces.train_identities,
+        faces.parts,
         size=config.batch.size,
         faces_per_identity=config.batch.faces_per_identity,
         random_negatives=config.batch.random_negatives,
+        max_faces=config.data.max_faces,
         seed=config.seed,
     )
     offline = OfflineSelection(config, network, mesh, faces, plan, workdir)
@@ -206,20 +210,20 @@ class _Run:
         """
         config, progress = self.config, self.progress
         # A fresh run in a directory where another ended before its first checkpoint drops that one's step 0 too.
-        self.metrics = MetricsWriter(self.workdir, from_step=-1 if fresh else first_step)
+        from_step = -1 if fresh else first_step
+        # Also where a run was asked to stop just when an evaluation was due.
+        measured_before = any(row["step"] == from_step and "val_far_0.01" in row for row in read_metrics(self.workdir))
+        wait_for_all("metrics are read")
+        self.metrics: Metrics = MetricsWriter(self.workdir, from_step) if is_first() else NoMetrics()
         self.bad_files = BadFiles(self.faces.train, self.workdir, config.data.max_bad_share)
         self.clock = Clock(config.batch.size)
         self.result: HoldoutResult | None = None
         self.warned = False
         self.going = False
         try:
-            # Also where a run was asked to stop just when an evaluation was due.
-            measured_before = any(
-                row["step"] == first_step and "val_far_0.01" in row for row in read_metrics(self.workdir)
-            )
             if self._is_due(first_step) and not (measured_before and first_step < config.steps):
                 self._evaluate_at(first_step, state)
-            with StopRequest() as stop:
+            with AgreedStop() if several() else StopRequest("stopping after this step, to save it") as stop:
                 for start, end in self.offline.segments(first_step, config.steps):
                     paused = time.perf_counter()
                     table = self._table(start, state, resumed=start == first_step and not fresh)
@@ -238,7 +242,9 @@ class _Run:
         finally:
             self.metrics.close()
         progress.say("")
-        print(write_report(self.workdir, max(first_step, config.steps), self.result, self.faces.held_out.name))
+        if is_first():
+            print(write_report(self.workdir, max(first_step, config.steps), self.result, self.faces.held_out.name))
+        wait_for_all("the report is written")
         return 0
 
     def _steps(
@@ -249,7 +255,7 @@ class _Run:
         start: int,
         end: int,
         trace_step: int | None,
-        stop: StopRequest,
+        stop: StopRequest | AgreedStop,
     ) -> tuple[TrainState, signal.Signals | None]:
         """Steps with one plan; returns the state, and the signal that asked to stop, when everything is saved."""
         config, progress, clock = self.config, self.progress, self.clock
@@ -283,7 +289,7 @@ class _Run:
                     self.warned = True
                     progress.say(collapse_words(step, values))
 
-                asked = stop.signal
+                asked = stop.asked(step)
                 paused = time.perf_counter()
                 if self._is_due(step) and asked is None:
                     result = self._evaluate_at(step, state)

@@ -5,11 +5,33 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tensorboardX import SummaryWriter
 
 METRICS_FILE = "metrics.jsonl"
+
+
+class Metrics(Protocol):
+    """Where the figures of a step go."""
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Writes one row."""
+        ...
+
+    def close(self) -> None:
+        """Nothing is written after it."""
+        ...
+
+
+class NoMetrics:
+    """For the processes of a job that leave writing to the first."""
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        """Writes nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
 
 
 class MetricsWriter:

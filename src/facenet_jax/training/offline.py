@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from facenet_jax.data.bad_files import BadFiles
-from facenet_jax.data.loader import embedding_batches
+from facenet_jax.data.loader import Batch, embedding_batches
 from facenet_jax.data.offline import HardTable, MixedPlan, TripletPlan, subset
 from facenet_jax.data.plan import BatchPlan, Plan
 from facenet_jax.errors import InputError, TrainingError
+from facenet_jax.hosts import is_first
 from facenet_jax.mesh import over_batch, padded_batch_size, replicated
+from facenet_jax.training.embedding import EmbedAll
 from facenet_jax.training.faces import Faces
-from facenet_jax.training.step import make_embed
 from facenet_jax.triplets import hardest_faces
 
 FOLDER = "offline"
@@ -94,16 +96,17 @@ class OfflineSelection:
         self._faces = faces
         self._plan = plan
         self._folder = workdir / FOLDER
-        self._embed = make_embed(network, mesh)
+        self._embed = EmbedAll(network, mesh)
         self._mixed_rows = 0
         if self.every and config.offline.mode == "mixed":
             self._mixed_rows = round(config.offline.share * (config.batch.size - config.batch.random_negatives))
             self._beside = BatchPlan(
                 faces.train.index,
-                faces.train_identities,
+                faces.parts,
                 size=config.batch.size - self._mixed_rows,
                 faces_per_identity=config.batch.faces_per_identity,
                 random_negatives=config.batch.random_negatives,
+                max_faces=config.data.max_faces,
                 seed=config.seed,
             )
 
@@ -155,15 +158,8 @@ class OfflineSelection:
           bad_files: where faces that cannot be decoded are listed.
         """
         config, index = self._config, self._faces.train.index
-        records = subset(
-            index,
-            self._faces.train_identities,
-            config.offline.faces,
-            config.batch.faces_per_identity,
-            config.seed,
-            step,
-        )
-        points, valid = self._embed_all(records, params, bad_files)
+        records = subset(self._plan, config.offline.faces, step)
+        points, valid = self._embed(params, self._batches(records, bad_files), len(records))
         labels = index.identity_of(records)
         places = np.unique(labels, return_inverse=True)[1]
         rows = padded_batch_size(len(records), self._mesh, 0)
@@ -178,7 +174,7 @@ class OfflineSelection:
             ),
             out_shardings=replicated(self._mesh),
         )
-        padded = (
+        padded = (  # the same in every process
             np.pad(points, ((0, more), (0, 0))),
             np.pad(places.astype(np.int32), (0, more)),
             np.pad(valid, (0, more)),
@@ -202,27 +198,23 @@ class OfflineSelection:
         )
         return table, summary
 
-    def _embed_all(
-        self, records: NDArray[np.int64], params: Any, bad_files: BadFiles
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def _batches(self, records: NDArray[np.int64], bad_files: BadFiles) -> Iterator[Batch]:
         config = self._config
         rows = padded_batch_size(min(config.eval.batch, len(records)), self._mesh, 0)
-        points, valid = [], []
         for batch in embedding_batches(
-            self._faces.train, records, tuple(config.model.input_size), rows, workers=config.data.workers
+            self._faces.train,
+            records,
+            tuple(config.model.input_size),
+            rows,
+            workers=config.data.workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
         ):
             bad_files.update(batch)
-            images = jax.device_put(batch.images, over_batch(self._mesh))
-            real = batch.records >= 0
-            points.append(np.asarray(self._embed(params, images))[real])
-            valid.append(batch.valid[real])
-        embeddings, decoded = np.concatenate(points), np.concatenate(valid)
-        if not np.isfinite(embeddings[decoded]).all():
-            raise TrainingError("the network's embeddings are not finite; begin again with a lower learning rate.")
-        return embeddings, decoded
+            yield batch
 
     def _save(self, table: HardTable) -> None:
-        if jax.process_index():
+        if not is_first():
             return  # every process has made the same table
         self._folder.mkdir(exist_ok=True)
         temporary = self._folder / f"{table.step}.tmp"
@@ -262,6 +254,8 @@ class OfflineSelection:
 
     def forget(self, needed_by: list[int]) -> None:
         """Removes the tables that no step of these needs."""
+        if not is_first():
+            return
         needed = {self.table_step(step) for step in needed_by}
         for path in self._folder.glob("*.npz"):
             if path.stem.isdigit() and int(path.stem) not in needed:

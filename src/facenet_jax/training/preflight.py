@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from facenet_jax.errors import InputError
-from facenet_jax.mesh import DATA_AXIS
-from facenet_jax.training.progress import amount, duration
+from facenet_jax.progress import amount, duration
 
 # A gradient takes about twice the arithmetic of the forward pass; chunks run forward once more.
 _PASSES, _PASSES_IN_CHUNKS = 3, 4
@@ -66,13 +65,13 @@ def estimate(
       rows: of the global batch, padding included.
       chunk: as in the config.
     """
-    devices = mesh.shape[DATA_AXIS]
+    devices = mesh.size
     passes = _PASSES_IN_CHUNKS if chunk and chunk * devices < rows else _PASSES
     arithmetic = passes * 2.0 * multiply_adds * rows
     seconds = arithmetic / (_matrix_product_rate(mesh) * _SHARE_OF_PEAK)
     available = _bytes_available(mesh)
     if available is not None and mesh.devices.flat[0].platform == "cpu":
-        available //= devices  # simulated devices share one memory
+        available //= len(mesh.local_devices)  # simulated devices share one memory
     return Estimate(parameters, multiply_adds, bytes_of(compiled), available, seconds)
 
 
@@ -145,7 +144,7 @@ def _matrix_product_rate(mesh: Mesh) -> float:
         best = min(best, time.perf_counter() - start)
     # Simulated devices share the same cores.
     alone = mesh.devices.flat[0].platform == "cpu"
-    return 2.0 * n**3 / best * (1 if alone else mesh.shape[DATA_AXIS])
+    return 2.0 * n**3 / best * (1 if alone else mesh.size)
 
 
 def _bytes_available(mesh: Mesh) -> int | None:

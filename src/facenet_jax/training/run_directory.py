@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from facenet_jax.config import difference
 from facenet_jax.errors import InputError
+from facenet_jax.hosts import is_first, wait_for_all
 
 RUN_FILE = "run.json"
 
@@ -20,7 +21,7 @@ class RunDirectory:
     """
 
     def __init__(self, path: Path) -> None:
-        """Creates or enters it.
+        """Creates or enters it; of a job of several processes the first holds it for all.
 
         Raises:
           InputError: it cannot be written, or another process trains in it.
@@ -28,11 +29,13 @@ class RunDirectory:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] = (path / ".lock").open("w")
+            self._lock: IO[str] | None = (path / ".lock").open("w") if is_first() else None
         except OSError as error:
             raise InputError(
                 f"the working directory {path} cannot be written ({error.strerror}); give another --workdir."
             ) from error
+        if self._lock is None:
+            return
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -67,15 +70,27 @@ class RunDirectory:
             )
 
     def begin(self, config: dict[str, Any], digests: dict[str, str]) -> None:
-        """Writes run.json."""
+        """Writes run.json.
+
+        Raises:
+          InputError: other processes of the job do not see what the first writes.
+        """
         file = self.path / RUN_FILE
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"config": config, "digests": digests}, indent=1) + "\n")
-        temporary.replace(file)
+        if is_first():
+            temporary = file.with_suffix(".tmp")
+            temporary.write_text(json.dumps({"config": config, "digests": digests}, indent=1) + "\n")
+            temporary.replace(file)
+        wait_for_all("run.json is written")
+        if not file.exists():
+            raise InputError(
+                f"the working directory {self.path} is not the same on all hosts; give a --workdir on storage that "
+                "they share."
+            )
 
     def close(self) -> None:
         """Lets another process in."""
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
 
 def check_config(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

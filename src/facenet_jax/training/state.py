@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from facenet_jax.errors import InputError
-from facenet_jax.mesh import replicated
+from facenet_jax.mesh import over_parameters
 
 
 class TrainState(NamedTuple):
@@ -62,8 +62,14 @@ def create_state(
     make = partial(make_initial_state, network, input_size, optimizer)
     # It runs once, so it is compiled without optimisation: a third of the time for a program of many small draws.
     options = {"xla_backend_optimization_level": 0}
-    state: TrainState = jax.jit(make, out_shardings=replicated(mesh), compiler_options=options)(seed)
+    shapes = jax.eval_shape(make, jax.ShapeDtypeStruct((), jnp.int32))
+    state: TrainState = jax.jit(make, out_shardings=shardings_of(shapes, mesh), compiler_options=options)(seed)
     return state
+
+
+def shardings_of(tree: Any, mesh: Mesh) -> Any:
+    """How arrays of a state, or their shapes, are divided over a mesh."""
+    return jax.tree.map(lambda x: over_parameters(x.shape, mesh), tree)
 
 
 def abstract_state(
@@ -73,4 +79,8 @@ def abstract_state(
 
     make = partial(make_initial_state, network, input_size, optimizer)
     shapes = jax.eval_shape(make, jax.ShapeDtypeStruct((), jnp.int32))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=replicated(mesh)), shapes)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        shardings_of(shapes, mesh),
+    )

@@ -20,9 +20,9 @@ import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import DATA_AXIS, over_batch, replicated
+from facenet_jax.mesh import BATCH_AXES, over_batch, replicated
 from facenet_jax.models.pixels import scale_pixels
-from facenet_jax.training.state import TrainState
+from facenet_jax.training.state import TrainState, shardings_of
 from facenet_jax.triplets import (
     Selection,
     Stage,
@@ -37,7 +37,7 @@ _REMATERIALISE_ON_CPU: Any = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMO
 
 
 class DeviceBatch(NamedTuple):
-    """A global batch on the mesh, rows divided over its data axis.
+    """A global batch on the mesh, rows divided over it.
 
     Attributes:
       images: uint8 [B, rows, columns, 3].
@@ -77,7 +77,7 @@ def make_train_step(
     Args:
       network: pixels -> embeddings, without batch statistics (chunks would make them another function).
       optimizer: applied to the gradient.
-      mesh: its data axis divides the batch.
+      mesh: over which the batch is divided.
       margin: alpha of equation (1).
       divide_by: see `triplet_loss`.
       chunk: images the network takes at once on a device; 0: all of the device's rows. It must divide them.
@@ -111,13 +111,13 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = StepMetrics(loss, optax.tree.norm(gradient), stats)
-        return TrainState(state.step + 1, params, opt_state), metrics
+        after = TrainState(state.step + 1, params, opt_state)
+        return jax.lax.with_sharding_constraint((after, metrics), (shardings_of(after, mesh), replicated(mesh)))
 
     rows: Any = over_batch(mesh)
     return jax.jit(
         step,
-        in_shardings=(replicated(mesh), DeviceBatch(rows, rows, rows)),
-        out_shardings=replicated(mesh),
+        in_shardings=(None, DeviceBatch(rows, rows, rows)),  # the state comes, and leaves, as it is divided already
         donate_argnums=0,
         compiler_options=_REMATERIALISE_ON_CPU if rematerialise and mesh.devices.flat[0].platform == "cpu" else None,
     )
@@ -132,7 +132,7 @@ def _loss_and_gradient(
     images: jax.Array,
 ) -> tuple[jax.Array, TripletStats, Any]:
     """Loss, stats and the gradient with respect to the parameters, over the global batch."""
-    rows_per_device = images.shape[0] // mesh.shape[DATA_AXIS]
+    rows_per_device = images.shape[0] // mesh.size
     if chunk in (0, rows_per_device):
         embeddings, backward = jax.vjp(lambda params: embed(params, images), params)
         loss, stats, embedding_gradient = triplets(embeddings)
@@ -144,7 +144,7 @@ def _loss_and_gradient(
 
     def gradient_of_own(params: Any, images: jax.Array, embedding_gradient: jax.Array) -> Any:
         # Each device sums over its own chunks first, so that devices talk once a step and not once a chunk.
-        own_params = jax.tree.map(lambda x: jax.lax.pcast(x, DATA_AXIS, to="varying"), params)
+        own_params = jax.tree.map(lambda x: jax.lax.pcast(x, BATCH_AXES, to="varying"), params)
 
         def one_chunk(total: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
             chunk_images, chunk_gradient = inputs
@@ -154,9 +154,9 @@ def _loss_and_gradient(
         zeros = jax.tree.map(jnp.zeros_like, own_params)
         chunks = (_in_chunks(images, chunk), _in_chunks(embedding_gradient, chunk))
         total, _ = jax.lax.scan(one_chunk, zeros, chunks)
-        return jax.lax.psum(total, DATA_AXIS)
+        return jax.lax.psum(total, BATCH_AXES)
 
-    own, everywhere = P(DATA_AXIS), P()
+    own, everywhere = P(BATCH_AXES), P()
     embeddings = jax.shard_map(embed_own, mesh=mesh, in_specs=(everywhere, own), out_specs=own)(params, images)
     loss, stats, embedding_gradient = triplets(embeddings)
     gradient = jax.shard_map(gradient_of_own, mesh=mesh, in_specs=(everywhere, own, own), out_specs=everywhere)(
@@ -182,9 +182,7 @@ def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
 
 def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
     """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
-    return jax.jit(
-        partial(_embed, network), in_shardings=(replicated(mesh), over_batch(mesh)), out_shardings=replicated(mesh)
-    )
+    return jax.jit(partial(_embed, network), in_shardings=(None, over_batch(mesh)), out_shardings=replicated(mesh))
 
 
 def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh) -> Any:

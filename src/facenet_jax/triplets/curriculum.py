@@ -45,7 +45,7 @@ def staged_loss_and_gradient(
       embeddings: as for `triplet_loss`, and so are the others.
       labels: int32 [B].
       valid: bool [B].
-      mesh: whose data axis holds the batch.
+      mesh: over which the batch is divided.
       stages: in order of from_step.
       step: integer scalar, the steps taken: a resumed run is in the stage that it would have been in.
       divide_by: what the sum is divided by.

@@ -17,9 +17,9 @@ def listed_loss_and_gradient(
     """Equation (2) over the triplets in rows (0, 1, 2), (3, 4, 5), ...: anchor, positive, negative.
 
     Args:
-      embeddings: [B, d], sharded over the mesh's data axis; rows beyond the last whole triplet take no part.
+      embeddings: [B, d], sharded over the mesh; rows beyond the last whole triplet take no part.
       valid: bool [B]; a triplet takes part if all its rows are True.
-      mesh: whose data axis holds the batch.
+      mesh: over which the batch is divided.
       margin: alpha of equation (1).
       divide_by: `pairs` and `active` as in `triplet_loss`, where each triplet has one pair; `one`: the plain sum.
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import DATA_AXIS
+from facenet_jax.mesh import BATCH_AXES
 from facenet_jax.triplets.hashing import as_word
 from facenet_jax.triplets.selection import (
     DEFAULT,
@@ -76,10 +76,10 @@ def triplet_loss(
     itself carries no gradient (section 3.2).
 
     Args:
-      embeddings: [B, d], unit vectors, sharded over the mesh's data axis (B a multiple of its size); taken as float32.
+      embeddings: [B, d], unit vectors, sharded over the mesh (B a multiple of its size); taken as float32.
       labels: int32 [B], the identity of each face; any order, any counts.
       valid: bool [B]; rows that are False take no part.
-      mesh: the mesh whose data axis holds the batch; one device is a mesh of one.
+      mesh: over which the batch is divided; one device is a mesh of one.
       margin: alpha of equation (1).
       divide_by: what the sum is divided by. `pairs`: the number of anchor-positive pairs, a count that does not change
         as training succeeds, so that the gradient fades with the share of active triplets, as in the paper's sum, yet
@@ -142,7 +142,7 @@ def triplet_loss_and_gradient(
     if divide_by not in DIVIDE_BY:
         raise ValueError(f"divide_by is {divide_by!r}; one of {', '.join(DIVIDE_BY)} is needed")
     run = over_the_mesh(
-        partial(_on_one_device, divide_by=divide_by, selection=selection), mesh, (P(), P(), P(DATA_AXIS))
+        partial(_on_one_device, divide_by=divide_by, selection=selection), mesh, (P(), P(), P(BATCH_AXES))
     )
     return run(embeddings, labels, valid, margin, seed, step)
 
@@ -180,7 +180,7 @@ def _on_one_device(
 
         count = groups(selection, jnp.max(block.anchors.faces))
         zeros = jnp.zeros((5, size), jnp.float32), jnp.zeros((size, exemplars.labels.shape[0]), jnp.float32)
-        pair_sums, weights = jax.lax.fori_loop(0, count, one_group, jax.lax.pcast(zeros, DATA_AXIS, to="varying"))
+        pair_sums, weights = jax.lax.fori_loop(0, count, one_group, jax.lax.pcast(zeros, BATCH_AXES, to="varying"))
         # Each active triplet puts +1 and -1 into its anchor's line, so the lines of W sum to 0, and the anchor's own
         # term drops out of 2 (sum(W) a - W x).
         precise = jax.lax.Precision.HIGHEST
@@ -193,15 +193,15 @@ def _on_one_device(
         negative_sums = jnp.stack(sum_of_negatives(exemplars, block))
         return (sums + jnp.concatenate([jnp.sum(pair_sums, axis=1), negative_sums]), gradient), None
 
-    zero_sums = jax.lax.pcast(jnp.zeros(7, jnp.float32), DATA_AXIS, to="varying")
+    zero_sums = jax.lax.pcast(jnp.zeros(7, jnp.float32), BATCH_AXES, to="varying")
     zero_gradient = jnp.zeros_like(exemplars.points)
     (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, zero_gradient), blocks_of(anchors))
-    batch = points.shape[0] * jax.lax.axis_size(DATA_AXIS)
-    gradient = jax.lax.psum_scatter(gradient[:batch], DATA_AXIS, tiled=True)
+    batch = points.shape[0] * jax.lax.axis_size(BATCH_AXES)
+    gradient = jax.lax.psum_scatter(gradient[:batch], BATCH_AXES, tiled=True)
     # |sum of embeddings|^2, each device with its own rows: a scalar to add up like the others.
     of_all = jnp.sum(exemplars.points, axis=0)
     of_faces = jnp.stack([jnp.sum(points * of_all), jnp.sum(valid, dtype=jnp.float32)])
-    sums = jax.lax.psum(jnp.concatenate([sums, of_faces]), DATA_AXIS)
+    sums = jax.lax.psum(jnp.concatenate([sums, of_faces]), BATCH_AXES)
     total, pairs, triplets, active, ap, an, an_count, square_of_sum, faces = sums
     divisor = {"pairs": pairs, "active": active, "one": jnp.ones(())}[divide_by]
     # No pair, or no active triplet, is a loss of 0, not 0/0.

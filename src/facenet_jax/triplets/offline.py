@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import DATA_AXIS
+from facenet_jax.mesh import BATCH_AXES
 from facenet_jax.triplets.search import ABSENT, LARGEST, bits, nearest, take
 from facenet_jax.triplets.selection import (
     AnchorBlock,
@@ -62,16 +62,16 @@ def hardest_faces(
     """The hardest positives and the nearest negatives of each face; equal distances are decided by the lowest row.
 
     Args:
-      embeddings: [M, d], sharded over the mesh's data axis (M a multiple of its size); taken as float32.
+      embeddings: [M, d], sharded over the mesh (M a multiple of its size); taken as float32.
       labels: int32 [M].
       valid: bool [M]; rows that are False take no part.
-      mesh: whose data axis holds the faces.
+      mesh: over which the faces are divided.
       positives: how many of the hardest positives, P.
       negatives: how many of the nearest negatives, N.
       faces_per_identity: no identity has more faces among these.
     """
     body = partial(_on_one_device, positives=positives, negatives=negatives, most_faces=faces_per_identity)
-    return over_the_mesh(body, mesh, P(DATA_AXIS))(embeddings, labels, valid, 0.0, 0, 0)
+    return over_the_mesh(body, mesh, P(BATCH_AXES))(embeddings, labels, valid, 0.0, 0, 0)
 
 
 def _on_one_device(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import DATA_AXIS
+from facenet_jax.mesh import BATCH_AXES
 from facenet_jax.triplets.distances import squared_distances
 from facenet_jax.triplets.hashing import as_word, hash32
 from facenet_jax.triplets.search import ABSENT, CHUNK, LARGEST, any_between, bits, nearest, take
@@ -153,7 +153,7 @@ def select(
       embeddings: [B, d], as for `triplet_loss`, and so are the others.
       labels: int32 [B].
       valid: bool [B].
-      mesh: whose data axis holds the batch.
+      mesh: over which the batch is divided.
       faces_per_identity: no identity has more faces in the batch than this; positives beyond it are left out.
       margin: alpha of equation (1); only a random choice asks for it.
       selection: which triplets.
@@ -164,7 +164,7 @@ def select(
       Triplets, arrays [B, K], a line for each anchor; entries beyond its pairs have `is_pair` False.
     """
     body = partial(_select_on_one_device, selection=selection, most_faces=faces_per_identity)
-    return over_the_mesh(body, mesh, P(DATA_AXIS))(embeddings, labels, valid, margin, seed, step)
+    return over_the_mesh(body, mesh, P(BATCH_AXES))(embeddings, labels, valid, margin, seed, step)
 
 
 def over_the_mesh(on_one_device: Callable, mesh: Mesh, out_specs: Any) -> Callable:
@@ -180,7 +180,7 @@ def over_the_mesh(on_one_device: Callable, mesh: Mesh, out_specs: Any) -> Callab
     ) -> Any:
         chex.assert_rank([embeddings, labels, valid], [2, 1, 1])
         chex.assert_equal_shape_prefix([embeddings, labels, valid], 1)
-        own = P(DATA_AXIS)
+        own = P(BATCH_AXES)
         mapped = jax.shard_map(on_one_device, mesh=mesh, in_specs=(own, own, own, P(), P(), P()), out_specs=out_specs)
         return mapped(
             # What stands in a masked row could be anything, and 0 x anything would be 0 but for NaN.
@@ -224,15 +224,15 @@ def _select_on_one_device(
 def gather(points: jax.Array, labels: jax.Array, valid: jax.Array) -> tuple[Anchors, Exemplars]:
     """One device's rows, [A, d], as anchors, and the rows of all devices; two all-gathers."""
     labels = jnp.where(valid, labels, _NOBODY)
-    all_points = jax.lax.all_gather(points, DATA_AXIS, tiled=True)
-    all_labels = jax.lax.all_gather(labels, DATA_AXIS, tiled=True)
+    all_points = jax.lax.all_gather(points, BATCH_AXES, tiled=True)
+    all_labels = jax.lax.all_gather(labels, BATCH_AXES, tiled=True)
     more = -all_labels.shape[0] % CHUNK
     all_points = jnp.pad(all_points, ((0, more), (0, 0)))
     all_labels = jnp.pad(all_labels, (0, more), constant_values=_NOBODY)
     by_label = jnp.argsort(all_labels, stable=True).astype(jnp.int32)
     exemplars = Exemplars(all_points, all_labels, by_label, all_labels[by_label])
 
-    first = jax.lax.axis_index(DATA_AXIS) * labels.shape[0]
+    first = jax.lax.axis_index(BATCH_AXES) * labels.shape[0]
     rows = first + jnp.arange(labels.shape[0], dtype=jnp.int32)
     start = jnp.searchsorted(exemplars.sorted_labels, labels, side="left").astype(jnp.int32)
     end = jnp.searchsorted(exemplars.sorted_labels, labels, side="right").astype(jnp.int32)

@@ -8,9 +8,14 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """Within `with`, remembers SIGINT or SIGTERM instead of dying of it; the second of them is not held back."""
+    """Within `with`, remembers SIGINT or SIGTERM instead of dying of it; the second of them is not held back.
 
-    def __init__(self) -> None:
+    Args:
+      message: what is said when asked to stop.
+    """
+
+    def __init__(self, message: str) -> None:
+        self._message = message
         self.signal: signal.Signals | None = None
         self._before: dict[signal.Signals, object] = {}
 
@@ -24,10 +29,15 @@ class StopRequest:
     ) -> None:
         self._give_back()
 
+    def asked(self, step: int) -> signal.Signals | None:
+        """The signal, once there was one; a run by itself stops after any step."""
+        del step
+        return self.signal
+
     def _remember(self, number: int, frame: FrameType | None) -> None:
         self.signal = signal.Signals(number)
         self._give_back()
-        print("\nstopping after this step, to save it; once more to leave at once", file=sys.stderr, flush=True)
+        print(f"\n{self._message}; once more to leave at once", file=sys.stderr, flush=True)
 
     def _give_back(self) -> None:
         for number, handler in self._before.items():

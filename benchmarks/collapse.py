@@ -1,0 +1,133 @@
+"""The collapse of hardest negatives, beside semi-hard ones: the quickstart on drawn faces, several seeds of each.
+
+    python -m benchmarks.collapse
+    python -m benchmarks.collapse --steps 100 --seeds 1
+
+Trains with `facenet-jax train`, runs it finds finished are not repeated, and leaves the figures in
+benchmarks/results/collapse.json and the picture in docs/figures/collapse.png. Twelve minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from benchmarks.machine import describe_machine
+from facenet_jax.evaluation.plots import BLUE, GREEN, VERMILION
+from facenet_jax.training.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[1]
+# The quickstart, shorter and with fewer people: what differs from configs/quickstart.py.
+SETTINGS = {
+    "data.drawn.identities": 1000,
+    "optimizer.finalise_steps": 0,
+    "eval.drawn_identities": 100,
+    "checkpoint.every": 1000,
+}
+ARMS = {
+    "semi_hard": ("semi-hard", BLUE),
+    "hardest": ("hardest", VERMILION),
+    "curriculum": ("semi-hard, then hardest", GREEN),
+}
+FIGURES = {"loss": "loss", "spread": "spread", "val_far_0.01": "VAL at FAR 0.01"}
+
+
+def overrides(arm: str, seed: int, steps: int) -> list[str]:
+    """What one run says on the command line beyond --config=quickstart."""
+    values: dict[str, Any] = SETTINGS | {
+        "seed": seed,
+        "steps": steps,
+        "eval.every": max(steps // 6, 1),
+        "log.every": max(steps // 60, 1),
+    }
+    if arm == "hardest":
+        values["loss.negatives"] = "hardest"
+    if arm == "curriculum":
+        values["loss.stages"] = ((steps // 2, "all", "hardest", 0.2),)
+    return [f"--config.{key}={value}" for key, value in values.items()]
+
+
+def train(arm: str, seed: int, steps: int, folder: Path) -> list[dict[str, Any]]:
+    """Trains, or finds trained, and returns the rows of its metrics.jsonl."""
+    workdir = folder / f"{arm}-{steps}-{seed}"
+    command = [sys.executable, "-m", "facenet_jax.cli", "train", "--config=quickstart", f"--workdir={workdir}"]
+    subprocess.run([*command, *overrides(arm, seed, steps)], check=True, stdout=sys.stderr, cwd=ROOT)
+    return read_metrics(workdir)
+
+
+def series(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]]:
+    """Steps and values of one figure."""
+    found = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
+    return [step for step, _ in found], [value for _, value in found]
+
+
+def collapse_figure(runs: dict[str, list[list[dict[str, Any]]]], path: Path) -> None:
+    """Draws loss, spread and VAL over steps into a PNG file, a thin line a seed and a thick one for their mean."""
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    for axes, (key, name) in zip(figure.subplots(1, len(FIGURES)), FIGURES.items(), strict=True):
+        for arm, of_seeds in runs.items():
+            label, colour = ARMS[arm]
+            lines = [series(rows, key) for rows in of_seeds]
+            for steps, values in lines:
+                axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.45)
+            mean = np.mean([values for _, values in lines], axis=0)
+            axes.plot(lines[0][0], mean, color=colour, linewidth=2.4, label=label)
+        axes.set_title(name)
+        axes.set_xlabel("step")
+        axes.set_ylim(bottom=0)
+        axes.grid(True, color="#DDDDDD", linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        if key.startswith("val"):
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            axes.legend(loc="upper left", frameon=False)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=100, format="png")
+
+
+def main() -> None:
+    """Trains, writes and draws."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=300, help="of each run (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each kind (%(default)s)")
+    parser.add_argument("--arms", default=",".join(ARMS), help="which kinds of run (%(default)s)")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "collapse", help="their working directories")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="where the figures go")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs" / "figures" / "collapse.png")
+    options = parser.parse_args()
+
+    runs: dict[str, list[list[dict[str, Any]]]] = {arm: [] for arm in options.arms.split(",")}
+    for seed in range(options.seeds):
+        for arm, of_seeds in runs.items():
+            print(f"{arm}, seed {seed}", file=sys.stderr, flush=True)
+            of_seeds.append(train(arm, seed, options.steps, options.runs))
+
+    kept = ("loss", "active_share", "mean_ap", "mean_an", "spread", "gradient_norm", "val_far_0.01")
+    results = {
+        "machine": describe_machine(),
+        "command": {
+            arm: "facenet-jax train --config=quickstart " + " ".join(overrides(arm, 0, options.steps)) for arm in runs
+        },
+        "runs": {
+            arm: [{key: series(rows, key) for key in kept} for rows in of_seeds] for arm, of_seeds in runs.items()
+        },
+    }
+    options.results.mkdir(parents=True, exist_ok=True)
+    (options.results / "collapse.json").write_text(json.dumps(results) + "\n")
+    collapse_figure(runs, options.picture)
+    for arm, of_seeds in runs.items():
+        for key, name in FIGURES.items():
+            last = [series(rows, key)[1][-1] for rows in of_seeds]
+            print(f"{ARMS[arm][0]:<24} {name:<16} {np.mean(last):.4f} at the end; by seed {np.round(last, 4).tolist()}")
+
+
+if __name__ == "__main__":
+    main()

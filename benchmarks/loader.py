@@ -1,0 +1,155 @@
+"""Our loader against PyTorch's DataLoader and against the bare decoder, on the same cores.
+
+    python -m benchmarks.loader                   (or `make bench-loader`)
+    python -m benchmarks.loader --without-peers --turns 3
+
+JPEGs of drawn faces are read from a folder, decoded, cut and resized to the network's input, mirrored every other time
+and joined into batches of P identities with K faces each, by
+
+- ours: `facenet_jax.data.loader`, with as many worker processes as cores, and with threads of one process;
+- the bare decoder: `FolderSource.load` in as many processes as cores, which forget what they decode: no batch, no
+  mirroring, nothing handed over;
+- PyTorch's DataLoader, as many workers, with our decoder and with Pillow, in the environment that benchmarks/peers
+  makes.
+
+All take turns in one run. A turn begins with a fresh loader and is timed from the first batches on. Rates are medians,
+ratios are medians of the ratios within a round. Tables go to the screen and, with the figures, to benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from benchmarks.lines import ROOT, Child, Refused
+from benchmarks.machine import describe_machine, in_words
+from benchmarks.peers.environment import peers_python
+from facenet_jax.data.synthetic import render
+
+_PEOPLE, _FACES_OF_EACH = 60, 20
+_IDENTITIES, _FACES = 18, 20  # P and K
+_WARM = 4
+_MEMORY = 2**40  # of address space, which is no limit
+_TIMEOUT = 600.0
+
+
+class Work(NamedTuple):
+    """Files of one size and what becomes of them."""
+
+    pixels: int
+    size: int
+    batches: int
+
+    @property
+    def words(self) -> str:
+        return f"{self.pixels} px files to {self.size} px"
+
+
+WORKS = (Work(112, 112, 40), Work(250, 112, 16))
+CONTENDERS = {
+    "ours, worker processes": ("ours", "loader"),
+    "ours, threads": ("ours", "threads"),
+    "bare decoder": ("ours", "decoder"),
+    "DataLoader, our decoder": ("peers", "loader"),
+    "DataLoader, Pillow": ("peers", "pillow"),
+}
+
+
+def draw(folder: Path, pixels: int) -> int:
+    """Writes the JPEGs; returns their mean size in bytes."""
+    for person in range(_PEOPLE):
+        (folder / f"{person:03d}").mkdir(parents=True)
+        for face in range(_FACES_OF_EACH):
+            image = Image.fromarray(render(0, person, face, (pixels, pixels)))
+            image.save(folder / f"{person:03d}" / f"{face:02d}.jpg", quality=90)
+    files = [file.stat().st_size for file in folder.glob("*/*.jpg")]
+    return sum(files) // len(files)
+
+
+def turn(child: Child, how: str, work: Work, folder: Path, cores: int) -> float:
+    """Images a second of one contender in one turn."""
+    about: dict[str, Any] = {"folder": str(folder), "size": work.size, "workers": cores}
+    if how == "decoder":
+        reply = child.ask(_TIMEOUT, "decoder", **about, images=work.batches * _IDENTITIES * _FACES)
+    else:
+        about |= {"identities": _IDENTITIES, "faces": _FACES, "warm": _WARM, "batches": work.batches}
+        about |= {"threads": {"workers": 0}, "pillow": {"with_pillow": True}}.get(how, {})
+        reply = child.ask(_TIMEOUT, "loader", **about)
+    return float(reply["images_per_second"])
+
+
+def measure(children: dict[str, Child], work: Work, folder: Path, turns: int, cores: int) -> dict[str, list[float]]:
+    """Images a second of each contender in each round; nothing of those whose process is missing or fails."""
+    rates: dict[str, list[float]] = {name: [] for name, (whose, _) in CONTENDERS.items() if whose in children}
+    for _ in range(turns):
+        for name in list(rates):
+            whose, how = CONTENDERS[name]
+            try:
+                rates[name].append(turn(children[whose], how, work, folder, cores))
+            except Refused as error:
+                print(f"{name}: {error}", file=sys.stderr, flush=True)
+                del rates[name]
+    return rates
+
+
+def table(rates: dict[str, list[float]]) -> list[str]:
+    """Rows of rates and of ratios to the bare decoder's, with the spread over the rounds."""
+    lines = ["| | images/s | lowest to highest | of the bare decoder |", "|---|---|---|---|"]
+    for name, each in rates.items():
+        ratios = [one / bare for one, bare in zip(each, rates["bare decoder"], strict=True)]
+        lines.append(
+            f"| {name} | {statistics.median(each):,.0f} | {min(each):,.0f} to {max(each):,.0f} "
+            f"| {statistics.median(ratios):.0%} |"
+        )
+    return lines
+
+
+def main() -> None:
+    """Measures and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--without-peers", action="store_true")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="for loader.md and .json")
+    options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    found: list[dict[str, Any]] = []
+    text: list[str] = []
+    with contextlib.ExitStack() as stack:
+        temporary = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+
+        def start(python: str | Path, module: str) -> Child:
+            return stack.enter_context(Child(python, module, threads=cores, memory=_MEMORY))
+
+        children = {"ours": start(sys.executable, "benchmarks.loader_child")}
+        versions: dict[str, str | int | float] = {}
+        if not options.without_peers:
+            python = peers_python()
+            if isinstance(python, Path):
+                children["peers"] = start(python, "benchmarks.peers.dataloader")
+                versions = children["peers"].ask(_TIMEOUT, "versions")
+            else:
+                print(f"without peers: {python}", file=sys.stderr)
+        for work in WORKS:
+            size = draw(temporary / str(work.pixels), work.pixels)
+            rates = measure(children, work, temporary / str(work.pixels), options.turns, cores)
+            found.append(work._asdict() | {"mean_bytes": size, "images_per_second": rates})
+            text += [f"{work.words} ({size / 1000:.1f} kB each)", "", *table(rates), ""]
+    machine = describe_machine(("numpy", "grain", "simplejpeg", "pillow")) | versions
+    text += [f"Batches of {_IDENTITIES} identities x {_FACES} faces; {options.turns} rounds. {in_words(machine)}", ""]
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "loader.md").write_text("\n".join(["# Loading faces", "", *text]))
+    (options.out / "loader.json").write_text(json.dumps({"machine": machine, "loader": found}, indent=1) + "\n")
+    print("\n".join(text))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Our loader and our decoder alone, asked for one turn at a time: see benchmarks/loader.py."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.lines import serve
+from facenet_jax.data.folder import FolderSource
+from facenet_jax.data.loader import Loader
+from facenet_jax.data.plan import BatchPlan
+
+
+def loader(
+    folder: str, size: int, identities: int, faces: int, workers: int, warm: int, batches: int
+) -> dict[str, Any]:
+    """Images a second from our loader.
+
+    Args:
+      folder: <identity>/<image>.
+      size: rows and columns of an image.
+      identities: of a batch.
+      faces: of each of them.
+      workers: processes that decode.
+      warm: batches that pass before the clock starts.
+      batches: how many are timed.
+    """
+    source = FolderSource(folder)
+    plan = BatchPlan(source.index, size=identities * faces, faces_per_identity=faces, random_negatives=0)
+    load = Loader(source, plan, (size, size), identities * faces, workers=workers)
+    with load(0, warm + batches) as loaded:
+        for _ in range(warm):
+            next(loaded)
+        started = time.perf_counter()
+        for _, batch in loaded:
+            assert batch.valid.all()
+        seconds = time.perf_counter() - started
+    return {"images_per_second": batches * identities * faces / seconds}
+
+
+def decoder(folder: str, size: int, workers: int, images: int) -> dict[str, Any]:
+    """Images a second that as many processes decode when they do nothing else with them."""
+    source = FolderSource(folder)
+    shares = np.array_split(np.resize(np.random.default_rng(0).permutation(source.index.records), images), workers)
+    barrier = multiprocessing.Barrier(workers + 1)
+    processes = [
+        multiprocessing.Process(target=_decode, args=(source.load, share, size, barrier), daemon=True)
+        for share in shares
+    ]
+    for process in processes:
+        process.start()
+    barrier.wait()
+    started = time.perf_counter()
+    barrier.wait()
+    seconds = time.perf_counter() - started
+    for process in processes:
+        process.join()
+    return {"images_per_second": images / seconds}
+
+
+def _decode(load: Callable[..., Any], records: NDArray[np.int64], size: int, barrier: Any) -> None:
+    barrier.wait()
+    for record in records:
+        load(int(record), (size, size))
+    barrier.wait()
+
+
+if __name__ == "__main__":
+    serve({"loader": loader, "decoder": decoder, "cores": lambda: {"cores": len(os.sched_getaffinity(0))}})

@@ -1,0 +1,1 @@
+"""What others built, run in an environment of its own beside ours."""

@@ -1,0 +1,35 @@
+"""The peers' environment, beside this file and not in git; the first benchmark that needs it makes it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
+REQUIREMENTS = FOLDER / "requirements.txt"
+
+
+def peers_python(folder: Path = FOLDER / ".venv") -> Path | str:
+    """The interpreter of the peers' environment, or one line that says why there is none.
+
+    The environment is made when it is missing or when the requirements have changed since.
+    """
+    python, stamp = folder / "bin" / "python", folder / ".installed"
+    wanted = REQUIREMENTS.read_text()
+    if python.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return python
+    print(f"making {folder} for the peers; this happens once and takes a minute or more", file=sys.stderr, flush=True)
+    try:
+        venv.create(folder, with_pip=True, clear=True)
+        pip: list[str | Path] = [python, "-m", "pip", "install", "--disable-pip-version-check", "-r", REQUIREMENTS]
+        # pip says what it does on standard output, which here holds results, and what is wrong on standard error.
+        subprocess.run(pip, check=True, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
+    except subprocess.CalledProcessError as error:
+        lines = (error.stderr or "").strip().splitlines() or [str(error)]
+        return f"not installed: {lines[-1]}"
+    except OSError as error:
+        return f"not installed: {error}"
+    stamp.write_text(wanted)
+    return python

@@ -1,0 +1,27 @@
+"""`facenet-jax merge`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    merge = commands.add_parser(
+        "merge",
+        help="join the shares of prepare --shard into one dataset",
+        description="Joins what `facenet-jax prepare --shard i/n` made, once all n are done, and prints the report.",
+        allow_abbrev=False,
+    )
+    merge.add_argument("out", type=Path, metavar="OUT", help="the folder that was prepared into")
+    merge.set_defaults(run=_merge)
+
+
+def _merge(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.prepare.merge import merge
+    from facenet_jax.prepare.report import format_report
+
+    print(format_report(merge(options.out), options.out))
+    return 0

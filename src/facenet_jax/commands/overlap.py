@@ -1,0 +1,39 @@
+"""`facenet-jax overlap`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.errors import InputError
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    overlap = commands.add_parser(
+        "overlap",
+        help="list people and images that two datasets share",
+        description="Lists identities by name, and images by their bytes and by their looks, that two datasets share; "
+        "each is a prepared dataset, or anything that `facenet-jax prepare` takes.",
+        allow_abbrev=False,
+    )
+    overlap.add_argument("a", type=Path, metavar="A", help="a dataset, to train on for instance")
+    overlap.add_argument("b", type=Path, metavar="B", help="another, to measure on for instance")
+    overlap.add_argument("--out", type=Path, help="a file for all of it, in JSON")
+    overlap.set_defaults(run=_overlap)
+
+
+def _overlap(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.prepare.overlap import find_overlap, format_overlap, open_dataset
+
+    found = find_overlap(open_dataset(options.a), open_dataset(options.b))
+    print(format_overlap(found))
+    if options.out:
+        try:
+            options.out.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"--out={options.out} cannot be written ({error.strerror}); give another file.") from error
+        print(f"written         {options.out}")
+    return 0

@@ -1,0 +1,82 @@
+"""`facenet-jax prepare`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """\
+SOURCE is a folder <identity>/<image>, a manifest (.csv or .parquet with the columns path and identity), or a folder
+with InsightFace's train.rec, train.idx and property. Finding faces (tight, similarity) needs
+  pip install 'facenet-jax[align]'
+Stopped or killed, the command goes on when given again. On many machines that share OUT, give each its --shard:
+  facenet-jax prepare photos faces --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
+  facenet-jax merge faces
+and train:
+  facenet-jax train --config=nn4 --config.data.path=faces
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    prepare = commands.add_parser(
+        "prepare",
+        help="find, cut and store the faces of anyone's photographs",
+        description="Turns photographs into a dataset to train on: faces found, cut out, resized and stored.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    prepare.add_argument("source", type=Path, metavar="SOURCE", help="what to prepare")
+    prepare.add_argument("out", type=Path, metavar="OUT", help="a folder for the dataset")
+    prepare.add_argument(
+        "--crop",
+        default="tight",
+        help="tight (about the detector's box: the paper's), similarity (by five landmarks), centre (the fixed "
+        "middle), none (thumbnails already) (default: tight)",
+    )
+    prepare.add_argument("--size", type=int, default=224, help="of a face in pixels (default: 224, as NN2's)")
+    prepare.add_argument("--detector", type=Path, help="a YuNet model in ONNX (default: the published one)")
+    prepare.add_argument("--workers", type=int, help="processes (default: one a core; 0: this one)")
+    prepare.add_argument(
+        "--shard", type=_share, default=(0, 1), metavar="i/n", help="only the i-th of n shares, from 0/n to (n-1)/n"
+    )
+    prepare.set_defaults(run=_prepare)
+
+
+def _share(text: str) -> tuple[int, int]:
+    try:
+        which, number = (int(part) for part in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 0/4") from None
+    return which, number
+
+
+def _prepare(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.prepare.report import format_report
+    from facenet_jax.prepare.run import prepare
+    from facenet_jax.progress import Progress
+
+    progress = Progress()
+    outcome = prepare(
+        options.source,
+        options.out,
+        crop=options.crop,
+        size=options.size,
+        detector=options.detector,
+        workers=options.workers,
+        share=options.shard,
+        progress=progress,
+    )
+    if outcome.faces:
+        progress.say(f"{outcome.faces:,} faces done, {outcome.rate:,.0f} a second")
+    if outcome.signal is not None:
+        progress.say(f"stopped by {outcome.signal.name}; the same command goes on")
+        return 128 + outcome.signal
+    if outcome.report is None:
+        which, number = options.shard
+        progress.say(f"shard {which}/{number} is done; when all {number} are: facenet-jax merge {options.out}")
+        return 0
+    print(format_report(outcome.report, options.out))
+    return 0

@@ -1,0 +1,83 @@
+"""Several processes as one job, through JAX's own distributed runtime: one of them speaks and writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import jax
+from jax.experimental import multihost_utils
+
+from facenet_jax.errors import InputError
+
+# A process that has not been heard of for so long is taken for dead, and the others end.
+HEARTBEAT_SECONDS = 30
+
+
+def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+    """Makes this process part of a job; call it before anything else of JAX.
+
+    Args:
+      coordinator: host:port of the first process; None: JAX finds it, as on Cloud TPU, Slurm, Kubernetes and Open MPI.
+      processes: how many there are.
+      process: which this is, from 0.
+
+    Raises:
+      InputError: no job is found, the others do not come, or JAX has been used already.
+    """
+    given = [coordinator is not None, processes is not None, process is not None]
+    if any(given) and not all(given):
+        raise InputError("--coordinator, --processes and --process belong together; give all three.")
+    if processes is not None and process is not None and not 0 <= process < processes:
+        raise InputError(f"--process={process} of --processes={processes}: count from 0 to {processes - 1}.")
+    if os.environ.get("JAX_PLATFORMS", "") == "cpu":
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            processes,
+            process,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"this process could not join a job ({str(error).splitlines()[0]}); on a machine by itself leave "
+            "--distributed and --coordinator out, elsewhere give --coordinator=HOST:PORT, --processes and --process."
+        ) from error
+
+
+def several() -> bool:
+    """Whether the job has more than one process."""
+    return jax.process_count() > 1
+
+
+def is_first() -> bool:
+    """Whether this is the process that speaks and writes for all."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(why: str) -> None:
+    """Returns once every process of the job has come to the same place."""
+    if several():
+        multihost_utils.sync_global_devices(why)
+
+
+class AgreedStop:
+    """What asks a job of several processes to stop: SIGTERM in any of them, or SIGINT, which is passed on as such.
+
+    JAX's preemption service, which also hears a cloud machine's notice, carries it to the others and settles a step at
+    which all of them stop. To be used in `with`; ask once a step, with the same steps in every process.
+    """
+
+    def __enter__(self) -> AgreedStop:
+        # SIGTERM itself is JAX's, since it joined the job.
+        self._before = signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def asked(self, step: int) -> signal.Signals | None:
+        """SIGTERM if this is the step at which all processes stop."""
+        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else None

@@ -1,0 +1,160 @@
+"""What is prepared into a folder and by whom: one job for its whole life, one process a share of it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import IO
+
+from facenet_jax import __version__
+from facenet_jax.data.card import is_prepared, read_card
+from facenet_jax.errors import InputError
+
+JOB_FILE = "prepare.json"
+PARTS = Path("parts")
+_LOCK = ".lock"
+
+# A shard is made by one process from so many faces: few enough that a small set keeps all cores busy and that little is
+# lost when a process is killed, many enough that 200 million faces do not become a million files.
+_MOST_FACES, _LEAST_FACES, _SHARDS = 8192, 256, 128
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that decides about a prepared dataset's bytes.
+
+    Attributes:
+      source_kind, source_digest, source_faces, source_ignored: what is prepared.
+      identities: people named in it.
+      crop, size, detector: how; the detector's weights' SHA-256, or None.
+      part_faces: faces of the source that a shard is made from.
+      tool: the program.
+    """
+
+    source_kind: str
+    source_digest: str
+    source_faces: int
+    source_ignored: int
+    identities: int
+    crop: str
+    size: int
+    detector: str | None
+    part_faces: int
+    tool: str = f"facenet-jax {__version__}"
+
+    @property
+    def parts(self) -> int:
+        """How many shards there are."""
+        return -(-self.source_faces // self.part_faces)
+
+
+def part_faces(faces: int) -> int:
+    """How many faces of the source make a shard, of so many in all."""
+    return min(_MOST_FACES, max(_LEAST_FACES, -(-faces // _SHARDS)))
+
+
+class Workplace:
+    """A folder that is prepared into, held by this process: alone, or for the share i of n.
+
+    Args:
+      out: the folder; it is made.
+      share: (i, n).
+
+    Raises:
+      InputError: it cannot be written, or another process prepares into it.
+    """
+
+    def __init__(self, out: Path, share: tuple[int, int] = (0, 1)) -> None:
+        self.out = out
+        self._locks: list[IO[str]] = []
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            alone = share[1] == 1
+            self._lock(_LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            if not alone:
+                self._lock(f"{_LOCK}-{share[0]}-of-{share[1]}", fcntl.LOCK_EX)
+        except BlockingIOError as error:
+            self.close()
+            raise InputError(
+                f"another process prepares into {out}; wait for it, give another folder, or share the work with "
+                "--shard i/n, a different i each."
+            ) from error
+        except OSError as error:
+            self.close()
+            raise InputError(f"{out} cannot be written ({error.strerror}); give another folder.") from error
+
+    def _lock(self, name: str, kind: int) -> None:
+        file = (self.out / name).open("w")
+        self._locks.append(file)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+
+    def close(self) -> None:
+        """Lets others in."""
+        for file in self._locks:
+            file.close()
+        self._locks.clear()
+
+    def begin(self, job: Job) -> None:
+        """Starts the job, or goes on with it.
+
+        Raises:
+          InputError: the folder holds another job, another dataset, or something else altogether.
+        """
+        before = read_job(self.out)
+        if before is not None:
+            _compare(self.out, before, job)
+            return
+        if is_prepared(self.out):
+            card = read_card(self.out)
+            _compare(self.out, Job(**{field.name: getattr(card, field.name) for field in fields(Job)}), job)
+            return
+        strange = sorted(entry for entry in os.listdir(self.out) if not entry.startswith("."))
+        if strange:
+            raise InputError(
+                f"{self.out} is not empty (it has {strange[0]}) and no prepared dataset; give a new folder."
+            )
+        write_whole(self.out / JOB_FILE, json.dumps(asdict(job), indent=1) + "\n")
+
+
+def read_job(out: Path) -> Job | None:
+    """The job that goes on in a folder, or None.
+
+    Raises:
+      InputError: its file is damaged.
+    """
+    file = out / JOB_FILE
+    try:
+        return Job(**json.loads(file.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{file} cannot be read ({error}); remove {out} and prepare it anew.") from error
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _compare(out: Path, before: Job, now: Job) -> None:
+    if before == now:
+        return
+    old, new = asdict(before), asdict(now)
+    if old["source_digest"] != new["source_digest"]:
+        raise InputError(
+            f"{out} was begun from other faces ({before.source_faces:,}, not {now.source_faces:,}, or under other "
+            "names): restore the source, or give another folder."
+        )
+    lines = [f"{key}={old[key]}, now {new[key]}" for key in old if old[key] != new[key]]
+    raise InputError(f"{out} was begun with {'; '.join(lines)}: give the same again, or another folder.")

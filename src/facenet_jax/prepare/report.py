@@ -1,0 +1,115 @@
+"""What there is to say of a prepared dataset."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.errors import InputError
+
+REPORT_FILE = "report.json"
+REJECTS_FILE = "rejects.csv"
+FALLBACKS_FILE = "fallbacks.csv"
+DUPLICATES_FILE = "duplicates.csv"
+_BAR = 40
+
+
+@dataclass(frozen=True)
+class Report:
+    """Counts of a prepared dataset.
+
+    Attributes:
+      crop, size: how faces were cut.
+      identities: those with a face.
+      empty_identities: those whose faces were all rejected.
+      faces: records.
+      ignored: entries of the source that are no images.
+      rejects: how many faces are no records, by reason in words.
+      fallbacks: how many are the centre because no face was found.
+      several_faces: of how many pictures with several faces one was cut.
+      duplicates_within: records with the bytes of an earlier one of the same identity.
+      duplicates_across: records with the bytes of an earlier one, all of other identities.
+      histogram: [[least faces, most faces, identities], ...].
+    """
+
+    crop: str
+    size: int
+    identities: int
+    empty_identities: int
+    faces: int
+    ignored: int
+    rejects: dict[str, int]
+    fallbacks: int
+    several_faces: int
+    duplicates_within: int
+    duplicates_across: int
+    histogram: list[list[int]]
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+
+def read_report(out: Path) -> Report:
+    """The report in a folder.
+
+    Raises:
+      InputError: it is missing or damaged.
+    """
+    file = out / REPORT_FILE
+    try:
+        return Report(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{file} cannot be read ({error}); the dataset beside it may be whole all the same."
+        ) from error
+
+
+def histogram(counts: NDArray[np.int64]) -> list[list[int]]:
+    """Identities by their number of faces: [[least, most, identities], ...], each bin twice as wide as the one before.
+
+    Args:
+      counts: int64 [identities], those without faces left out.
+    """
+    bins = []
+    least = 1
+    while counts.size and least <= counts.max():
+        most = 2 * least - 1
+        bins.append([least, most, int(np.count_nonzero((counts >= least) & (counts <= most)))])
+        least = most + 1
+    return bins
+
+
+def format_report(report: Report, out: Path) -> str:
+    """The report as a table for the screen."""
+    size = f", {report.size} x {report.size} pixels" if report.size else ""
+    rows = [("prepared", f"{report.faces:,} faces of {report.identities:,} identities (crop {report.crop}{size})")]
+    if report.empty_identities:
+        rows.append(("", f"{report.empty_identities:,} identities are left without a face"))
+    if report.ignored:
+        rows.append(("passed over", f"{report.ignored:,} entries that are no images in an identity's folder"))
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.rejects.items())
+    rejected = sum(report.rejects.values())
+    rows.append(("rejected", f"{rejected:,}" + (f": {reasons} ({out / REJECTS_FILE})" if rejected else "")))
+    if report.crop in ("tight", "similarity"):
+        where = f" ({out / FALLBACKS_FILE})" if report.fallbacks else ""
+        rows.append(("no face found", f"{report.fallbacks:,}, of which the centre was cut{where}"))
+        rows.append(("several faces", f"{report.several_faces:,}, of which the largest near the centre was cut"))
+    where = f" ({out / DUPLICATES_FILE})" if report.duplicates_within + report.duplicates_across else ""
+    rows.append(
+        (
+            "same bytes",
+            f"{report.duplicates_within:,} within an identity, {report.duplicates_across:,} across identities{where}",
+        )
+    )
+    lines = [f"{name:<16}{words}" for name, words in rows]
+    lines.append("faces           identities")
+    most = max((count for *_, count in report.histogram), default=0)
+    for least, up_to, count in report.histogram:
+        label = f"{least:,}" if least == up_to else f"{least:,} to {up_to:,}"
+        lines.append(f"  {label:<14}{count:>10,}  {'#' * -(-_BAR * count // most) if count else ''}".rstrip())
+    return "\n".join(lines)

@@ -1,0 +1,44 @@
+"""The pages' pictures: the drawing of the selections tells the truth, and every picture that a page shows is there."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    spec = importlib.util.spec_from_file_location("selections_drawing", DOCS / "figures" / "selections.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_drawing_is_made(drawing, tmp_path):
+    path = tmp_path / "selections.png"
+    drawing.selections_figure(path)
+    assert path.stat().st_size < 150_000
+    with Image.open(path) as image:
+        assert image.width >= 1200
+
+
+def test_the_drawn_faces_lie_where_their_words_say(drawing):
+    d_ap = drawing.PAIR[0]
+    distances = {name: [d for d, _ in getattr(drawing, name)] for name in ("NEAR", "BAND", "FAR", "TOO_NEAR")}
+    assert max(distances["NEAR"]) < d_ap
+    assert d_ap < min(distances["BAND"]) <= max(distances["BAND"]) < d_ap + drawing.MARGIN < min(distances["FAR"])
+    assert max(distances["TOO_NEAR"]) < drawing.LONELY[0]
+    # The words stand beside these.
+    assert min(distances["NEAR"]) == distances["NEAR"][0]
+    assert min(distances["BAND"]) == distances["BAND"][0]
+    assert max(distances["TOO_NEAR"]) == distances["TOO_NEAR"][-1]
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_what_a_page_links_to_is_there(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"

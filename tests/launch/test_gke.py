@@ -1,0 +1,173 @@
+"""launch/gke: the manifest against its schema, what the cluster would do with it, and what reaches kubectl."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SCHEMA = json.loads((Path(__file__).parent / "jobset.schema.json").read_text())
+SLICE = {
+    "CONFIG": "configs/nn1.py",
+    "WORKDIR": "gs://bucket/nn1",
+    "IMAGE": "us-docker.pkg.dev/project/repository/facenet-jax:1",
+    "ACCELERATOR": "tpu-v5-lite-podslice",
+    "TOPOLOGY": "4x4",
+}
+# YAML has no way to write some characters in a plain text, and a shell none to type a line break.
+PRINTABLE = st.characters(
+    blacklist_categories=("Cs", "Cc", "Cn", "Zl", "Zp"), blacklist_characters="\ufeff\ufffe\uffff"
+)
+
+
+def run(launchers, *words, **more):
+    return launchers.run("gke/launch.sh", *words, **{**SLICE, **more})
+
+
+def manifest(launchers, **more):
+    return yaml.safe_load(run(launchers, "manifest", **more))
+
+
+def job_of(jobset):
+    return jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+
+
+def container_of(jobset):
+    return job_of(jobset)["template"]["spec"]["containers"][0]
+
+
+def test_the_manifest_fits_its_schema(launchers):
+    jobset = manifest(launchers, ARGS="--config.data.path='my photos'")
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    jsonschema.validate(jobset, SCHEMA)
+    assert not re.search("@[A-Z]+@", yaml.safe_dump(jobset))
+    assert jobset["metadata"]["name"] == "facenet-nn1"
+    job, pod = job_of(jobset), job_of(jobset)["template"]["spec"]
+    assert (job["parallelism"], job["completions"], job["completionMode"]) == (4, 4, "Indexed")
+    assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "4x4"
+    assert container_of(jobset)["resources"]["limits"] == {"google.com/tpu": 4}
+    assert {mount["name"] for mount in container_of(jobset)["volumeMounts"]} <= {v["name"] for v in pod["volumes"]}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("backofLimit", 0), ("completionMode", "indexed"), ("parallelism", "4"), ("podFailurePolicy", {"rules": [{}]})],
+)
+def test_the_schema_refuses_what_the_cluster_would(launchers, field, value):
+    jobset = manifest(launchers)
+    job_of(jobset)[field] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(jobset, SCHEMA)
+
+
+def becomes(jobset, code, disrupted=False):
+    """What JobSet does after a pod ended so, by the rules of Job's podFailurePolicy and JobSet's failurePolicy."""
+    reason = "BackoffLimitExceeded" if job_of(jobset)["backoffLimit"] == 0 else None
+    for rule in job_of(jobset)["podFailurePolicy"]["rules"]:
+        codes = rule.get("onExitCodes", {})
+        assert codes.get("containerName", container_of(jobset)["name"]) == container_of(jobset)["name"]
+        conditions = [condition["type"] for condition in rule.get("onPodConditions", [])]
+        if code in codes.get("values", []) or (disrupted and "DisruptionTarget" in conditions):
+            assert rule["action"] == "FailJob"
+            reason = "PodFailurePolicy"
+            break
+    for rule in jobset["spec"]["failurePolicy"]["rules"]:
+        if reason in rule["onJobFailureReasons"]:
+            return rule["action"]
+    return "RestartJobSet"
+
+
+def test_saved_and_preempted_runs_are_started_again_without_counting(launchers):
+    jobset = manifest(launchers, RESTARTS="7")
+    assert becomes(jobset, 143) == "RestartJobSetAndIgnoreMaxRestarts"
+    assert becomes(jobset, 137, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
+    for code in (1, 2, 134, 137):
+        assert becomes(jobset, code) == "RestartJobSet"
+    assert jobset["spec"]["failurePolicy"]["maxRestarts"] == 7
+
+
+@settings(max_examples=15)
+@given(st.lists(st.text(PRINTABLE, max_size=12), max_size=5))
+def test_words_reach_the_container_as_they_were_given(shared_launchers, words):
+    command = container_of(manifest(shared_launchers, ARGS=shlex.join(words)))["command"]
+    # Kubernetes reads $$( as the characters $(
+    assert [word.replace("$$(", "$(") for word in command[5:]] == words
+    assert command[:5] == [
+        "facenet-jax",
+        "train",
+        "--distributed",
+        "--config=configs/nn1.py",
+        "--workdir=gs://bucket/nn1",
+    ]
+
+
+def test_kubernetes_is_kept_from_expanding(launchers):
+    command = container_of(manifest(launchers, ARGS="'--config.data.path=my photos' '--a=$(HOME)' @IMAGE@"))["command"]
+    assert command[5:] == ["--config.data.path=my photos", "--a=$$(HOME)", "@IMAGE@"]
+
+
+@pytest.mark.parametrize(
+    ("topology", "chips", "nodes"), [("2x4", "4", 2), ("2x4", "8", 1), ("16x16", "4", 64), ("4x4x8", "4", 32)]
+)
+def test_nodes_follow_from_the_topology(launchers, topology, chips, nodes):
+    assert job_of(manifest(launchers, TOPOLOGY=topology, CHIPS=chips))["parallelism"] == nodes
+
+
+def test_the_dry_run_prints_what_is_then_done_and_does_nothing(launchers, commands):
+    for command in ("image", "submit"):
+        output = run(launchers, "--dry-run", command)
+        dry = commands(output)
+        assert launchers.calls() == []
+        assert not (launchers.root / "build").exists()
+    file = launchers.root / "build/launch/facenet-nn1/jobset.yaml"
+    output = run(launchers, "submit")
+    assert launchers.calls() == dry == [["kubectl", "apply", f"--filename={file.relative_to(launchers.root)}"]]
+    assert yaml.safe_load(file.read_text()) == manifest(launchers)
+    assert "billed by the hour" in output
+
+
+def test_the_image_is_made_from_a_commit(launchers):
+    run(launchers, "image")
+    build, push = launchers.calls()
+    assert build[:3] == ["docker", "build", "--platform=linux/amd64"]
+    assert build[3:] == ["--file=launch/gke/Dockerfile", f"--tag={SLICE['IMAGE']}", "-"]
+    assert push == ["docker", "push", SLICE["IMAGE"]]
+
+
+def test_delete_asks(launchers):
+    for typed in ("", "n\n"):
+        run(launchers, "delete", typed=typed, code=1)
+        assert launchers.calls() == []
+    assert "billed by the hour" in run(launchers, "delete", typed="y\n")
+    assert launchers.calls() == [["kubectl", "delete", "jobset", "facenet-nn1"]]
+
+
+def test_status_follow_and_collect(launchers):
+    assert "billed by the hour" in run(launchers, "status")
+    assert launchers.calls()[0] == ["kubectl", "get", "jobset", "facenet-nn1"]
+    run(launchers, "follow")
+    first = "batch.kubernetes.io/job-completion-index=0"
+    assert launchers.calls()[0][-1] == f"--selector=jobset.sigs.k8s.io/jobset-name=facenet-nn1,{first}"
+    run(launchers, "collect")
+    assert launchers.calls() == [["gcloud", "storage", "rsync", "--recursive", "gs://bucket/nn1", "runs/facenet-nn1"]]
+
+
+def test_bad_input_is_one_sentence(launchers):
+    def refused(*words, **environment):
+        error = run(launchers, *words, code=2, **environment)
+        assert launchers.calls() == []
+        return error
+
+    assert "give IMAGE" in refused("submit", IMAGE="")
+    assert "IMAGE=a: b" in refused("submit", IMAGE="a: b")
+    assert "give ACCELERATOR" in refused("submit", ACCELERATOR="")
+    assert "give TOPOLOGY" in refused("submit", TOPOLOGY="16")
+    assert "16 chips, which nodes of 5" in refused("submit", CHIPS="5")
+    assert "a folder of one machine" in refused("submit", WORKDIR="runs/nn1")
+    assert "only gs://" in refused("collect", WORKDIR="/mnt/nn1")
+    assert "not a command" in refused("apply")

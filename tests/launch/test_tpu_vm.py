@@ -1,0 +1,199 @@
+"""launch/tpu_vm.sh: what reaches gcloud, in which order, and what it does when a slice is preempted."""
+
+import subprocess
+import tarfile
+
+import pytest
+
+SLICE = {"CONFIG": "nn1", "WORKDIR": "gs://bucket/nn1", "ZONE": "us-west4-a", "ACCELERATOR": "v5litepod-16"}
+TPUS = ["gcloud", "compute", "tpus"]
+
+
+def run(launchers, *words, **more):
+    return launchers.run("tpu_vm.sh", *words, **{**SLICE, **more})
+
+
+def verbs(launchers):
+    """The sequence of what was asked of gcloud, in short."""
+    return [call[4] for call in launchers.calls() if call[:3] == TPUS]
+
+
+def test_create_queues_a_slice(launchers):
+    output = run(launchers, "create", SPOT="1")
+    resource = ["queued-resources", "create", "facenet-nn1", "--zone=us-west4-a", "--node-id=facenet-nn1"]
+    kind = ["--accelerator-type=v5litepod-16", "--runtime-version=v2-alpha-tpuv5-lite", "--spot"]
+    assert launchers.calls() == [[*TPUS, *resource, *kind]]
+    assert "billed by the hour" in output
+    assert "until it is deleted" in output
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "version"),
+    [("v4-32", "tpu-ubuntu2204-base"), ("v5p-64", "v2-alpha-tpuv5"), ("v6e-8", "v2-alpha-tpuv6e")],
+)
+def test_the_software_of_each_generation(launchers, accelerator, version):
+    run(launchers, "create", ACCELERATOR=accelerator)
+    assert f"--runtime-version={version}" in launchers.calls()[0]
+
+
+def test_the_dry_run_prints_what_is_then_done_and_does_nothing(launchers, commands):
+    given = {"ARGS": "--config.data.path='my photos'"}
+    dry = commands(run(launchers, "--dry-run", "up", **given))
+    assert launchers.calls() == []
+    assert not (launchers.root / "build").exists()
+    launchers.answer("describe", "ACTIVE")
+    run(launchers, "up", **given)
+    assert launchers.calls() == [command for command in dry if command[0] == "gcloud"]
+    assert verbs(launchers) == ["create", "describe", "ssh", "scp", "ssh", "ssh", "scp", "ssh"]
+
+
+def test_the_code_of_a_commit_is_shipped_and_nothing_else(launchers):
+    (launchers.root / "launch" / "not committed").write_text("")
+    run(launchers, "ship")
+    archive = launchers.root / "build/launch/facenet-nn1/facenet-jax.tar.gz"
+    with tarfile.open(archive) as shipped:
+        names = shipped.getnames()
+    assert "launch/facenet-train@.service" in names
+    assert "launch/not committed" not in names
+    scp, ssh = launchers.calls()
+    assert scp[4:] == [
+        "scp",
+        str(archive.relative_to(launchers.root)),
+        "facenet-nn1:",
+        "--zone=us-west4-a",
+        "--worker=all",
+    ]
+    assert "--worker=all" in ssh
+
+
+def test_the_workers_script_unpacks_into_a_folder_of_its_own(launchers, tmp_path):
+    run(launchers, "ship")
+    home = tmp_path / "home"
+    (home / "facenet-jax" / "code" / "stale").mkdir(parents=True)
+    (home / "facenet-jax" / ".venv").mkdir()
+    (launchers.root / "build/launch/facenet-nn1/facenet-jax.tar.gz").rename(home / "facenet-jax.tar.gz")
+    command = launchers.calls()[1][-1].removeprefix("--command=")
+    subprocess.run(["bash", "-c", command], cwd=home, check=True)
+    assert not (home / "facenet-jax" / "code" / "stale").exists()
+    assert (home / "facenet-jax" / "code" / "launch" / "tpu_vm.sh").exists()
+    assert (home / "facenet-jax" / ".venv").exists()
+
+
+def test_words_with_spaces_and_quotes_reach_the_program(launchers, make_recorder, tmp_path):
+    run(launchers, "start", ARGS="""--config.data.path='my photos' "--config.note=it's $HOME" --config.steps=5""")
+    home = tmp_path / "home"
+    program = home / "facenet-jax" / ".venv" / "bin" / "facenet-jax"
+    make_recorder(program)
+    (home / "facenet-jax" / "code").mkdir()
+    script = launchers.root / "build/launch/facenet-nn1/train.sh"
+    subprocess.run(["bash", script], env={"HOME": str(home), "PATH": "/usr/bin:/bin"}, check=True)
+    words = (program.parent / "facenet-jax.words").read_text().splitlines()
+    assert words[:4] == ["train", "--distributed", "--config=nn1", "--workdir=gs://bucket/nn1"]
+    assert words[4:] == ["--config.data.path=my photos", "--config.note=it's $HOME", "--config.steps=5"]
+
+
+def test_the_unit_starts_again_on_143_and_not_on_bad_input(launchers):
+    lines = (launchers.root / "launch/facenet-train@.service").read_text().splitlines()
+    for line in ("Restart=on-failure", "RestartPreventExitStatus=2", "KillMode=mixed", "WantedBy=multi-user.target"):
+        assert line in lines
+    run(launchers, "start")
+    assert "systemctl enable facenet-train@$USER" in launchers.calls()[-1][-1]
+
+
+def test_wait_asks_until_the_slice_is_there_and_lets_one_in(launchers):
+    launchers.answer("describe", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE")
+    launchers.answer("--command=true", ("refused", 255), "")
+    run(launchers, "wait")
+    assert verbs(launchers) == ["describe"] * 3 + ["ssh"] * 2
+    assert launchers.calls().count(["sleep", "30"]) == 3
+
+
+@pytest.mark.parametrize("state", ["FAILED", "SUSPENDED"])
+def test_wait_gives_up_on_a_slice_that_will_not_come(launchers, state):
+    launchers.answer("describe", "PROVISIONING", state)
+    assert f"is {state} and will not come" in run(launchers, "wait", code=2)
+
+
+def test_wait_ends_with_gclouds_own_error(launchers):
+    launchers.answer("describe", ("", 1))
+    run(launchers, "wait", code=1)
+    assert verbs(launchers) == ["describe"]
+
+
+LOADED = "LoadState=loaded\nActiveState="
+
+
+def test_keep_asks_for_a_preempted_slice_again_until_the_run_has_ended(launchers):
+    launchers.answer("describe", "ACTIVE", "SUSPENDED", "WAITING_FOR_RESOURCES", "ACTIVE", "ACTIVE", "ACTIVE")
+    launchers.answer("systemctl show", LOADED + "active", LOADED + "activating", LOADED + "inactive")
+    output = run(launchers, "keep", typed="y\n")
+    asked = [verb for verb in verbs(launchers) if verb in ("delete", "create", "describe")]
+    assert asked == ["describe", "describe", "delete", "create", *["describe"] * 4]
+    deletion = next(call for call in launchers.calls() if "delete" in call)
+    assert deletion[5:] == ["facenet-nn1", "--zone=us-west4-a", "--force", "--quiet"]
+    assert "has ended" in output
+    assert "billed by the hour" in output.splitlines()[-1]
+
+
+def test_keep_goes_on_when_a_slice_cannot_be_had_or_filled_at_once(launchers):
+    launchers.answer("describe", "SUSPENDED", ("", 1), "ACTIVE", "ACTIVE", "ACTIVE")
+    launchers.answer(" create ", ("no room", 1), "")
+    launchers.answer(" scp ", ("lost", 1))
+    launchers.answer("systemctl show", "LoadState=not-found\nActiveState=inactive", LOADED + "inactive")
+    run(launchers, "--yes", "keep")
+    assert verbs(launchers).count("create") == 2
+    assert verbs(launchers).count("scp") == 1 + 2  # lost once, then both files
+
+
+def test_keep_leaves_a_failed_run_to_a_person(launchers):
+    launchers.answer("describe", "ACTIVE")
+    launchers.answer("systemctl show", LOADED + "failed")
+    assert "the run failed" in run(launchers, "--yes", "keep", code=2)
+
+
+def test_keep_and_delete_ask_first(launchers):
+    for command in ("keep", "delete"):
+        for typed in ("", "n\n"):
+            run(launchers, command, typed=typed, code=1)
+            assert launchers.calls() == []
+    run(launchers, "delete", typed="yes\n")
+    assert verbs(launchers) == ["delete"]
+    run(launchers, "--yes", "delete")
+    assert verbs(launchers) == ["delete"]
+
+
+def test_collect(launchers):
+    run(launchers, "collect")
+    assert launchers.calls() == [["gcloud", "storage", "rsync", "--recursive", "gs://bucket/nn1", "runs/facenet-nn1"]]
+    run(launchers, "collect", WORKDIR="/mnt/nn1")
+    assert launchers.calls()[0][4:7] == ["scp", "--recurse", "facenet-nn1:/mnt/nn1/*"]
+
+
+@pytest.mark.parametrize("command", ["create", "start", "status", "stop", "collect"])
+def test_what_leaves_the_slice_running_says_what_that_costs(launchers, command):
+    assert "billed by the hour" in run(launchers, command)
+
+
+def test_follow_and_stop(launchers):
+    run(launchers, "follow")
+    assert "--worker=0" in launchers.calls()[0]
+    assert "journalctl --unit=facenet-train@$USER" in launchers.calls()[0][-1]
+    run(launchers, "stop")
+    assert launchers.calls()[0][-2:] == ["--worker=all", "--command=sudo systemctl disable --now facenet-train@$USER"]
+
+
+def test_bad_input_is_one_sentence(launchers):
+    def refused(*words, **environment):
+        error = run(launchers, *words, code=2, **environment)
+        assert launchers.calls() == []
+        return error
+
+    assert "give ZONE" in refused("create", ZONE="")
+    assert "give ACCELERATOR" in refused("create", ACCELERATOR="")
+    assert "give RUNTIME" in refused("create", ACCELERATOR="h100-8")
+    assert "a folder of one machine" in refused("up", WORKDIR="runs/nn1")
+    assert "a quote is not closed" in refused("start", ARGS="'")
+    assert "there is no such commit" in refused("ship", COMMIT="nowhere")
+    assert "NAME=My slice" in refused("create", NAME="My slice")
+    assert "not a command" in refused("sart")
+    assert "one command at a time" in refused("ship", "start")

@@ -1,0 +1,345 @@
+"""A folder of photographs -> a dataset."""
+
+import csv
+import errno
+import io
+import json
+import os
+import shutil
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facenet_jax.cli import main
+from facenet_jax.data.card import shard_name
+from facenet_jax.data.decode import MAX_SIDE
+from facenet_jax.data.digests import content_digest, look_digest
+from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.errors import InputError
+from facenet_jax.prepare import job, parts, run
+from facenet_jax.prepare.merge import merge
+from facenet_jax.prepare.report import format_report
+from preparing import contents, crowd, encoded, person, prepared
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(job, "_LEAST_FACES", 8)
+    monkeypatch.setattr(job, "_SHARDS", 10)
+
+
+def rows(file):
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return list(csv.reader(stream))[1:]
+
+
+def test_thumbnails_stay_as_they_are_in_order(tmp_path, photos, small_shards):
+    outcome = prepared(photos, tmp_path / "out")
+    source = PreparedSource(tmp_path / "out")
+    files = sorted(str(file.relative_to(photos)) for file in photos.rglob("*") if file.is_file())
+    assert list(source.files) == files
+    assert list(source.index.names) == sorted(folder.name for folder in photos.iterdir())
+    assert source.index.counts.tolist() == [5] * 12 + [1] * 4
+    assert source.card.shard_records == [8] * 8
+    for record, file in enumerate(files):
+        data = (photos / file).read_bytes()
+        assert source.read(record) == data
+        assert source.contents[record].tobytes() == content_digest(data)
+        identity = int(source.index.identity_of(np.array(record)))
+        assert source.index.names[identity] == file.partition("/")[0]
+        looked = look_digest(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+        np.testing.assert_array_equal(source.looks[record], looked)
+    report = outcome.report
+    assert (report.faces, report.identities, report.rejects) == (64, 16, {})
+    assert report.histogram == [[1, 1, 4], [2, 3, 0], [4, 7, 12]]
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["faces"] == 64
+    assert "64 faces of 16 identities" in format_report(report, tmp_path / "out")
+
+
+@pytest.mark.parametrize("crop", ["tight", "similarity", "centre"])
+def test_faces_are_cut_and_the_rest_is_said(tmp_path, crop):
+    pytest.importorskip("cv2")
+    source = tmp_path / "photos"
+    (source / "a").mkdir(parents=True)
+    photo = np.full((240, 320, 3), 128, np.uint8)
+    (source / "a" / "none.png").write_bytes(encoded(photo))
+    photo[60:180, 20:140] = person(0, 0, 120)
+    (source / "a" / "one.png").write_bytes(encoded(photo))
+    photo[20:220, 120:320] = person(1, 0, 200)
+    (source / "a" / "two.png").write_bytes(encoded(photo))
+    outcome = prepared(source, tmp_path / "out", crop=crop, size=64)
+    report, dataset = outcome.report, PreparedSource(tmp_path / "out")
+    for record in range(3):
+        image = Image.open(io.BytesIO(dataset.read(record)))
+        assert (image.format, image.size, image.mode) == ("JPEG", (64, 64), "RGB")
+    found = crop != "centre"
+    assert (report.fallbacks, report.several_faces) == ((1, 1) if found else (0, 0))
+    assert rows(tmp_path / "out" / "fallbacks.csv") == ([["a/none.png", "a"]] if found else [])
+    assert (dataset.card.detector is not None) == found
+    if found:  # the face of the only person, the larger of two
+        flat = np.ptp(dataset.load(0, (64, 64)).astype(int))
+        assert flat < 10
+        assert dataset.load(1, (64, 64)).std() > 20
+        assert "no face found   1" in format_report(report, tmp_path / "out")
+
+
+def bad_files(root):
+    """{file name: (bytes, reason or None where it is fine)}"""
+    wide = np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16)
+    good = Image.fromarray(person(0, 0, 20))
+    jpeg, png = encoded(good, "jpeg"), encoded(good)
+    frames = [good, Image.new("RGB", (20, 20), (0, 0, 255))]
+
+    def chunk(kind, data):
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    head = (MAX_SIDE + 1).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    huge = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"0")) + chunk(b"IEND", b"")
+    files = {
+        "truncated.jpg": (jpeg[: len(jpeg) // 2], "truncated"),
+        "truncated.png": (png[: len(png) // 2], "truncated"),
+        "mislabelled.png": (jpeg, None),
+        "a text.jpg": (b"this is no picture", "not a JPEG, PNG, PPM/PGM or WebP image"),
+        "cmyk.jpg": (encoded(good.convert("CMYK"), "jpeg"), None),
+        "16 bit.png": (encoded(Image.fromarray(wide)), None),
+        "animated.png": (encoded(good, save_all=True, append_images=frames[1:]), None),
+        "animated.webp": (encoded(good, "webp", save_all=True, append_images=frames[1:]), None),
+        "zero.png": (b"", "empty file"),
+        "huge.png": (huge, "too large"),
+        "bomb.png": (encoded(Image.new("1", (15_000, 15_000))), "too large"),
+        "-rf.jpg": (jpeg, None),
+        "line\nbreak.jpg": (jpeg, None),
+        "grüße 日本.pgm": (encoded(good.convert("L"), "ppm"), None),
+        os.fsdecode(b"not\xffutf8.jpg"): (b"no", "not a JPEG, PNG, PPM/PGM or WebP image"),
+    }
+    root.mkdir(parents=True)
+    for name, (data, _) in files.items():
+        (root / name).write_bytes(data)
+    return files
+
+
+@pytest.mark.parametrize("crop", ["none", "centre"])
+def test_bad_files_are_counted_listed_and_passed_over(tmp_path, crop):
+    files = bad_files(tmp_path / "photos" / "-Ann\nB. é")
+    (tmp_path / "photos" / "nobody").mkdir()
+    (tmp_path / "photos" / "nobody" / "1.png").write_bytes(b"")
+    outcome = prepared(tmp_path / "photos", tmp_path / "out", crop=crop, size=32)
+    bad = {f"-Ann\nB. é/{name}": reason for name, (_, reason) in files.items() if reason} | {
+        "nobody/1.png": "empty file"
+    }
+    assert dict(rows(tmp_path / "out" / "rejects.csv")) == bad
+    report = outcome.report
+    assert sum(report.rejects.values()) == len(bad)
+    assert outcome.faces == len(files) + 1
+    assert report.rejects["too large"] == 2
+    assert (report.identities, report.empty_identities) == (1, 1)
+    dataset = PreparedSource(tmp_path / "out")
+    good = [f"-Ann\nB. é/{name}" for name, (_, reason) in files.items() if not reason]
+    assert sorted(dataset.files) == sorted(good)
+    for record, file in enumerate(dataset.files):
+        assert dataset.load(record, (16, 16)).shape == (16, 16, 3)
+        data = files[file.partition("/")[2]][0]
+        if crop == "none" and not data.startswith((b"RIFF", b"P5")):
+            assert dataset.read(record) == data
+        elif crop == "none":
+            assert dataset.read(record).startswith(b"\x89PNG")
+    assert dataset.index.counts.tolist() == [len(good), 0]
+    # The copies: three names for the same JPEG.
+    assert (report.duplicates_within, report.duplicates_across) == (2, 0)
+
+
+def test_duplicates_are_listed(tmp_path):
+    source = crowd(tmp_path / "photos", 3, 2)
+    shutil.copy(source / "000" / "0.png", source / "000" / "2.png")
+    shutil.copy(source / "000" / "0.png", source / "002" / "0.png")
+    report = prepared(source, tmp_path / "out").report
+    assert (report.duplicates_within, report.duplicates_across) == (1, 1)
+    assert rows(tmp_path / "out" / "duplicates.csv") == [
+        ["000/2.png", "000", "000/0.png", "000", "within"],
+        ["002/0.png", "002", "000/0.png", "000", "across"],
+    ]
+
+
+def test_any_number_of_workers_and_shares_gives_the_same_bytes(tmp_path, small_shards):
+    source = crowd(tmp_path / "photos", 7, 5)
+    prepared(source, tmp_path / "one")
+    prepared(source, tmp_path / "two", workers=2)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    for share in (2, 0):
+        assert prepared(source, tmp_path / "shares", share=(share, 3)).report is None
+    with pytest.raises(InputError, match=r"of the 5 shards of .* are not done \(the first is 1\)"):
+        merge(tmp_path / "shares")
+    prepared(source, tmp_path / "shares", share=(1, 3))
+    shutil.rmtree(source)  # whoever merges need not have it
+    assert merge(tmp_path / "shares").faces == 35
+    assert contents(tmp_path / "shares") == contents(tmp_path / "one")
+    assert merge(tmp_path / "shares").faces == 35  # again: the same report
+    with pytest.raises(InputError, match="Nothing was prepared"):
+        merge(tmp_path)
+
+
+def test_stopped_it_finishes_its_shard_and_goes_on(tmp_path, small_shards, monkeypatch, capsys):
+    source = crowd(tmp_path / "photos", 7, 5)
+    prepared(source, tmp_path / "whole")
+    write, asked = run.write_part, []
+
+    def write_and_ask(*arguments):
+        if not asked:
+            asked.append(os.kill(os.getpid(), 2))
+        write(*arguments)
+
+    monkeypatch.setattr(run, "write_part", write_and_ask)
+    out = tmp_path / "out"
+    command = ["prepare", str(source), str(out), "--crop", "none", "--workers", "0"]
+    assert main(command) == 130
+    assert "stopped by SIGINT; the same command goes on" in capsys.readouterr().err
+    assert len(list((out / "parts").iterdir())) == 1
+    assert main(command) == 0
+    seen = capsys.readouterr()
+    assert "8 of 35 faces were prepared before" in seen.err
+    assert "35 faces of 7 identities" in seen.out
+    assert contents(out) == contents(tmp_path / "whole")
+    assert main(command) == 0  # nothing to do: the report again
+    assert capsys.readouterr().out == seen.out
+
+
+def test_a_full_disk_loses_nothing(tmp_path, small_shards, monkeypatch, capsys):
+    source = crowd(tmp_path / "photos", 7, 5)
+    prepared(source, tmp_path / "whole")
+    out = tmp_path / "out"
+    command = ["prepare", str(source), str(out), "--crop", "none", "--workers", "0"]
+    replace, calls = parts._sync, []
+
+    def full(file):
+        calls.append(file)
+        if len(calls) == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        replace(file)
+
+    monkeypatch.setattr(parts, "_sync", full)
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "what was saved before is kept" in said
+    assert not list(out.rglob("*.tmp"))
+    assert main(command) == 0
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_what_the_shard_writer_says_of_a_full_disk(tmp_path):
+    resource = pytest.importorskip("resource")
+    import subprocess
+    import sys
+
+    # A limit on the size of a file is the full disk that everybody may have.
+    source = crowd(tmp_path / "photos", 4, 40, side=64)
+    command = [sys.executable, "-m", "facenet_jax.cli", "prepare", str(source), str(tmp_path / "out"), "--crop", "none"]
+    limit = 2**20
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    result = subprocess.run([*command, "--workers", "1"], preexec_fn=limited, capture_output=True, text=True)
+    assert result.returncode == 1, result.stderr
+    assert "File too large" in result.stderr
+    assert "what was saved before is kept" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+    assert main([*command[3:], "--workers", "0"]) == 0
+    assert PreparedSource(tmp_path / "out").card.records == 160
+
+
+def test_a_damaged_part_is_made_again(tmp_path, small_shards):
+    source = crowd(tmp_path / "photos", 7, 5)
+    prepared(source, tmp_path / "whole")
+    for damage in ("parts/00002.npz", shard_name(2, 5)):
+        out = tmp_path / damage.replace("/", " ")
+        for share in (0, 1):
+            prepared(source, out, share=(share, 2))
+        (out / damage).write_bytes((out / damage).read_bytes()[:100])
+        with pytest.raises(InputError, match="again to repair it"):
+            merge(out)
+        prepared(source, out)
+        assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_two_processes_in_one_folder_are_refused(tmp_path):
+    source = crowd(tmp_path / "photos", 2, 2)
+    holder = job.Workplace(tmp_path / "out")
+    for share in ((0, 1), (0, 2)):
+        with pytest.raises(InputError, match="another process prepares into"):
+            prepared(source, tmp_path / "out", share=share)
+    holder.close()
+    holders = [job.Workplace(tmp_path / "out", (0, 2)), job.Workplace(tmp_path / "out", (1, 2))]
+    with pytest.raises(InputError, match="another process prepares into"):
+        prepared(source, tmp_path / "out", share=(1, 2))
+    with pytest.raises(InputError, match="another process prepares into"):
+        prepared(source, tmp_path / "out")
+    for holder in holders:
+        holder.close()
+    assert prepared(source, tmp_path / "out").report.faces == 4
+
+
+def test_another_job_in_the_same_folder_is_refused(tmp_path):
+    source = crowd(tmp_path / "photos", 2, 2)
+    prepared(source, tmp_path / "shares", share=(0, 2))
+    prepared(source, tmp_path / "whole")
+    for out in (tmp_path / "shares", tmp_path / "whole"):
+        with pytest.raises(InputError, match="was begun with crop=none, now centre; size=0, now 32"):
+            prepared(source, out, crop="centre", size=32)
+    shutil.copy(source / "000" / "0.png", source / "001" / "5.png")
+    for out in (tmp_path / "shares", tmp_path / "whole"):
+        with pytest.raises(InputError, match=r"from other faces \(4, not 5"):
+            prepared(source, out)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(InputError, match=r"is not empty \(it has thesis.txt\)"):
+        prepared(source, tmp_path / "mine")
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"crop": "loose"}, "no crop 'loose'"),
+        ({"size": 8}, "--size=8"),
+        ({"workers": -1}, "--workers=-1"),
+        ({"share": (2, 2)}, "--shard=2/2"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, options, match):
+    with pytest.raises(InputError, match=match):
+        prepared(crowd(tmp_path / "photos", 1, 1), tmp_path / "out", **options)
+
+
+def test_nothing_is_written_into_the_source(tmp_path):
+    source = crowd(tmp_path / "photos", 1, 1)
+    for out in (source, source / "out"):
+        with pytest.raises(InputError, match="lies in"):
+            prepared(source, out)
+
+
+def test_no_face_at_all(tmp_path):
+    (tmp_path / "photos" / "a").mkdir(parents=True)
+    (tmp_path / "photos" / "a" / "1.png").write_bytes(b"")
+    with pytest.raises(InputError, match=r"None of the 1 faces can be decoded: see .*rejects\.csv"):
+        prepared(tmp_path / "photos", tmp_path / "out")
+
+
+def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys):
+    source = crowd(tmp_path / "photos", 2, 2)
+
+    class Dying:
+        def __init__(self, *_, **__):
+            pass
+
+        def submit(self, *_):
+            raise run.BrokenProcessPool
+
+        def shutdown(self, **_):
+            pass
+
+    monkeypatch.setattr(run, "ProcessPoolExecutor", Dying)
+    assert main(["prepare", str(source), str(tmp_path / "out"), "--crop", "none", "--workers", "1"]) == 1
+    assert "A worker process was killed" in capsys.readouterr().err

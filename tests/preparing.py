@@ -1,0 +1,48 @@
+"""What tests of `prepare` share."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from facenet_jax.data.synthetic import render
+from facenet_jax.prepare.run import prepare
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder but locks."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and not file.name.startswith(".lock")
+    }
+
+
+def encoded(image, suffix="png", **options) -> bytes:
+    """An image file's bytes."""
+    stream = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))).save(stream, suffix, **options)
+    return stream.getvalue()
+
+
+def person(identity: int, exemplar: int, side: int = 32):
+    """A drawn face, uint8 [side, side, 3]."""
+    return np.asarray(render(7, identity, exemplar, (side, side)))
+
+
+def crowd(root: Path, people: int, faces: int, side: int = 16) -> Path:
+    """A folder of noise under many names, quick to make."""
+    rng = np.random.default_rng(0)
+    for identity in range(people):
+        (root / f"{identity:03d}").mkdir(parents=True)
+        for face in range(faces):
+            image = rng.integers(0, 256, (side, side, 3)).astype(np.uint8)
+            (root / f"{identity:03d}" / f"{face}.png").write_bytes(encoded(image))
+    return root
+
+
+def prepared(source: Path, out: Path, **options):
+    """Prepares in this process."""
+    options = {"crop": "none", "workers": 0} | options
+    return prepare(source, out, **options)

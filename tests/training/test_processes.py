@@ -1,0 +1,139 @@
+"""Runs of several processes, as the local launcher starts them: killed, preempted, gone on with in other numbers."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from facenet_jax.checkpoints import Checkpoints
+from facenet_jax.cli import main
+from facenet_jax.training.metrics import read_metrics
+from tiny import TINY
+
+LAUNCHER = Path(__file__).parents[2] / "launch" / "local.py"
+RUN = (
+    *(option for option in TINY if "mesh" not in option),
+    "--config.batch.size=16",
+    "--config.checkpoint.every=2",
+    # Steps so small that rounding takes long to grow into another choice of negatives.
+    "--config.optimizer.initial_accumulator=0.1",
+    "--config.optimizer.learning_rate=0.005",
+)
+STEPS = 24
+
+
+def command(workdir, steps):
+    return ["train", "--config=quickstart", f"--workdir={workdir}", *RUN, f"--config.steps={steps}"]
+
+
+def launch(workdir, processes, devices, steps=STEPS):
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(LAUNCHER),
+            f"-n{processes}",
+            f"--devices-per-process={devices}",
+            "--",
+            *command(workdir, steps),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(job, code=0):
+    output = job.communicate(timeout=300)[0]
+    assert job.returncode == code, output
+    return output
+
+
+def losses(workdir):
+    return {row["step"]: row["loss"] for row in read_metrics(workdir) if "loss" in row}
+
+
+def wait_for_step(workdir, step, job):
+    deadline = time.monotonic() + 200
+    while max(losses(workdir), default=0) < step:
+        assert job.poll() is None, job.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def process_of(job, index):
+    """The number of a job's process, found among the launcher's children."""
+    children = subprocess.run(["pgrep", "-P", str(job.pid), "-f", f"process={index}"], capture_output=True, text=True)
+    return int(children.stdout.split()[0])
+
+
+def params(workdir):
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        return jax.tree.leaves(checkpoints.restore_params(STEPS))
+    finally:
+        checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two processes with two devices each, from start to end."""
+    workdir = tmp_path_factory.mktemp("processes") / "whole"
+    output = finish(launch(workdir, 2, 2))
+    assert "[0] after 24 steps" in output
+    assert "[1] step" not in output  # one process speaks for all
+    return workdir
+
+
+def test_killed_and_preempted_jobs_go_on_bit_for_bit(whole, tmp_path):
+    seed = time.time_ns()
+    print(f"random.seed({seed})")
+    chance = random.Random(seed)
+    workdir = tmp_path / "run"
+
+    killed = launch(workdir, 2, 2)
+    wait_for_step(workdir, chance.randint(3, 9), killed)
+    victim = chance.randint(0, 1)
+    subprocess.run(["kill", "-KILL", str(process_of(killed, victim))], check=True)
+    started = time.monotonic()
+    output = finish(killed, 128 + signal.SIGKILL)
+    assert time.monotonic() - started < 60
+    assert f"process {victim} was killed by SIGKILL" in output
+
+    preempted = launch(workdir, 2, 2)
+    wait_for_step(workdir, chance.randint(11, 18), preempted)
+    subprocess.run(["kill", "-TERM", str(process_of(preempted, chance.randint(0, 1)))], check=True)
+    assert "stopped by SIGTERM" in finish(preempted, 128 + signal.SIGTERM)
+
+    finish(launch(workdir, 2, 2))
+    assert losses(workdir) == losses(whole)
+    for left, right in zip(params(workdir), params(whole), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_a_run_goes_on_with_other_numbers_of_processes_and_devices(whole, tmp_path):
+    alone = tmp_path / "alone"
+    assert main([*command(alone, 4), "--config.mesh.data=1"]) == 0
+    others = {"eight devices": None, "two processes": (2, 2)}
+    for name in others:
+        shutil.copytree(alone, tmp_path / name)
+    assert main([*command(alone, STEPS), "--config.mesh.data=1"]) == 0
+    wanted = losses(alone)
+    assert len(wanted) == STEPS
+    for name, numbers in others.items():
+        if numbers is None:
+            assert main(command(tmp_path / name, STEPS)) == 0
+        else:
+            finish(launch(tmp_path / name, *numbers))
+    shutil.copytree(whole, tmp_path / "and back")
+    assert main([*command(tmp_path / "and back", STEPS + 1), "--config.mesh.data=1"]) == 0
+    for name in (*others, "and back"):
+        found = losses(tmp_path / name)
+        for step in range(1, STEPS + 1):
+            assert abs(found[step] - wanted[step]) < 1e-4 * wanted[step], (name, step)
