@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from facenet_jax.mesh import BATCH_AXES, make_mesh, over_batch
@@ -32,6 +33,16 @@ def test_each_kind_and_how_often_it_runs(devices):
         Collective("all-reduce", own, devices, times=5),
         Collective("reduce-scatter", whole, devices),
     ]
+
+
+def test_groups_along_one_axis():
+    mesh = make_mesh(4, 2)  # data x fsdp
+    shapes = [
+        jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=NamedSharding(mesh, P(BATCH_AXES))),
+        jax.ShapeDtypeStruct((32, 16), jnp.float32, sharding=NamedSharding(mesh, P("fsdp"))),
+    ]
+    text = jax.jit(lambda rows, kernel: rows @ kernel).lower(*shapes).compile().as_text()
+    assert collectives(text) == [Collective("all-gather", 32 * 16 * 4, 2)]
 
 
 def test_what_is_sent():

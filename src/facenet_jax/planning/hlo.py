@@ -148,15 +148,27 @@ def _operands(rest: str) -> list[str]:
 
 
 def _group_size(rest: str, text: str) -> int:
-    """How many devices take part: {{0,1},{2,3}} and [2,2]<=[4] are two groups of two."""
+    """How many devices take part together.
+
+    XLA writes {{0,1},{2,3}} or [2,2]<=[4] for two groups of two, mesh['a'=2,'b'=2] {'b'} for those along an axis, and
+    {} for all devices.
+    """
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", rest)
     if listed:
         return listed[1].count(",") + 1
     counted = re.search(r"replica_groups=\[\d+,(\d+)\]", rest)
     if counted:
         return int(counted[1])
-    partitions = re.search(r"num_partitions=(\d+)", text)
-    return int(partitions[1]) if partitions else 1
+    along = re.search(r"replica_groups=mesh\[([^]]*)\](?:, device_ids=\([^{]*\))? \{([^}]*)\}", rest)
+    if along:
+        sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", along[1])}
+        # A part of an axis is written 'a':(before)size.
+        parts = re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", along[2])
+        return math.prod(int(part) if part else sizes[name] for name, part in parts)
+    if "replica_groups=" not in rest or "replica_groups={}" in rest:
+        partitions = re.search(r"num_partitions=(\d+)", text)
+        return int(partitions[1]) if partitions else 1
+    raise ValueError(f"groups of devices that are written in a way not known here: {rest[:300]}")
 
 
 def _sizes(shape: str) -> int:
