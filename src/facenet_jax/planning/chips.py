@@ -80,23 +80,20 @@ def find_chip(name: str) -> Chip:
 
 
 def topology(chip: Chip, chips: int) -> str:
-    """How Google Cloud names so many chips: `v5e:16x16`, or `v5e:16x16*4` for four pods of 256.
+    """How Google Cloud names a slice of so many chips: `v5e:16x16`.
 
     Raises:
       InputError: there is no such slice, or the chip is no TPU.
     """
     if not chip.dimensions:
         raise InputError(f"--compiler=tpu compiles for TPU chips, and {chip.name} is none; leave it out.")
-    inside = min(chips, chip.domain)
+    if chips & (chips - 1) or chips > chip.domain:
+        raise InputError(
+            f"--chips={chips}: --compiler=tpu needs a power of two, within one pod of {chip.domain:,}; give "
+            "one, or leave it out."
+        )
+    # As square as powers of two allow.
     sides = [1] * chip.dimensions
-    # As square as powers of two allow; v4 and v5p are cut from three dimensions, the last the longest.
-    while math.prod(sides) < inside:
-        sides[_next_to_double(sides)] *= 2
-    if math.prod(sides) != inside or chips % inside:
-        raise InputError(f"--chips={chips}: --compiler=tpu needs a power of two.")
-    pods = f"*{chips // inside}" if chips > inside else ""
-    return f"{chip.name}:{'x'.join(map(str, sorted(sides)))}{pods}"
-
-
-def _next_to_double(sides: list[int]) -> int:
-    return min(range(len(sides)), key=lambda place: sides[place])
+    while math.prod(sides) < chips:
+        sides[sides.index(min(sides))] *= 2
+    return f"{chip.name}:{'x'.join(map(str, sorted(sides)))}"

@@ -31,7 +31,7 @@ def measure_host(devices: int) -> Chip:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"this machine could not be measured: {last}")
+        raise InputError(f"this machine could not be measured: {last[:200]}")
     return Chip(**json.loads(done.stdout.splitlines()[-1]))
 
 

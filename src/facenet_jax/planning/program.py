@@ -65,8 +65,8 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
       config: a config file, or the name of one.
       overrides: of its values.
       devices: how many.
-      topology: of TPU chips, such as `v5e:16x16` or `v5e:16x16*4` (four pods), for TPU's own compiler, which needs no
-        TPU; empty: simulated CPU devices.
+      topology: of TPU chips, such as `v5e:16x16`, for TPU's own compiler, which needs no TPU; empty: simulated CPU
+        devices.
 
     Raises:
       InputError: the config will not do, or TPU's compiler is not installed or finds that the step does not fit.
@@ -80,7 +80,9 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
         raise InputError(done.stderr.strip().splitlines()[-1])
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise InputError(f"the step could not be compiled for {devices} devices (exit code {done.returncode}): {last}")
+        raise InputError(
+            f"the step could not be compiled for {devices} devices (exit code {done.returncode}): {last[:200]}"
+        )
     values = json.loads(done.stdout.splitlines()[-1])
     return Program(**values | {"collectives": tuple(Collective(**c) for c in values["collectives"])})
 
@@ -154,18 +156,17 @@ def _mesh(devices: int, fsdp: int, topology: str) -> tuple[Any, str]:
         return make_mesh(devices // fsdp, fsdp), f"XLA for {devices} simulated CPU devices"
     from jax.experimental import topologies
 
-    shape, _, pods = topology.partition("*")
-    options: dict[str, Any] = {"num_slices": int(pods)} if pods else {}
-    if devices == 1:
-        options["chips_per_host_bounds"] = [1, 1, 1]
+    options: dict[str, Any] = {"chips_per_host_bounds": [1, 1, 1]} if devices == 1 else {}
     try:
-        found = topologies.get_topology_desc(shape, platform="tpu", **options).devices
+        found = topologies.get_topology_desc(topology, platform="tpu", **options).devices
     except (RuntimeError, ValueError, ImportError) as error:
         raise InputError(
             f"TPU's compiler cannot compile for {topology} ({str(error).splitlines()[0]}); make setup EXTRAS=tpu "
             "installs it, or leave --compiler=tpu out."
         ) from error
     axes = (AxisType.Auto, AxisType.Auto)
+    if len(found) != devices:
+        raise InputError(f"TPU's compiler sees {len(found)} devices in {topology}; leave --compiler=tpu out.")
     mesh = jax.make_mesh((devices // fsdp, fsdp), BATCH_AXES, axis_types=axes, devices=found)
     return mesh, f"TPU's compiler for {topology}"
 
