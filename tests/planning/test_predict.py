@@ -59,7 +59,12 @@ def test_topologies():
     assert [topology(CHIPS["v5e"], n) for n in (1, 4, 8, 128, 256)] == [
         *("v5e:1x1", "v5e:2x2", "v5e:2x4", "v5e:8x16", "v5e:16x16")
     ]
-    assert [topology(CHIPS["v5p"], n) for n in (8, 64, 1024)] == ["v5p:2x2x2", "v5p:4x4x4", "v5p:8x8x16"]
+    assert [topology(CHIPS["v5p"], n) for n in (4, 8, 64, 1024)] == [
+        "v5p:2x2x1",
+        "v5p:2x2x2",
+        "v5p:4x4x4",
+        "v5p:8x8x16",
+    ]
     for chips in (48, 512):
         with pytest.raises(InputError, match="power of two, within one pod"):
             topology(CHIPS["v5e"], chips)

@@ -96,4 +96,4 @@ def topology(chip: Chip, chips: int) -> str:
     sides = [1] * chip.dimensions
     while math.prod(sides) < chips:
         sides[sides.index(min(sides))] *= 2
-    return f"{chip.name}:{'x'.join(map(str, sorted(sides)))}"
+    return f"{chip.name}:{'x'.join(map(str, sorted(sides, key=lambda n: (n == 1, n))))}"

@@ -72,8 +72,9 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
       InputError: the config will not do, or TPU's compiler is not installed or finds that the step does not fit.
     """
     simulated = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={1 if topology else devices}"
-    # The compiler alone is wanted: no search for the metadata of a TPU machine.
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": simulated.strip(), "TPU_SKIP_MDS_QUERY": "1"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": simulated.strip()}
+    # Of libtpu the compiler alone is wanted: no search for the metadata of a TPU machine, no lock on its chips.
+    environment |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     command = [sys.executable, "-m", "facenet_jax.planning.program", config, str(devices), topology, *overrides]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 2:
