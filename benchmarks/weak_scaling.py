@@ -52,10 +52,11 @@ def picture(programs: list[Program], path: Path) -> None:
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     several = [p for p in programs if p.devices > 1]
-    for name, colour, marker in zip(COLUMNS, ("#0072B2", "#56B4E9", "#E69F00", "#D55E00"), "osD^", strict=True):
-        axes.loglog(
-            [p.devices for p in several], [sent(p)[name] for p in several], color=colour, marker=marker, label=name
-        )
+    # Embeddings and their gradient are the same number of bytes: the one is drawn around the other.
+    styles = (("#0072B2", "o", 10), ("#56B4E9", "s", 5), ("#E69F00", "D", 6), ("#D55E00", "^", 7))
+    for name, (colour, marker, size) in zip(COLUMNS, styles, strict=True):
+        bytes_sent = [sent(p)[name] for p in several]
+        axes.loglog([p.devices for p in several], bytes_sent, color=colour, marker=marker, markersize=size, label=name)
     axes.set_xticks([p.devices for p in several], [str(p.devices) for p in several])
     axes.minorticks_off()
     axes.set_xlabel(f"devices, {several[0].rows // several[0].devices} faces on each")

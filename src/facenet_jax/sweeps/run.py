@@ -109,7 +109,10 @@ def _start(command: Command, run: Runner, point: Point, sent: _Sent) -> int:
 
 def _look(sweep: Sweep, point: Point, workdir: str, sent: _Sent) -> Result:
     path: Any = epath.Path if "://" in workdir else Path
-    result = look(sweep, point, path(workdir) / "points" / point.name)
+    try:
+        result = look(sweep, point, path(workdir) / "points" / point.name)
+    except ImportError as error:  # what reaches that kind of storage is no dependency of ours
+        raise InputError(f"--workdir={workdir} cannot be reached: {error}; install it beside facenet-jax.") from error
     if result.state != "finished" and point.name in sent.names:
         return replace(result, state=f"sent, {result.state}" if result.state == "begun" else "sent")
     return result
