@@ -2,6 +2,8 @@
 CONFIG ?= quickstart
 WORKDIR ?= runs/$(notdir $(basename $(CONFIG)))
 ARGS ?=
+SWEEP ?= embedding_size
+LAUNCHER ?= local
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -12,7 +14,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint describe bench-triplets bench-loader bench-plan bench-evaluation
+.PHONY: help setup train sweep test lint describe bench-triplets bench-loader bench-plan bench-evaluation
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
@@ -30,6 +32,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.data.path=photos"
 	$(BIN)/facenet-jax train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
+
+sweep: $(STAMP)  ## answer a question by several runs: SWEEP=embedding_size CONFIG=quickstart LAUNCHER=local
+	$(BIN)/facenet-jax sweep $(SWEEP) --config=$(CONFIG) --launcher=$(LAUNCHER) $(if $(filter-out file,$(origin WORKDIR)),--workdir=$(WORKDIR)) $(ARGS)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)

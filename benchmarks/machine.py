@@ -9,26 +9,28 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-# Whose versions are named where they are known.
-PACKAGES = ("python", "jax", "jaxlib", "numpy", "torch", "pytorch-metric-learning")
 
+def describe_machine(packages: tuple[str, ...] = ("jax", "jaxlib", "numpy")) -> dict[str, str | int | float]:
+    """Processor, cores that this process may use, memory, versions and the date.
 
-def describe_machine() -> dict[str, str | int | float]:
-    """Processor, cores that this process may use, memory, versions and the date."""
+    Args:
+      packages: whose versions are named.
+    """
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "system": platform.system(),
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("jax", "jaxlib", "numpy")},
+        **{name: metadata.version(name) for name in packages},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
 
 def in_words(machine: dict[str, str | int | float]) -> str:
     """One sentence."""
-    versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name in PACKAGES)
+    first = ("processor", "cores", "memory_gib", "system", "date")
+    versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in first)
     return (
         f"Taken on {machine['date']} on {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
         f"{machine['system']}; {versions}."

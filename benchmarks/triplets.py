@@ -214,14 +214,14 @@ def main() -> None:
     limits: dict[str, Any] = {"threads": options.threads, "memory": memory}
     peers = "left out" if options.without_peers else peers_python()
     python = peers if isinstance(peers, Path) else None
-    machine = describe_machine() | {"threads": options.threads, "memory_limit_gib": options.memory}
+    machine = describe_machine()
     if python is None:
         _say(f"pytorch-metric-learning: {peers}")
     else:
         with Child(python, "benchmarks.peers.metric_learning", **limits) as child:
             machine |= child.ask(_TIMEOUT, "versions")
 
-    results: dict[str, Any] = {"machine": machine, "sizes": {}, "steps": {}}
+    results: dict[str, Any] = {"machine": machine, "limits": limits, "sizes": {}, "steps": {}}
     for size in wanted:
         measured, batch = measure(size, python, repeats=options.repeats if size <= PEERS_UP_TO else 0, **limits)
         results["sizes"][str(size)] = {

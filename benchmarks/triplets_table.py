@@ -17,23 +17,23 @@ def report(results: dict[str, Any]) -> str:
     Args:
       results: what benchmarks/triplets.py writes as JSON.
     """
-    machine, sizes = results["machine"], results["sizes"]
+    limits, sizes = results["limits"], results["sizes"]
     by_size = {int(size): row["contenders"] for size, row in sizes.items()}
     parts = [
         "# Selection, loss and gradient",
-        f"`make bench-triplets`. {in_words(machine)}",
+        f"`make bench-triplets`. {in_words(results['machine'])}",
         "Value of the triplet loss and its gradient with respect to the embeddings, all positives with semi-hard "
         "negatives, margin 0.2, 128 dimensions, float32, on one batch. The floor is the Gram matrix, one pass over it "
         "and the gradient's two products. The tiled form is that of TensorFlow Addons, written in JAX; the miner and "
         "loss are pytorch-metric-learning's, which list every semi-hard triplet where the others take one a pair. "
-        f"Each had {machine['threads']} threads.",
+        f"Each had {limits['threads']} threads.",
         "## Time",
         _times(sizes, by_size),
         "Medians of turns taken one after another; ratios are medians of the ratios of single turns.",
         "## Memory",
         _memory(by_size),
         "Ours, floor and tiled form: temporaries of the compiled program. Miner and loss: how much its process grew. "
-        f"Out of memory: beyond {machine['memory_limit_gib']:g} GiB a process; in brackets what the compiled program "
+        f"Out of memory: beyond {in_bytes(limits['memory'])} a process; in brackets what the compiled program "
         "asks for, or else what one copy of the tiles, or of the indices of all triplets, takes.",
         *_large(by_size),
         *_shares(results, by_size),

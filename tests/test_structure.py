@@ -18,6 +18,8 @@ ORDER = [
     "embedders",
     "evaluation",
     "training",
+    "sweeps",
+    "planning",
     "commands",
     "cli",
 ]

@@ -11,7 +11,7 @@ def test_the_trainer_understands(arm):
     config = load_config("quickstart", overrides(arm, seed=1, steps=60))
     assert (config.seed, config.steps) == (1, 60)
     assert (config.loss.negatives == "hardest") == (arm == "hardest")
-    assert [stage[:3] for stage in config.loss.stages] == ([(30, "all", "hardest")] if arm == "curriculum" else [])
+    assert [stage[:3] for stage in config.loss.stages] == ([(45, "all", "hardest")] if arm == "curriculum" else [])
 
 
 def test_the_picture(tmp_path):

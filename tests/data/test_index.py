@@ -75,6 +75,14 @@ def test_split_hardly_changes_when_the_folder_grows():
     assert {backwards.names[i] for i in split_holdout(backwards, 0.1)[1]} == {small.names[i] for i in before}
 
 
+def test_equal_names_are_held_out_together():
+    names = [str(i % 50) for i in range(100)]
+    for seed in range(20):
+        held_out = [names[i] for i in split_holdout(make_index([2] * 100, names), 0.13, seed)[1]]
+        assert len(held_out) == 14
+        assert len(set(held_out)) == 7
+
+
 def test_another_seed_is_another_split():
     index = make_index([2] * 100)
     assert set(split_holdout(index, 0.2, 1)[1]) != set(split_holdout(index, 0.2, 2)[1])

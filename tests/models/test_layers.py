@@ -1,5 +1,7 @@
 """Every layer against a plain float64 loop, and its gradient against that loop's differences."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -152,6 +154,45 @@ def test_convolution(rows, columns, kernel, stride, relu, seed):
     expected = convolved(x, w, b, stride)
     y = Conv(4, kernel, stride, relu).apply(parameters, jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(y, np.maximum(expected, 0) if relu else expected, atol=1e-4)
+
+
+@settings(max_examples=15)
+@given(
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    kernel_and_stride=st.sampled_from([(1, 2), (2, 2), (3, 1), (3, 2), (5, 1), (5, 2), (7, 2)]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_gradient_of_a_convolution_is_the_derived_one(rows, columns, kernel_and_stride, seed):
+    kernel, stride = kernel_and_stride
+    rng = np.random.default_rng(seed)
+    x = jnp.asarray(rng.normal(size=(2, rows, columns, 3)), jnp.float32)
+    layer = Conv(4, kernel, stride, relu=False)
+    params = layer.init(jax.random.key(seed), x)["params"]
+    weights = jnp.asarray(rng.normal(size=layer.apply({"params": params}, x).shape), jnp.float32)
+
+    def derived(params, x):
+        y = lax.conv_general_dilated(
+            x, params["kernel"], (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return jnp.sum(weights * (y + params["bias"]))
+
+    found = jax.grad(lambda params, x: jnp.sum(weights * layer.apply({"params": params}, x)), (0, 1))(params, x)
+    wanted = jax.grad(derived, (0, 1))(params, x)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_convolutions_within_a_loop_are_those_outside():
+    # XLA on CPU takes its library's convolution within a loop only in this layout; any other is many times slower.
+    def gradient(x):
+        layer, params = Conv(4, 3, 2), {"kernel": jnp.ones((3, 3, 3, 4)), "bias": jnp.zeros(4)}
+        return jax.grad(lambda params, x: jnp.sum(layer.apply({"params": params}, x) ** 2), (0, 1))(params, x)
+
+    program = jax.jit(lambda x: lax.map(gradient, x)).lower(jnp.ones((3, 2, 9, 9, 3))).compile().as_text()
+    layouts = re.findall(r"dim_labels=(\S+?),", program)
+    assert len(layouts) == 3
+    assert set(layouts) == {"b01f_01io->b01f"}
 
 
 def test_a_1x1_convolution_is_laxs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,8 +64,8 @@ def split_holdout(index: IdentityIndex, share: float, seed: int = 0) -> tuple[ND
     """Splits the identities into those to train on and those held out; no identity is in both.
 
     The held-out identities are the first of those with at least two faces in the order of a hash of their names, so a
-    folder that grows keeps almost all of its held-out identities. Identities with a single face can only serve as
-    negatives and always go to training.
+    folder that grows keeps almost all of its held-out identities, and equal names of two datasets stay together.
+    Identities with a single face can only serve as negatives and always go to training.
 
     Args:
       index: the identities.
@@ -81,17 +82,20 @@ def split_holdout(index: IdentityIndex, share: float, seed: int = 0) -> tuple[ND
     """
     if not 0 <= share < 1:
         raise InputError(f"The held-out share must be at least 0 and below 1, not {share}: lower it.")
-    paired = np.flatnonzero(index.counts >= 2)
-    held = min(max(2, round(share * len(paired))), len(paired) - 1) if share > 0 else 0
+    paired = np.diff(index.offsets) >= 2
+    pairs = int(np.count_nonzero(paired))
+    held = min(max(2, round(share * pairs)), pairs - 1) if share > 0 else 0
+    if held < 2:
+        return np.arange(len(paired)), np.empty(0, np.int64)
     key = (seed % 2**64).to_bytes(8, "little")
 
-    def place(identity: int) -> int:
-        name = os.fsencode(index.names[identity])
-        return int.from_bytes(hashlib.blake2b(name, digest_size=16, key=key).digest()[:8])
+    def place(name: str) -> int:
+        return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=16, key=key).digest()[:8])
 
-    # Sixteen bytes an identity, for a microsecond or two.
-    places = np.fromiter((place(int(identity)) for identity in paired if held >= 2), np.uint64)
-    holdout = np.sort(paired[np.argsort(places, kind="stable")[:held]])
-    trained_on = np.ones(len(index.names), bool)
+    # Eight bytes an identity, for a microsecond or two.
+    places = np.fromiter(map(place, itertools.compress(index.names, paired)), np.uint64, pairs)
+    chosen = places <= np.partition(places, held - 1)[held - 1]
+    holdout = np.flatnonzero(paired)[chosen]
+    trained_on = np.ones(len(paired), bool)
     trained_on[holdout] = False
     return np.flatnonzero(trained_on), holdout

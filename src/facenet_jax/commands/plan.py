@@ -1,0 +1,81 @@
+"""`facenet-jax plan`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.errors import InputError
+
+_EPILOG = """\
+Every value of the config can be given as --config.KEY=VALUE, for instance
+  facenet-jax plan --config=nn2 --chips=256 --chip=v5e --config.model.dtype=bfloat16 --config.batch.size=16384
+The step is compiled for so many devices, and neither run nor given memory. --compiler=cpu compiles for simulated CPU
+devices: collectives, arithmetic and state are those of any device; temporaries and memory traffic are an estimate from
+above. --compiler=tpu asks TPU's own compiler, which needs no TPU but takes minutes (make setup EXTRAS=tpu).
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    plan = commands.add_parser(
+        "plan",
+        help="predict memory, traffic and time of a run on chips that are not here",
+        description="Predicts from the compiled step what a run takes: bytes, time a step, days and chip-hours.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    plan.add_argument("--config", required=True, help="a config file, or the name of one")
+    plan.add_argument("--chips", type=int, default=1, help="how many (default: 1)")
+    plan.add_argument("--chip", required=True, help="v4, v5e, v5p, v6e, a100, h100, h200; cpu: this machine, measured")
+    plan.add_argument(
+        "--images", type=float, help="how many are seen in training (default: the config's steps x batch)"
+    )
+    plan.add_argument("--compiler", default="cpu", choices=("cpu", "tpu"), help="whose program is read (default: cpu)")
+    plan.add_argument("--utilisation", type=_share, help="of the peak in arithmetic (default: 0.4; cpu: 1)")
+    plan.add_argument("--bandwidth-share", type=_share, help="of memory and links (default: 0.8; cpu: 1)")
+    plan.add_argument("--out", type=Path, metavar="FILE", help="write the same as JSON")
+    plan.set_defaults(run=_plan, takes_overrides=True)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
+    return value
+
+
+def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
+    import json
+
+    from facenet_jax.config import load_config
+    from facenet_jax.planning.chips import find_chip, topology
+    from facenet_jax.planning.host import measure_host
+    from facenet_jax.planning.predict import Assumptions, format_prediction, predict, to_json
+    from facenet_jax.planning.program import compile_for
+
+    if options.chips < 1:
+        raise InputError(f"--chips={options.chips}: give a number from 1 up.")
+    here = options.chip == "cpu"
+    if here and options.compiler == "tpu":
+        raise InputError("--compiler=tpu compiles for TPU chips; leave it out with --chip=cpu.")
+    config = load_config(options.config, overrides)
+    chip = measure_host(options.chips) if here else find_chip(options.chip)
+    shape = topology(chip, options.chips) if options.compiler == "tpu" else ""
+    program = compile_for(options.config, overrides, options.chips, shape)
+    # Rates that were measured on convolutions and on memory are those that are reached.
+    defaults = Assumptions(1.0, 1.0) if here else Assumptions()
+    assumptions = Assumptions(
+        options.utilisation or defaults.utilisation, options.bandwidth_share or defaults.bandwidth_share
+    )
+    images = options.images or float(config.steps * config.batch.size)
+    prediction = predict(program, chip, assumptions)
+    print(format_prediction(prediction, images))
+    if options.out:
+        try:
+            options.out.write_text(json.dumps(to_json(prediction, images), indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"--out={options.out} cannot be written ({error.strerror}); give another.") from error
+    return 0

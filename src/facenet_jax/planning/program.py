@@ -1,0 +1,194 @@
+"""The training step compiled for devices that are not there, in a process of its own, and what it says of itself.
+
+Simulated devices have to be asked for before JAX starts, which is why there is another process. It prints a `Program`
+as JSON: `python -m facenet_jax.planning.program CONFIG DEVICES TOPOLOGY [--config.key=value ...]`. Nothing is allocated
+and nothing runs: the step is compiled from shapes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from facenet_jax.errors import InputError
+from facenet_jax.planning.hlo import Collective
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled step, of one device of many.
+
+    Attributes:
+      compiler: in words.
+      devices: how many.
+      batch: faces of a global batch.
+      rows: of the global batch, masked ones included.
+      chunk: faces that the network takes at once.
+      embedding_size: d.
+      dtype: of the network's arithmetic.
+      parameters: of the network.
+      multiply_adds: of one face, forward, as the paper counts.
+      arithmetic: floating-point operations of the network and the update on one device, as XLA counts them.
+      loss_arithmetic: those of distances and gradient of the loss on one device: 6 x own rows x rows x d.
+      memory: bytes that a device needs: state, batch, temporaries.
+      state: bytes of these that are parameters and accumulators.
+      traffic: bytes between a device and its memory in a step.
+      collectives: what goes between devices.
+    """
+
+    compiler: str
+    devices: int
+    batch: int
+    rows: int
+    chunk: int
+    embedding_size: int
+    dtype: str
+    parameters: int
+    multiply_adds: int
+    arithmetic: float
+    loss_arithmetic: float
+    memory: int
+    state: int
+    traffic: int
+    collectives: tuple[Collective, ...]
+
+
+def compile_for(config: str, overrides: list[str], devices: int, topology: str = "") -> Program:
+    """Compiles a config's step for so many devices.
+
+    Args:
+      config: a config file, or the name of one.
+      overrides: of its values.
+      devices: how many.
+      topology: of TPU chips, such as `v5e:16x16`, for TPU's own compiler, which needs no TPU; empty: simulated CPU
+        devices.
+
+    Raises:
+      InputError: the config will not do, or TPU's compiler is not installed or finds that the step does not fit.
+    """
+    simulated = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={1 if topology else devices}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": simulated.strip()}
+    # Of libtpu the compiler alone is wanted: no search for the metadata of a TPU machine, no lock on its chips.
+    environment |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    command = [sys.executable, "-m", "facenet_jax.planning.program", config, str(devices), topology, *overrides]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode == 2:
+        raise InputError(done.stderr.strip().splitlines()[-1])
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise InputError(
+            f"the step could not be compiled for {devices} devices (exit code {done.returncode}): {last[:200]}"
+        )
+    values = json.loads(done.stdout.splitlines()[-1])
+    return Program(**values | {"collectives": tuple(Collective(**c) for c in values["collectives"])})
+
+
+def _compile(config_name: str, overrides: list[str], devices: int, topology: str) -> Program:
+    """In the process that has the devices."""
+    from facenet_jax import models
+    from facenet_jax.config import load_config
+    from facenet_jax.mesh import padded_batch_size
+    from facenet_jax.planning.hlo import collectives, memory_traffic
+    from facenet_jax.training.optimizer import make_optimizer
+    from facenet_jax.training.preflight import bytes_of, compile_or_refuse
+    from facenet_jax.training.state import abstract_state
+    from facenet_jax.training.step import abstract_batch, make_train_step
+    from facenet_jax.triplets import Selection
+
+    config = load_config(config_name, overrides)
+    mesh, compiler = _mesh(devices, config.mesh.fsdp, topology)
+    network, optimizer = models.from_config(config.model), make_optimizer(config)
+    size = tuple(config.model.input_size)
+    rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.size
+    chunk = min(config.batch.chunk, rows_per_device)
+    rows = padded_batch_size(config.batch.size, mesh, chunk)
+    step = make_train_step(
+        network,
+        optimizer,
+        mesh,
+        margin=config.loss.margin,
+        divide_by=config.loss.divide_by,
+        chunk=chunk,
+        selection=Selection(config.loss.positives, config.loss.negatives, config.loss.no_semi_hard),
+        seed=config.seed,
+        rematerialise=config.batch.rematerialise,
+    )
+    state = abstract_state(network, size, optimizer, mesh)
+    compiled = compile_or_refuse(step, state, abstract_batch(rows, size, mesh))
+    text = compiled.as_text() or ""
+    costs: Any = compiled.cost_analysis()
+    own_rows = rows // mesh.size
+    # XLA counts the body of the loop over chunks once.
+    pieces = own_rows // chunk if chunk else 1
+    parameters, multiply_adds = models.totals(network, size)
+    return Program(
+        compiler=compiler,
+        devices=devices,
+        batch=config.batch.size,
+        rows=rows,
+        chunk=chunk or own_rows,
+        embedding_size=config.model.embedding_size,
+        dtype=config.model.dtype,
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        arithmetic=float(costs["flops"]) * pieces,
+        loss_arithmetic=6.0 * own_rows * rows * config.model.embedding_size,
+        memory=bytes_of(compiled),
+        state=_bytes_on_one_device(state),
+        traffic=memory_traffic(text),
+        collectives=tuple(collectives(text)),
+    )
+
+
+def _mesh(devices: int, fsdp: int, topology: str) -> tuple[Any, str]:
+    import jax
+    from jax.sharding import AxisType
+
+    from facenet_jax.mesh import BATCH_AXES, make_mesh
+
+    if devices % fsdp:
+        raise InputError(f"config.mesh.fsdp is {fsdp}, which does not divide {devices} chips; give one that does.")
+    if not topology:
+        return make_mesh(devices // fsdp, fsdp), f"XLA for {devices} simulated CPU devices"
+    from jax.experimental import topologies
+
+    options: dict[str, Any] = {"chips_per_host_bounds": [1, 1, 1]} if devices == 1 else {}
+    try:
+        found = topologies.get_topology_desc(topology, platform="tpu", **options).devices
+    except (RuntimeError, ValueError, ImportError) as error:
+        raise InputError(
+            f"TPU's compiler cannot compile for {topology} ({str(error).splitlines()[0]}); make setup EXTRAS=tpu "
+            "installs it, or leave --compiler=tpu out."
+        ) from error
+    axes = (AxisType.Auto, AxisType.Auto)
+    if len(found) != devices:
+        raise InputError(f"TPU's compiler sees {len(found)} devices in {topology}; leave --compiler=tpu out.")
+    mesh = jax.make_mesh((devices // fsdp, fsdp), BATCH_AXES, axis_types=axes, devices=found)
+    return mesh, f"TPU's compiler for {topology}"
+
+
+def _bytes_on_one_device(state: Any) -> int:
+    import jax
+
+    leaves = jax.tree.leaves(state)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
+
+
+def _main() -> int:
+    config, devices, topology, *overrides = sys.argv[1:]
+    try:
+        program = _compile(config, overrides, int(devices), topology)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(asdict(program)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

@@ -1,0 +1,116 @@
+"""How a point is started: here, one after the other, or as a job of its own on a cluster."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from facenet_jax.errors import InputError
+from facenet_jax.sweeps.points import Point, Sweep
+
+# The scripts of launch/ and what they are asked to do. They take CONFIG, WORKDIR, ARGS and NAME from the environment.
+_SCRIPTS = {
+    "slurm": ("slurm.sh", "submit"),
+    "gke": ("gke/launch.sh", "submit"),
+    "tpu": ("tpu_vm.sh", "up"),
+}
+LAUNCHERS = ("local", *_SCRIPTS)
+# Kubernetes and Cloud TPU take names of at most so many characters here.
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True)
+class Command:
+    """What starts a point.
+
+    Attributes:
+      words: the command.
+      typed: the line that a person would type for it.
+      environment: variables that it gets beside those of this process.
+      waits: whether it ends when the run has, or when the job has been sent.
+    """
+
+    words: list[str]
+    typed: str
+    environment: dict[str, str] = field(default_factory=dict)
+    waits: bool = True
+
+
+def command_for(sweep: Sweep, point: Point, workdir: str, launcher: str) -> Command:
+    """The command that starts a point.
+
+    Args:
+      sweep: the sweep.
+      point: one of its points.
+      workdir: the point's own.
+      launcher: one of LAUNCHERS.
+
+    Raises:
+      InputError: the launcher's script is not there.
+    """
+    arguments = sweep.arguments(point)
+    if launcher == "local":
+        train = ["train", f"--config={sweep.base}", f"--workdir={workdir}", *arguments]
+        # This interpreter's own package, whatever facenet-jax there may be on the path.
+        return Command([sys.executable, "-m", "facenet_jax.cli", *train], shlex.join(["facenet-jax", *train]))
+    name, *words = _SCRIPTS[launcher]
+    script = _launch_folder() / name
+    if not script.is_file():
+        raise InputError(
+            f"--launcher={launcher} needs {script}, which is not there; run the sweep from a clone of the repository, "
+            "with the package installed from it (make setup)."
+        )
+    job = re.sub(r"[^a-z0-9]+", "-", f"facenet-{sweep.name}-{point.name}".lower())
+    variables = {
+        "CONFIG": sweep.base,
+        "WORKDIR": workdir,
+        "ARGS": shlex.join(arguments),
+        # The end tells the points apart, so the beginning gives way.
+        "NAME": job if len(job) <= _LONGEST_NAME else "f" + job[1 - _LONGEST_NAME :].rstrip("-"),
+    }
+    set_first = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    return Command([str(script), *words], f"{set_first} {shlex.join([str(script), *words])}", variables, waits=False)
+
+
+class Runner:
+    """Runs commands one after the other, and passes on what asks to stop: a run saves and leaves."""
+
+    def __init__(self) -> None:
+        self.asked: int | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self, command: Command) -> int:
+        """Runs one, and returns its exit code; that of a signal, where one ended it, as a shell gives it."""
+        # In a session of its own a Ctrl-C reaches it once, through this process; twice would end it hard.
+        self._child = subprocess.Popen(
+            command.words, env=os.environ | command.environment, start_new_session=True, stdin=subprocess.DEVNULL
+        )
+        if self.asked is not None:  # it came while the process was being started
+            self._child.send_signal(self.asked)
+        code = self._child.wait()
+        self._child = None
+        return code if code >= 0 else 128 - code
+
+    def _pass_on(self, number: int, _: FrameType | None) -> None:
+        self.asked = number
+        if self._child is not None:
+            self._child.send_signal(number)
+
+
+def _launch_folder() -> Path:
+    return Path(__file__).resolve().parents[3] / "launch"
