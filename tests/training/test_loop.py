@@ -236,6 +236,7 @@ def test_evaluate_holdout_measures_a_finished_run(finished, photos, tmp_path, ca
     table = json.loads((finished / "report.json").read_text())["table"]
     assert out.splitlines()[3] in table
     assert main(["evaluate", "holdout", f"--embedder={finished}", f"--data={photos}", f"--out={tmp_path}/out"]) == 0
-    assert json.loads((tmp_path / "out" / "holdout.json").read_text())["identities"] == 12
+    document = json.loads((tmp_path / "out" / "holdout.json").read_text())
+    assert document["embedders"][0]["result"]["identities"] == 12
     assert main(["evaluate", "holdout", f"--embedder={finished}", "--step=5"]) == 2
     assert "no checkpoint of step 5" in capsys.readouterr().err

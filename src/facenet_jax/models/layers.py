@@ -18,7 +18,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
+
+# What convolutions give goes by this name where it is decided what to keep for the gradient (jax.checkpoint).
+PRODUCT = "product"
 
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 _lecun = nn.initializers.lecun_normal()
@@ -46,7 +50,8 @@ class Conv(nn.Module):
         x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
         # XLA on CPU runs a matrix product faster than the same thing called a convolution.
         pointwise = self.kernel == 1 and self.stride == 1
-        y = (jnp.dot(x, kernel[0, 0]) if pointwise else _convolve(x, kernel, self.stride)) + bias
+        y = jnp.dot(x, kernel[0, 0]) if pointwise else _convolve(x, kernel, self.stride)
+        y = checkpoint_name(y, PRODUCT) + bias
         return nn.relu(y) if self.relu else y
 
 

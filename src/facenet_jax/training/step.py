@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from facenet_jax.mesh import BATCH_AXES, over_batch, replicated
+from facenet_jax.models.layers import PRODUCT
 from facenet_jax.models.pixels import scale_pixels
 from facenet_jax.training.state import TrainState, shardings_of
 from facenet_jax.triplets import (
@@ -34,6 +35,12 @@ from facenet_jax.triplets import (
 
 # Left to itself XLA on CPU orders the program for concurrency: it would work everything out again at once, and keep it.
 _REMATERIALISE_ON_CPU: Any = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+
+# What a rematerialised network keeps: convolutions' and matrix products' results.
+_KEPT = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.save_only_these_names(PRODUCT), jax.checkpoint_policies.dots_saveable
+)
 
 
 class DeviceBatch(NamedTuple):
@@ -101,7 +108,7 @@ def make_train_step(
 
     embed: Callable[[Any, jax.Array], jax.Array] = partial(_embed, network)
     if rematerialise:
-        embed = jax.checkpoint(embed, policy=_is_product)
+        embed = jax.checkpoint(embed, policy=_KEPT)
 
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
         chex.assert_rank([batch.images, batch.labels, batch.valid], [4, 1, 1])
@@ -169,10 +176,6 @@ def _embed(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
     """uint8 images [n, rows, columns, 3] -> float32 [n, d]."""
     points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
     return points
-
-
-def _is_product(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive.name in ("conv_general_dilated", "dot_general")
 
 
 def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
