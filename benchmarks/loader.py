@@ -37,7 +37,7 @@ from facenet_jax.data.synthetic import render
 
 _PEOPLE, _FACES_OF_EACH = 60, 20
 _IDENTITIES, _FACES = 18, 20  # P and K
-_WARM = 4
+_WARM = 6
 _MEMORY = 2**40  # of address space, which is no limit
 _TIMEOUT = 600.0
 
