@@ -52,6 +52,11 @@ def test_a_box_that_leaves_the_image_is_filled_with_black():
     assert not info.fallback
     assert crop[:, :15].max() == 0
     assert crop[20:40, 30:].min() == 200
+
+
+def test_a_turned_face_that_leaves_the_image_is_filled_with_black():
+    pytest.importorskip("cv2")
+    image = np.full((100, 100, 3), 200, np.uint8)
     turned, info = crop_face(image, "similarity", 60, [face(-30, 20, 80, 60)])
     assert not info.fallback
     assert turned.min() == 0
