@@ -17,7 +17,7 @@ comma := ,
 .PHONY: help setup train sweep test lint describe bench-triplets bench-loader bench-plan bench-evaluation
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
 
 setup: $(STAMP)  ## install into .venv; EXTRAS=cuda or tpu for accelerators
 
