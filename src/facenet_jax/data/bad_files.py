@@ -24,11 +24,13 @@ class BadFiles:
     Each bad file is appended to `bad_files.txt` when it is first met: its path, a tab and the reason. A resumed run
     reads what is there and repeats nothing.
 
-    The share of bad faces is their number over that of the distinct faces seen by this run so far, or over 1,000 (or
-    all faces of the source, if those are fewer) while fewer have been seen.
+    The share of bad faces is that among the faces seen by this run so far, one that is met again counted again, or
+    their number over 1,000 (or all faces of the source, if those are fewer) while fewer have been seen. So only the bad
+    ones are remembered: a mark for each face would take 200 MB of 200 million.
 
     Attributes:
-      seen: how many distinct faces have been seen.
+      seen: how many faces have been seen, in all batches together.
+      bad: how many of these were bad.
       reasons: record -> Reason, for each bad one.
 
     Args:
@@ -43,9 +45,8 @@ class BadFiles:
         self._source = source
         self._path = Path(directory) / FILE_NAME
         self._max_bad_share = max_bad_share
-        self._seen = np.zeros(source.index.records, bool)
         self._listed = self._read()
-        self.seen = 0
+        self.seen = self.bad = 0
         self.reasons: dict[int, Reason] = {}
 
     def update(self, batch: Batch) -> None:
@@ -57,9 +58,8 @@ class BadFiles:
         Raises:
           InputError: more faces are bad than max_bad_share allows.
         """
-        records = np.unique(batch.records[batch.records >= 0])
-        self.seen += int(np.count_nonzero(~self._seen[records]))
-        self._seen[records] = True
+        self.seen += int(np.count_nonzero(batch.records >= 0))
+        self.bad += int(np.count_nonzero(batch.status))
         bad = {
             int(record): Reason(int(status))
             for record, status in zip(batch.records, batch.status, strict=True)
@@ -69,10 +69,10 @@ class BadFiles:
             return
         self.reasons |= bad
         self._append(bad)
-        judged_by = max(self.seen, min(_FACES_TO_JUDGE_BY, len(self._seen)))
-        if len(self.reasons) > self._max_bad_share * judged_by:
+        judged_by = max(self.seen, min(_FACES_TO_JUDGE_BY, self._source.index.records))
+        if self.bad > self._max_bad_share * judged_by:
             raise InputError(
-                f"{len(self.reasons)} of the {self.seen} faces seen cannot be decoded, more than the "
+                f"{self.bad} of the {self.seen} faces seen cannot be decoded, more than the "
                 f"{self._max_bad_share:.0%} allowed: see {self._path}, and repair or remove these files or raise "
                 "data.max_bad_share."
             )
