@@ -76,7 +76,8 @@ def becomes(jobset, code, disrupted=False):
         if code in codes.get("values", []) or (disrupted and "DisruptionTarget" in conditions):
             assert rule["action"] == "FailJob"
             reason = "PodFailurePolicy"
-            message = f"Container train for pod default/0 failed with exit code {code} matching FailJob rule at index {index}"
+            message = f"Container train for pod default/0 failed with exit code {code} matching FailJob rule"
+            message += f" at index {index}"
             break
     for rule in jobset["spec"]["failurePolicy"]["rules"]:
         patterns = rule.get("onJobFailureMessagePatterns", [""])

@@ -20,7 +20,20 @@ def add_parser(commands: Any) -> None:
     describe.add_argument(
         "--five-by-five", metavar="WHERE", help="modules with a 5x5 branch: all, lower, none (default: the paper's)"
     )
+    describe.add_argument(
+        "--mesh", type=_mesh, metavar="data=N,fsdp=M", help="print what each device of such a mesh holds, in bytes"
+    )
     describe.set_defaults(run=_describe)
+
+
+def _mesh(text: str) -> dict[str, int]:
+    try:
+        found = {name: int(number) for name, number in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        found = {}
+    if not found or set(found) - {"data", "fsdp"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form data=4,fsdp=2")
+    return {"data": 1, "fsdp": 1} | found
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -38,4 +51,8 @@ def _describe(options: argparse.Namespace, _: list[str]) -> int:
     size = options.input_size or models.NETWORKS[options.network].input_size
     models.check_input_size(*size)
     print(models.format_table(models.describe(network, size)))
+    if options.mesh:
+        from facenet_jax.planning.shares import format_shares, shares
+
+        print("\n" + format_shares(shares(network, size, **options.mesh), **options.mesh))
     return 0

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from facenet_jax.errors import InputError
 from facenet_jax.mesh import over_parameters
@@ -67,13 +67,13 @@ def create_state(
     return state
 
 
-def shardings_of(tree: Any, mesh: Mesh) -> Any:
+def shardings_of(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     """How arrays of a state, or their shapes, are divided over a mesh."""
     return jax.tree.map(lambda x: over_parameters(x.shape, mesh), tree)
 
 
 def abstract_state(
-    network: nn.Module, input_size: tuple[int, int], optimizer: optax.GradientTransformation, mesh: Mesh
+    network: nn.Module, input_size: tuple[int, int], optimizer: optax.GradientTransformation, mesh: Mesh | AbstractMesh
 ) -> TrainState:
     """Shapes, types and shardings of the state, with nothing allocated."""
 
