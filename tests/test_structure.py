@@ -10,6 +10,7 @@ ORDER = [
     "mesh",
     "progress",
     "stopping",
+    "storage",
     "models",
     "triplets",
     "data",

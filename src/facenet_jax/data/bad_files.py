@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from facenet_jax.data.decode import Reason
 from facenet_jax.data.loader import Batch
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
+from facenet_jax.storage import append
 
 FILE_NAME = "bad_files.txt"
 
@@ -39,11 +39,11 @@ class BadFiles:
       max_bad_share: the greatest share of bad faces that is put up with, in [0, 1].
     """
 
-    def __init__(self, source: FaceSource, directory: str | os.PathLike[str], max_bad_share: float = 0.05) -> None:
+    def __init__(self, source: FaceSource, directory: Path, max_bad_share: float = 0.05) -> None:
         if not 0 <= max_bad_share <= 1:
             raise InputError(f"data.max_bad_share is {max_bad_share}: choose a share between 0 and 1.")
         self._source = source
-        self._path = Path(directory) / FILE_NAME
+        self._path = directory / FILE_NAME
         self._max_bad_share = max_bad_share
         self._listed = self._read()
         self.seen = self.bad = 0
@@ -80,14 +80,15 @@ class BadFiles:
     def _read(self) -> set[str]:
         if not self._path.exists():
             return set()
-        with self._path.open(encoding="utf-8", errors="surrogateescape") as file:
-            return {line.rpartition("\t")[0] for line in file}
+        lines = self._path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+        return {line.rpartition("\t")[0] for line in lines}
 
     def _append(self, bad: dict[int, Reason]) -> None:
-        with self._path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            for record, reason in bad.items():
-                # One line a file, whatever characters its name is made of.
-                path = self._source.describe(record).replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-                if path not in self._listed:
-                    self._listed.add(path)
-                    file.write(f"{path}\t{reason.words}\n")
+        lines = []
+        for record, reason in bad.items():
+            # One line a file, whatever characters its name is made of.
+            path = self._source.describe(record).replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+            if path not in self._listed:
+                self._listed.add(path)
+                lines.append(f"{path}\t{reason.words}\n")
+        append(self._path, "".join(lines).encode("utf-8", "surrogateescape"))

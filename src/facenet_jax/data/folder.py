@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from facenet_jax.data import decode
 from facenet_jax.data.index import IdentityIndex
 from facenet_jax.errors import InputError
+from facenet_jax.storage import BUCKETS
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".pgm", b".webp")
 
@@ -41,6 +42,11 @@ class FolderSource:
     """
 
     def __init__(self, root: str | os.PathLike[str], *, singles: bool = False) -> None:
+        if os.fspath(root).startswith((BUCKETS, BUCKETS.replace("//", "/"))):
+            raise InputError(
+                f"The faces on {os.fspath(root)} cannot be read from the bucket itself: mount it (gcsfuse, or GKE's "
+                "Cloud Storage FUSE), and give the folder there."
+            )
         self.root = Path(root)
         try:
             exists = self.root.exists()

@@ -6,6 +6,7 @@ which people with colour-blindness can tell apart.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.folds import FoldsResult
 from facenet_jax.evaluation.holdout import HoldoutResult
+from facenet_jax.storage import write_whole
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -352,9 +354,9 @@ def style(axes: Axes) -> None:
 
 def save(figure: Figure, path: str | Path) -> Path:
     """Writes a figure as a PNG file, whole or not at all."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.tmp")
     FigureCanvasAgg(figure)
-    figure.savefig(temporary, dpi=150, format="png")
-    temporary.replace(target)
+    file = io.BytesIO()
+    figure.savefig(file, dpi=150, format="png")
+    target = Path(path) if isinstance(path, str) else path
+    write_whole(target, file.getvalue())
     return target

@@ -27,6 +27,7 @@ from facenet_jax.hosts import AgreedStop, is_first, several, wait_for_all
 from facenet_jax.mesh import make_mesh, padded_batch_size
 from facenet_jax.progress import Progress, duration
 from facenet_jax.stopping import StopRequest
+from facenet_jax.storage import locate
 from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, open_faces
@@ -91,7 +92,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         target = abstract_state(network, (rows, columns), optimizer, mesh)
         other_params = None
         if config.init_from and not checkpoints.steps():
-            other_params = _other_params(Path(config.init_from), target)
+            other_params = _other_params(locate(config.init_from), target)
         progress.say(f"network         {config.model.name} at {rows}x{columns}")
         progress.say(faces.describe())
 
