@@ -276,12 +276,14 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Lines `key: then -> now` for what differs between two flattened configs and may not differ in one run.
 
-    The number of steps may differ where the schedule does not hang on it.
+    The number of steps may differ where the schedule does not hang on it. A key that the run is too old to know had
+    the value that is the default now: defaults stay what they were.
     """
     may_change = set(MAY_CHANGE)
     if before.get("optimizer.finalise_steps") == now.get("optimizer.finalise_steps") == 0:
         may_change.add("steps")
-    before, now = ({**values, "data.mixture": _weights(values)} for values in (before, now))
+    defaults = flatten(default_config())
+    before, now = ({**defaults, **values, "data.mixture": _weights(values)} for values in (before, now))
     lines = []
     for key in sorted(set(before) | set(now)):
         then, new = (list(v) if isinstance(v, tuple) else v for v in (before.get(key), now.get(key)))

@@ -169,5 +169,5 @@ def test_another_norm_takes_the_place_of_response_normalisation(name, norm):
 
 
 def test_there_is_no_such_norm():
-    with pytest.raises(InputError, match="'batch'.*choose one of response, group, weight"):
+    with pytest.raises(InputError, match=r"'batch'.*choose one of response, group, weight"):
         build("nn4", norm="batch")
