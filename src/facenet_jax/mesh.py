@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import jax
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from facenet_jax.errors import InputError
@@ -51,7 +51,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def over_parameters(shape: tuple[int, ...], mesh: Mesh | AbstractMesh) -> NamedSharding:
+def over_parameters(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """How a parameter, and what the optimiser keeps of it, is divided: see `divided_axis`."""
     axis = divided_axis(shape, mesh.shape[PARAMETER_AXIS])
     return NamedSharding(mesh, P() if axis is None else P(*[None] * axis, PARAMETER_AXIS))

@@ -21,19 +21,12 @@ def add_parser(commands: Any) -> None:
         "--five-by-five", metavar="WHERE", help="modules with a 5x5 branch: all, lower, none (default: the paper's)"
     )
     describe.add_argument(
-        "--mesh", type=_mesh, metavar="data=N,fsdp=M", help="print what each device of such a mesh holds, in bytes"
+        "--mesh",
+        type=_mesh,
+        metavar="data=D,fsdp=F",
+        help="say too how many bytes of parameters and of AdaGrad's sums each of D x F devices holds",
     )
     describe.set_defaults(run=_describe)
-
-
-def _mesh(text: str) -> dict[str, int]:
-    try:
-        found = {name: int(number) for name, number in (part.split("=") for part in text.split(","))}
-    except ValueError:
-        found = {}
-    if not found or set(found) - {"data", "fsdp"}:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form data=4,fsdp=2")
-    return {"data": 1, "fsdp": 1} | found
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -44,6 +37,16 @@ def _size(text: str) -> tuple[int, int]:
     return rows, columns
 
 
+def _mesh(text: str) -> dict[str, int]:
+    try:
+        mesh = {"data": 1, "fsdp": 1} | {key: int(n) for key, n in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        mesh = {}
+    if set(mesh) != {"data", "fsdp"} or min(mesh.values()) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form data=4,fsdp=2")
+    return mesh
+
+
 def _describe(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax import models
 
@@ -52,7 +55,21 @@ def _describe(options: argparse.Namespace, _: list[str]) -> int:
     models.check_input_size(*size)
     print(models.format_table(models.describe(network, size)))
     if options.mesh:
-        from facenet_jax.planning.shares import format_shares, shares
-
-        print("\n" + format_shares(shares(network, size, **options.mesh), **options.mesh))
+        print(_memory(network, size, **options.mesh))
     return 0
+
+
+def _memory(network: Any, size: tuple[int, int], data: int, fsdp: int) -> str:
+    from facenet_jax.config import default_config
+    from facenet_jax.training.optimizer import make_optimizer
+    from facenet_jax.training.state import bytes_of_state
+
+    parameters, sums = bytes_of_state(network, size, make_optimizer(default_config()), fsdp)
+    together = (parameters[0] + sums[0], parameters[1] + sums[1])
+    rows = {"parameters": parameters, "AdaGrad's sums": sums, "together": together}
+    return "\n".join(
+        [
+            f"\nbytes on each device of {data} x {fsdp} (mesh.data={data}, mesh.fsdp={fsdp}), and of one whole copy",
+            *(f"{name:<16}{own:>16,}{whole:>16,}" for name, (whole, own) in rows.items()),
+        ]
+    )

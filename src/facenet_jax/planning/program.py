@@ -8,6 +8,7 @@ and nothing runs: the step is compiled from shapes.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -93,7 +94,6 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     from facenet_jax.config import load_config
     from facenet_jax.mesh import padded_batch_size
     from facenet_jax.planning.hlo import collectives, memory_traffic
-    from facenet_jax.planning.shares import share
     from facenet_jax.training.optimizer import make_optimizer
     from facenet_jax.training.preflight import bytes_of, compile_or_refuse
     from facenet_jax.training.state import abstract_state
@@ -139,7 +139,7 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
         arithmetic=float(costs["flops"]) * pieces,
         loss_arithmetic=6.0 * own_rows * rows * config.model.embedding_size,
         memory=bytes_of(compiled),
-        state=share(state).on_each,
+        state=_bytes_on_one_device(state),
         traffic=memory_traffic(text),
         collectives=tuple(collectives(text)),
     )
@@ -170,6 +170,13 @@ def _mesh(devices: int, fsdp: int, topology: str) -> tuple[Any, str]:
         raise InputError(f"TPU's compiler sees {len(found)} devices in {topology}; leave --compiler=tpu out.")
     mesh = jax.make_mesh((devices // fsdp, fsdp), BATCH_AXES, axis_types=axes, devices=found)
     return mesh, f"TPU's compiler for {topology}"
+
+
+def _bytes_on_one_device(state: Any) -> int:
+    import jax
+
+    leaves = jax.tree.leaves(state)
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in leaves)
 
 
 def _main() -> int:
