@@ -39,7 +39,7 @@ def write_whole(path: Path, data: bytes) -> None:
     if in_bucket(path):  # an object appears when it is complete
         path.write_bytes(data)
         return
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -11,6 +11,7 @@ from facenet_jax.evaluation.report.pictures import (
     figure_4,
     figure_5,
     histograms,
+    sweep_picture,
     training,
     wrong_pairs,
 )
@@ -21,6 +22,7 @@ from facenet_jax.evaluation.report.tables import (
     identification,
     left_out,
     overview,
+    sweep,
     table_3,
     table_4,
     table_5,
@@ -92,6 +94,10 @@ def build(collected: Collected, title: str, images: bool = True) -> str:
         section("Figure 6: wrong pairs", *wrong_pairs(everybody, images)),
         section("Figure 7: clusters", *cluster_gallery(everybody, images)),
         section("Worst identities", *worst(everybody)),
+        *(
+            section(f"Sweep: {content['question']}", sweep(content), sweep_picture(folder))
+            for folder, content in collected.sweeps
+        ),
         section("Training", training(collected)),
         section("Left out", left_out(collected)),
     ]

@@ -18,7 +18,7 @@ th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-vis
 th[aria-sort=ascending] button::after { content: " \\25B2"; }
 th[aria-sort=descending] button::after { content: " \\25BC"; }
 tbody tr:hover { background: #f3f7fa; }
-figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; max-width: 50rem; }
+figure { margin: 1rem 0; } figure svg, figure img { width: 100%; height: auto; max-width: 50rem; }
 figcaption, .note { color: #666; font-size: .9rem; }
 .pairs img { width: 56px; height: 56px; object-fit: cover; display: block; } .pairs th { font-weight: 400; }
 .pairs td { text-align: right; } .pairs .same { background: #d6eaf5; } .pairs .wrong { outline: 2px solid #D55E00; }

@@ -128,6 +128,15 @@ def cluster_gallery(everybody: Sequence[Measured], images: bool) -> list[str]:
     return parts
 
 
+def sweep_picture(folder: Path) -> str:
+    """The picture that a sweep ended with."""
+    try:
+        content = base64.b64encode((folder / "sweep.png").read_bytes()).decode()
+    except OSError:
+        return ""
+    return figure(f'<img alt="" src="data:image/png;base64,{content}">', "VAL of each point, with standard errors.")
+
+
 def training(collected: Collected) -> str:
     """The course of training."""
     if not collected.histories:

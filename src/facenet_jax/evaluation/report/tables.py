@@ -222,6 +222,23 @@ def comparisons(collected: Collected) -> str:
     return table(("embedder", "against", "what", "difference, points", "95 %", "p", "protocol"), rows)
 
 
+def sweep(content: dict[str, Any]) -> str:
+    """The points of a sweep."""
+    fars = sorted({rate["far"] for point in content["points"] for rate in point["rates"]}, reverse=True)
+    rows: list[list[Cell | str]] = []
+    for point in content["points"]:
+        printed = content["paper"].get(point["name"])
+        rows.append(
+            [
+                point["name"],
+                *(_val(point, far) for far in fars),
+                Cell(f"{100 * printed[0]:.1f} % ± {100 * printed[1]:.1f}", printed[0]) if printed else "",
+                point["state"],
+            ]
+        )
+    return table(("point", *(f"VAL at FAR {far:g}" for far in fars), "the paper's at FAR 0.001", "state"), rows)
+
+
 def worst(everybody: Sequence[Measured]) -> list[str]:
     """The identities most often judged wrong."""
     parts = []
