@@ -17,6 +17,7 @@ ORDER = [
     "checkpoints",
     "embedders",
     "evaluation",
+    "recognition",
     "training",
     "sweeps",
     "planning",

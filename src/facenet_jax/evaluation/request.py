@@ -101,7 +101,7 @@ def open_folder(path: Path) -> Folder:
     labels = np.array(source.index.names)[source.index.identity_of(records)]
     files = [Path(source.describe(int(record))) for record in records]
     keys = tuple(f"{file.parent.name}/{file.name}" for file in files)
-    return Folder(Images(keys, lambda number: files[number].read_bytes(), _digest(path, files)), labels, path)
+    return Folder(Images(keys, lambda number: files[number].read_bytes(), fingerprint(path, files)), labels, path)
 
 
 def _open_prepared(path: Path) -> Folder:
@@ -125,7 +125,7 @@ def listed_images(root: Path, keys: Sequence[str]) -> Images:
             f"{len(missing):,} of the {len(files):,} images that the pairs name are missing, the first {missing[0]}; "
             "give the folder that holds them all."
         )
-    return Images(tuple(keys), lambda number: files[number].read_bytes(), _digest(root, files))
+    return Images(tuple(keys), lambda number: files[number].read_bytes(), fingerprint(root, files))
 
 
 def without(folder: Folder, names: set[str]) -> Folder:
@@ -218,7 +218,7 @@ def _stat(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _digest(root: Path, files: Sequence[Path]) -> str:
+def fingerprint(root: Path, files: Sequence[Path]) -> str:
     """A fingerprint of which files these are, by name, size and time."""
     digest = hashlib.blake2b(str(root.resolve()).encode(), digest_size=16)
     for file in files:
