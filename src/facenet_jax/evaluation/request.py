@@ -155,9 +155,14 @@ def common(embedded: Sequence[Embedded]) -> NDArray[np.intp]:
     return np.flatnonzero(valid)
 
 
-def about(embedder: AnyEmbedder, embedded: Embedded | None = None) -> dict[str, Any]:
-    """What a document says of an embedder."""
-    said: dict[str, Any] = {"name": embedder.name, "remarks": list(embedder.remarks)}
+def about(embedder: AnyEmbedder, crop: Crop, embedded: Embedded | None = None) -> dict[str, Any]:
+    """What a document says of an embedder and of how the faces that it was judged on were cut."""
+    said: dict[str, Any] = {
+        "name": embedder.name,
+        "digest": embedder.digest,
+        "crop": crop,
+        "remarks": list(embedder.remarks),
+    }
     if isinstance(embedder, FileOfEmbeddings):
         said |= {"kind": "file", "embedding_size": int(embedder.points.shape[1])}
     else:
