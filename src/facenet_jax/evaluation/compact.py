@@ -1,7 +1,7 @@
 """The 128-byte form of an embedding (section 5.4): one byte a coordinate, one step for all of them.
 
-Vectors of integers times one step are as far apart as the integers are, times the step squared: an index searches them as
-they lie. Their norms are no longer 1 to the last digit, which is part of the rounding error.
+Vectors of integers times one step are as far apart as the integers are, times the step squared: an index searches them
+as they lie. Their norms are no longer 1 to the last digit, which is part of the rounding error.
 """
 
 from __future__ import annotations

@@ -92,11 +92,11 @@ class Folder:
     root: Path
 
 
-def open_folder(path: Path) -> Folder:
-    """Lists the faces of a folder, prepared or not; raises InputError as `FolderSource` and `PreparedSource`."""
+def open_folder(path: Path, singles: bool = False) -> Folder:
+    """Lists the faces of a folder, prepared or not; arguments and errors as of `FolderSource` and `PreparedSource`."""
     if is_prepared(path):
         return _open_prepared(path)
-    source = FolderSource(path)
+    source = FolderSource(path, singles=singles)
     records = np.arange(source.index.records, dtype=np.int64)
     labels = np.array(source.index.names)[source.index.identity_of(records)]
     files = [Path(source.describe(int(record))) for record in records]
