@@ -13,6 +13,8 @@ from facenet_jax.data.synthetic import render
 from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.onnx import OnnxEmbedder
 from facenet_jax.recognition import faces as faces_module
+from facenet_jax.recognition.faces import Faces
+from facenet_jax.recognition.table import write_table
 from networks import linear_network
 from preparing import encoded
 
@@ -94,6 +96,22 @@ class TestEmbed:
             assert str(read.schema.field("embeddings").type.value_type) == ("int8" if compact else "float")
         assert about["digest"] == open_embedder(network).digest
         assert ("step" in about) == compact
+
+    @pytest.mark.parametrize("suffix", ["parquet", "npz"])
+    def test_bytes_take_a_quarter(self, network, tmp_path, suffix):
+        pytest.importorskip("pyarrow")
+        points = np.random.default_rng(0).normal(size=(1000, 256)).astype(np.float32)
+        where = np.arange(1000)
+        faces = Faces(
+            tuple(f"{n}.jpg" for n in where), where, np.zeros((1000, 4), np.float32), np.zeros(1000, np.float32),
+            np.ones(1000, bool), points / np.linalg.norm(points, axis=1, keepdims=True), (),
+        )  # fmt: skip
+        sizes = []
+        for compact in (False, True):
+            out = tmp_path / f"{compact}.{suffix}"
+            write_table(faces, out, open_embedder(network), "none", compact)
+            sizes.append(out.stat().st_size)
+        assert sizes[0] - sizes[1] > 0.9 * 3 * 256 * 1000
 
     def test_cut_off_it_ends_with_the_same_bytes(self, photos, network, tmp_path, said, monkeypatch):
         monkeypatch.setattr(faces_module, "PART", 20)

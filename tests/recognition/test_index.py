@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate, pack
-from facenet_jax.recognition import vectors as vectors_module
 from facenet_jax.recognition.index import PeopleIndex
 from facenet_jax.recognition.index_files import MANIFEST, held, load_index, save_index
 from facenet_jax.recognition.thresholds import Threshold
@@ -57,19 +56,6 @@ def test_the_nearest_people_are_those_of_a_loop(n, most, queries, k, compact, se
         assert [near.person for near in found] == [person for person, _ in expected]
         assert all(near.file.startswith(f"{near.person}/") for near in found)
     assert index.nearest(asked[:0], k) == []
-
-
-@pytest.mark.parametrize("k", [1, 5, 300])
-def test_a_query_divided_over_threads_finds_the_same(monkeypatch, k):
-    points, query = unit(301), unit(1, seed=1)
-    vectors = Vectors(12)
-    vectors.add(points)
-    distances, places = vectors.nearest(query, k)
-    monkeypatch.setattr(vectors_module, "_SPLIT", 100)
-    monkeypatch.setattr(vectors_module, "usable_cores", lambda: 4)
-    divided = vectors.nearest(query, k)
-    np.testing.assert_array_equal(divided[1], places)
-    np.testing.assert_allclose(divided[0], distances, atol=1e-6)
 
 
 @given(st.data(), st.booleans())
