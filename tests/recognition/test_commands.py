@@ -96,6 +96,9 @@ class TestEmbed:
             assert str(read.schema.field("embeddings").type.value_type) == ("int8" if compact else "float")
         assert about["digest"] == open_embedder(network).digest
         assert ("step" in about) == compact
+        shutil.rmtree(root / "person 03")
+        assert said("embed", root, "-o", out, "--embedder", network, "--crop=none")[0] == 0
+        assert not (tmp_path / "faces.rejected.txt").exists()
 
     @pytest.mark.parametrize("suffix", ["parquet", "npz"])
     def test_bytes_take_a_quarter(self, network, tmp_path, suffix):
@@ -289,7 +292,8 @@ class TestGallery:
         assert stranger["neighbours"][0]["distance"] == pytest.approx(nearest, abs=0.05 if compact else 1e-4)
 
         # More photographs of them, one of them again under another name, one that is no photograph, and somebody new.
-        shutil.copy(photos / "person 03" / "1.jpg", gallery / "person 03")
+        for name in ("1.jpg", "twice.jpg"):
+            shutil.copy(photos / "person 03" / "1.jpg", gallery / "person 03" / name)
         shutil.copy(photos / "person 03" / "0.png", gallery / "person 03" / "again.png")
         (gallery / "person 04" / "bad.jpg").write_bytes(b"")
         shutil.copytree(photos / "person 11", gallery / "person 11")
@@ -298,7 +302,7 @@ class TestGallery:
         code, text, _ = said("enroll", gallery, index)
         assert code == 0
         assert "enrolled        6 faces of 2 people" in text
-        assert "before          9 photographs" in text
+        assert "before          10 photographs" in text
         assert (
             "2 photographs (rejected.txt): nobody/1.jpg (not a JPEG, PNG, PPM/PGM or WebP image), person 04/bad.jpg"
             in text

@@ -124,19 +124,20 @@ def test_every_face_of_a_photograph_from_left_to_right(tmp_path):
     for identity, (row, column, side) in enumerate([(140, 240, 130), (20, 30, 160)]):
         scene[row : row + side, column : column + side] = render(7, identity, 0, (side, side))
     (tmp_path / "two.png").write_bytes(encoded(scene))
+    (tmp_path / "mirror.png").write_bytes(encoded(scene[:, ::-1]))
     (tmp_path / "nobody.png").write_bytes(encoded(np.full((200, 300, 3), 128, np.uint8)))
     (tmp_path / "right.png").write_bytes(encoded(scene[:, 200:]))
     images = open_photos([tmp_path]).images
     for crop in ("tight", "similarity"):
         faces = find_faces(Colours(), images, crop)
-        assert faces.names == ["right.png", "two.png#1", "two.png#2"]
+        assert faces.names == ["mirror.png#1", "mirror.png#2", "right.png", "two.png#1", "two.png#2"]
         assert faces.rejected == (("nobody.png", "no face found"),)
         middles = faces.boxes[:, :2] + faces.boxes[:, 2:] / 2
-        np.testing.assert_allclose(middles, [[105, 205], [110, 100], [305, 205]], atol=25)
-        assert faces.central.tolist() == [True, True, False]
+        np.testing.assert_allclose(middles, [[95, 205], [290, 100], [105, 205], [110, 100], [305, 205]], atol=25)
+        assert faces.central.tolist() == [False, True, True, True, False]
         assert np.all((faces.scores >= 0.6) & (faces.scores <= 1))
         # The same face, whatever else is in the photograph.
-        distances = np.sum((faces.points[0] - faces.points[1:]) ** 2, axis=1)
+        distances = np.sum((faces.points[2] - faces.points[3:]) ** 2, axis=1)
         assert distances[1] < 1e-3 < distances[0]
 
 
