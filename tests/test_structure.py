@@ -18,6 +18,7 @@ ORDER = [
     "checkpoints",
     "embedders",
     "evaluation",
+    "recognition",
     "training",
     "sweeps",
     "planning",
