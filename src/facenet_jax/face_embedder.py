@@ -87,7 +87,7 @@ class FaceEmbedder:
 
         def load(number: int) -> NDArray[np.uint8]:
             picture = pictures[number]
-            name = str(picture) if isinstance(picture, str | Path) else f"image {number}"
+            name = str(picture) if isinstance(picture, str | Path) else "the image" if one else f"image {number}"
             pixels, found = _cut(picture, name, cutter, embedder.size)
             if not found:
                 raise InputError(f"{name}: no face was found; give another, or crop='centre' or 'none'.")
@@ -191,7 +191,7 @@ class FaceEmbedder:
 
 def _is_one(images: object) -> bool:
     if isinstance(images, np.ndarray):
-        return images.ndim == 3 or images.ndim == 0
+        return images.ndim not in (1, 4)
     return not isinstance(images, Iterable) or isinstance(images, str | Path | Image.Image)
 
 

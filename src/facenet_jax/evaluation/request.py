@@ -157,7 +157,11 @@ def common(embedded: Sequence[Embedded]) -> NDArray[np.intp]:
 
 def about(embedder: AnyEmbedder, embedded: Embedded | None = None) -> dict[str, Any]:
     """What a document says of an embedder."""
-    said: dict[str, Any] = {"name": embedder.name, "remarks": list(embedder.remarks)}
+    said: dict[str, Any] = {
+        "name": embedder.name,
+        "digest": embedder.digest,
+        "remarks": list(embedder.remarks),
+    }
     if isinstance(embedder, FileOfEmbeddings):
         said |= {"kind": "file", "embedding_size": int(embedder.points.shape[1])}
     else:

@@ -39,7 +39,7 @@ def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
             "of": "the checkpoint, in float32",
             "protocol": document["protocol"],
             "data": Path(document["data"]).name,
-            "crop": entry["crop"],
+            "crop": document["crop"],
             "same_pairs": result["same_pairs"],
             "different_pairs": result["different_pairs"],
             "rates": result["rates"],

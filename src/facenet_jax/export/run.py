@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax import models
-from facenet_jax.data.decode import BadFace, decode
+from facenet_jax.data.card import is_prepared
+from facenet_jax.data.decode import BadFace
+from facenet_jax.data.folder import FolderSource
+from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder
 from facenet_jax.embedders.card import CARD, VERSION
 from facenet_jax.embedders.onnx import OnnxInput
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.request import open_folder
 from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
 from facenet_jax.mesh import make_mesh
@@ -129,14 +131,14 @@ def _check(wanted: Wanted) -> None:
 
 def _faces(folder: Path, size: tuple[int, int], say: Callable[[str], None]) -> NDArray[np.uint8]:
     """Faces spread evenly over a folder, as `evaluate` reads them."""
-    images = open_folder(folder).images
-    chosen = np.unique(np.linspace(0, len(images.keys) - 1, _CALIBRATION_FACES).round().astype(int))
+    source = PreparedSource(folder) if is_prepared(folder) else FolderSource(folder, singles=True)
+    chosen = np.unique(np.linspace(0, source.index.records - 1, _CALIBRATION_FACES).round().astype(int))
     faces, bad = [], []
-    for number in chosen.tolist():
+    for record in chosen.tolist():
         try:
-            faces.append(decode(images.read(number), size))
-        except (BadFace, OSError) as error:
-            bad.append(f"{images.keys[number]} ({error})")
+            faces.append(source.load(record, size))
+        except BadFace as error:
+            bad.append(f"{source.describe(record)} ({error})")
     if bad:
         say(f"left out of the calibration: {', '.join(bad)}")
     if not faces:
