@@ -18,27 +18,30 @@ from facenet_jax.export.onnx import to_onnx  # noqa: E402
 # Sizes at which rows and columns, even and odd, leave different paddings; small, as fully connected layers grow with
 # them (NN1's parameters belong to 220x220, NNS's to theirs). NN3 is NN2 by another input, and shows another option.
 CASES = {
-    "nn1": ((32, 33), {}),
-    "nn2": ((47, 32), {}),
-    "nn3": ((40, 40), {"embedding_size": 64}),
-    "nn4": ((33, 38), {}),
-    "nns1": ((35, 32), {}),
-    "nns2": ((41, 58), {}),
+    "nn1": ("nn1", (32, 33), {}),
+    "nn2": ("nn2", (47, 32), {}),
+    "nn3": ("nn3", (40, 40), {"embedding_size": 64}),
+    "nn4": ("nn4", (33, 38), {}),
+    "nns1": ("nns1", (35, 32), {}),
+    "nns2": ("nns2", (41, 58), {}),
+    "nns2, group norm": ("nns2", (41, 58), {"norm": "group"}),
+    "nns2, standardised": ("nns2", (41, 58), {"norm": "weight"}),
 }
 
 
-def case(name):
+def case(which):
     """A network of random parameters (biases too, of a size that keeps activations in range), and unlike images."""
-    size, options = CASES[name]
+    name, size, options = CASES[which]
     network = models.build(name, **options)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *size, 3)))["params"]
     rng = np.random.default_rng(2)
-    params = jax.tree.map(
-        lambda x: (
-            rng.standard_normal(x.shape, np.float32) * (0.1 if x.ndim == 1 else (2 / np.prod(x.shape[:-1])) ** 0.5)
-        ),
-        shapes,
-    )
+
+    def draw(path, x):
+        if path[-1].key == "gain":
+            return 1 + 0.1 * rng.standard_normal(x.shape, np.float32)
+        return rng.standard_normal(x.shape, np.float32) * (0.1 if x.ndim == 1 else (2 / np.prod(x.shape[:-1])) ** 0.5)
+
+    params = jax.tree_util.tree_map_with_path(draw, shapes)
     noise = rng.integers(0, 256, (*size, 3))
     ramp = np.linspace(0, 255, noise.size).reshape(noise.shape)
     images = np.stack([noise, ramp, 255 * (noise > 127), np.zeros_like(noise)]).astype(np.uint8)
