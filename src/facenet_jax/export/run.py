@@ -70,39 +70,7 @@ def export(wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> dict[
     data = _data(wanted, embedder, faces)
     images = np.random.default_rng(0).integers(0, 256, (_PARITY_IMAGES, *embedder.size, 3)).astype(np.uint8)
     parity = _parity(wanted, embedder, data, images if faces is None else faces[: 4 * _PARITY_IMAGES])
-    parameters, multiply_adds = models.totals(embedder.network, embedder.size)
-    card = {
-        "format": CARD,
-        "version": VERSION,
-        "file": wanted.file.name,
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "form": wanted.to,
-        **({"platforms": list(PLATFORMS)} if wanted.to == "stablehlo" else {}),
-        "dtype": wanted.dtype,
-        "input": {
-            "name": "images",
-            "shape": ["N", *embedder.size, 3],
-            "dtype": "uint8",
-            "layout": "NHWC",
-            "colour": "rgb",
-            "range": [0, 255],
-            "scaling": "pixel / 127.5 - 1, within the file",
-            "crop": embedder.crop,
-        },
-        "output": {
-            "name": "embeddings",
-            "shape": ["N", int(embedder.config.model.embedding_size)],
-            "dtype": "float32",
-            "norm": 1,
-            "distance": "squared L2, from 0 to 4",
-        },
-        "network": {
-            "name": embedder.config.model.name,
-            "parameters": parameters,
-            "multiply_adds": multiply_adds,
-        },
-        "checkpoint": {"run": wanted.workdir.resolve().name, "step": embedder.step, "digest": embedder.digest},
+    card = _card(wanted, embedder, data) | {
         "calibration_faces": None if faces is None else len(faces),
         "parity": parity,
         "evaluation": figures,
@@ -181,6 +149,44 @@ def _parity(
         "of": "random pixels" if wanted.calibrate is None else "the faces of the calibration",
         "largest_difference": float(np.abs(off).max()),
         "largest_squared_distance": float((off**2).sum(axis=1).max()),
+    }
+
+
+def _card(wanted: Wanted, embedder: CheckpointEmbedder, data: bytes) -> dict[str, Any]:
+    """What the file is, takes and gives, and what it was made from."""
+    parameters, multiply_adds = models.totals(embedder.network, embedder.size)
+    return {
+        "format": CARD,
+        "version": VERSION,
+        "file": wanted.file.name,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "form": wanted.to,
+        **({"platforms": list(PLATFORMS)} if wanted.to == "stablehlo" else {}),
+        "dtype": wanted.dtype,
+        "input": {
+            "name": "images",
+            "shape": ["N", *embedder.size, 3],
+            "dtype": "uint8",
+            "layout": "NHWC",
+            "colour": "rgb",
+            "range": [0, 255],
+            "scaling": "pixel / 127.5 - 1, within the file",
+            "crop": embedder.crop,
+        },
+        "output": {
+            "name": "embeddings",
+            "shape": ["N", int(embedder.config.model.embedding_size)],
+            "dtype": "float32",
+            "norm": 1,
+            "distance": "squared L2, from 0 to 4",
+        },
+        "network": {
+            "name": embedder.config.model.name,
+            "parameters": parameters,
+            "multiply_adds": multiply_adds,
+        },
+        "checkpoint": {"run": wanted.workdir.resolve().name, "step": embedder.step, "digest": embedder.digest},
     }
 
 
