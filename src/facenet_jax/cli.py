@@ -14,6 +14,7 @@ from facenet_jax.commands import (
     embed,
     enroll,
     evaluate,
+    export,
     identify,
     merge,
     overlap,
@@ -41,6 +42,7 @@ _COMMANDS = (
     verify,
     enroll,
     identify,
+    export,
 )
 
 _EPILOG = """\
