@@ -7,15 +7,16 @@ import numpy as np
 from PIL import Image
 
 from facenet_jax.data.synthetic import render
+from facenet_jax.prepare.report import FIGURE_FILE
 from facenet_jax.prepare.run import prepare
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but locks."""
+    """Every file of a folder but locks and what the command draws."""
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(".lock")
+        if file.is_file() and not file.name.startswith(".lock") and file.name != FIGURE_FILE
     }
 
 
@@ -29,6 +30,14 @@ def encoded(image, suffix="png", **options) -> bytes:
 def person(identity: int, exemplar: int, side: int = 32):
     """A drawn face, uint8 [side, side, 3]."""
     return np.asarray(render(7, identity, exemplar, (side, side)))
+
+
+def two_people():
+    """A grey picture, uint8 [300, 400, 3], with somebody on the upper left and a smaller person on the lower right."""
+    scene = np.full((300, 400, 3), 128, np.uint8)
+    for identity, (row, column, side) in enumerate([(140, 240, 130), (20, 30, 160)]):
+        scene[row : row + side, column : column + side] = person(identity, 0, side)
+    return scene
 
 
 def crowd(root: Path, people: int, faces: int, side: int = 16) -> Path:

@@ -26,7 +26,7 @@ MAX_PIXELS = 100_000_000  # 300 MB of pixels at most in each thread that decodes
 MAX_BYTES = 2**28  # no image within the two limits above needs more
 
 # An error that says the machine is short of something says nothing about the file.
-_MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Reason(enum.IntEnum):
@@ -123,7 +123,7 @@ def _read(path: str | os.PathLike[str]) -> bytes:
                 raise BadFace(Reason.TOO_LARGE)
             return file.read()
     except OSError as error:
-        if error.errno in _MACHINE_ERRORS:
+        if error.errno in MACHINE_ERRORS:
             raise
         raise BadFace(Reason.UNREADABLE) from error
 
