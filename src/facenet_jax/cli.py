@@ -8,10 +8,22 @@ import sys
 from collections.abc import Sequence
 
 from facenet_jax import __version__
-from facenet_jax.commands import config, describe, evaluate, merge, overlap, plan, prepare, report, sweep, train
+from facenet_jax.commands import (
+    audit,
+    config,
+    describe,
+    evaluate,
+    merge,
+    overlap,
+    plan,
+    prepare,
+    report,
+    sweep,
+    train,
+)
 from facenet_jax.errors import InputError, TrainingError
 
-_COMMANDS = (prepare, merge, overlap, train, sweep, config, describe, plan, evaluate, report)
+_COMMANDS = (prepare, merge, overlap, train, sweep, config, describe, plan, evaluate, report, audit)
 
 _EPILOG = """\
 a first run, on drawn faces that need no download:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from PIL import Image, ImageOps
 
 from facenet_jax.evaluation import paper
 from facenet_jax.evaluation.quality import IMAGE_SIZES, JPEG_QUALITIES
@@ -19,13 +15,12 @@ from facenet_jax.evaluation.report.figures import (
     multiply_adds_figure,
     roc_curves,
 )
-from facenet_jax.evaluation.report.page import Cell, figure, gallery, note, page, section, subheading, table
+from facenet_jax.evaluation.report.page import Cell, figure, gallery, note, page, section, subheading, table, thumbnail
 
 _FAR = 1e-3
 _VALS = ("VAL at FAR 0.001", "VAL at FAR 0.01")
 _PAIR_PROTOCOLS = ("photos", "lfw", "lfw-view1", "pairs", "ytf")
 _MOST_PAIRS = 40
-_THUMBNAIL = 96
 
 
 def build(collected: Collected, title: str, images: bool = True) -> str:
@@ -423,13 +418,4 @@ def _left_out(collected: Collected) -> str:
 
 def _thumbnail(roots: Sequence[Path], key: str) -> str:
     """An image of the viewer's as a data URI, small; empty where it cannot be read."""
-    for root in roots:
-        try:
-            with Image.open(root / key) as image:
-                small = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (_THUMBNAIL, _THUMBNAIL))
-        except Exception:  # a page is no place to fail over a picture
-            continue
-        file = io.BytesIO()
-        small.save(file, "JPEG", quality=80)
-        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-    return ""
+    return next((shown for root in roots if (shown := thumbnail(root / key))), "")
