@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from facenet_jax import __version__
 from facenet_jax.commands import (
     audit,
+    cluster,
     config,
     describe,
     evaluate,
@@ -23,7 +24,7 @@ from facenet_jax.commands import (
 )
 from facenet_jax.errors import InputError, TrainingError
 
-_COMMANDS = (prepare, merge, overlap, train, sweep, config, describe, plan, evaluate, report, audit)
+_COMMANDS = (prepare, merge, overlap, train, sweep, config, describe, plan, evaluate, report, audit, cluster)
 
 _EPILOG = """\
 a first run, on drawn faces that need no download:

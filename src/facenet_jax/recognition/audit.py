@@ -15,6 +15,8 @@ from facenet_jax.errors import InputError
 from facenet_jax.evaluation.clustering import MOST_FACES, cut, merges
 
 _BLOCK = 1024
+# Pairs that are kept, 20 bytes each.
+_MOST_PAIRS = 2**26
 # A folder holds two people where each of them has so many faces: one odd face alone is a wrong label.
 _LEAST_OF_ANOTHER = 2
 
@@ -215,12 +217,15 @@ def split_identities(
     return sorted(found, key=lambda one: -one.suspicion)
 
 
-def near_copies(points: NDArray[np.float32], within: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def pairs_within(points: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """All pairs of faces up to a distance.
 
     Args:
       points: float32 [n, d], unit vectors.
-      within: squared distance.
+      threshold: squared distance.
+
+    Raises:
+      InputError: there are too many to be held, so that the distance tells nobody apart.
 
     Returns:
       (int64 [pairs, 2], the earlier face first; float32 [pairs], their distances), the nearest first.
@@ -229,12 +234,17 @@ def near_copies(points: NDArray[np.float32], within: float) -> tuple[NDArray[np.
     for top in range(0, len(points), _BLOCK):
         for left in range(top, len(points), _BLOCK):
             block = 2 - 2 * (points[top : top + _BLOCK] @ points[left : left + _BLOCK].T)
-            close = block <= within
+            close = block <= threshold
             if top == left:
                 close &= np.triu(np.ones(block.shape, np.bool_), 1)
             rows, columns = np.nonzero(close)
             pairs.append(np.stack([top + rows, left + columns], axis=1))
             distances.append(np.maximum(block[rows, columns], 0))
+        if sum(map(len, distances)) > _MOST_PAIRS:
+            raise InputError(
+                f"More than {_MOST_PAIRS:,} pairs of the {len(points):,} faces lie within {threshold:.4f} of each "
+                "other: at this distance people are not told apart; take a smaller threshold, or a better embedder."
+            )
     found = np.concatenate(distances)
     order = np.argsort(found, kind="stable")
     return np.concatenate(pairs)[order], found[order]

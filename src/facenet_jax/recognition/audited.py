@@ -31,8 +31,8 @@ from facenet_jax.recognition.audit import (
     Nearness,
     Split,
     merged_identities,
-    near_copies,
     nearness,
+    pairs_within,
     split_identities,
     wrong_labels,
 )
@@ -41,7 +41,7 @@ FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE = "findings.csv", "audit.json"
 OWN_FILES = (FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE)
 _COLUMNS = ("kind", "suspicion", "distance", "face", "identity", "other_face", "other_identity", "excluded")
 # Chosen on CelebA with SFace (benchmarks/audit.py): from here on hardly a right label is among them.
-EXCLUDE_FROM = 0.5
+EXCLUDE_FROM = 0.55
 # Two faces this much nearer than those of one identity typically are: nearly the same picture.
 _NEAR_COPY = 0.1
 
@@ -114,7 +114,7 @@ def audit(
     near = nearness(points, identity)
     wrong = wrong_labels(near, identity)
     copies = _copies(source, images, kept, identity, progress)
-    pairs, distances = near_copies(points, _NEAR_COPY * near.typical_own)
+    pairs, distances = pairs_within(points, _NEAR_COPY * near.typical_own)
     # Faces with the same bytes are near of course.
     group = np.arange(len(kept))
     group[copies[:, 0]] = copies[:, 1]

@@ -120,18 +120,21 @@ def figure(svg: str, caption: str) -> str:
     return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def thumbnail(source: Path | bytes, side: int = 96) -> str:
+def thumbnail(source: Path | bytes | Image.Image, side: int = 96) -> str:
     """A square image as a data URI, cut and shrunk to a side in pixels; empty where it cannot be read.
 
     Args:
-      source: an image file, or its bytes.
+      source: an image, its file, or the bytes of that.
       side: of the result.
     """
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-            small = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (side, side))
-    except Exception:  # a page is no place to fail over a picture
-        return ""
+    if isinstance(source, Image.Image):
+        small = ImageOps.fit(source, (side, side))
+    else:
+        try:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                small = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (side, side))
+        except Exception:  # a page is no place to fail over a picture
+            return ""
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
