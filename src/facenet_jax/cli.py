@@ -13,7 +13,10 @@ from facenet_jax.commands import (
     cluster,
     config,
     describe,
+    embed,
+    enroll,
     evaluate,
+    identify,
     merge,
     overlap,
     plan,
@@ -21,10 +24,28 @@ from facenet_jax.commands import (
     report,
     sweep,
     train,
+    verify,
 )
 from facenet_jax.errors import InputError, TrainingError
 
-_COMMANDS = (prepare, merge, overlap, train, sweep, config, describe, plan, evaluate, report, audit, cluster)
+_COMMANDS = (
+    prepare,
+    merge,
+    overlap,
+    train,
+    sweep,
+    config,
+    describe,
+    plan,
+    evaluate,
+    report,
+    embed,
+    verify,
+    enroll,
+    identify,
+    cluster,
+    audit,
+)
 
 _EPILOG = """\
 a first run, on drawn faces that need no download:
@@ -67,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="facenet-jax",
-        description="FaceNet in JAX: train face embeddings with triplets, and measure them.",
+        description="FaceNet in JAX: train face embeddings with triplets, measure them, and use them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

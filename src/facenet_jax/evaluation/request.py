@@ -92,11 +92,11 @@ class Folder:
     root: Path
 
 
-def open_folder(path: Path) -> Folder:
-    """Lists the faces of a folder, prepared or not; raises InputError as `FolderSource` and `PreparedSource`."""
+def open_folder(path: Path, singles: bool = False) -> Folder:
+    """Lists the faces of a folder, prepared or not; arguments and errors as of `FolderSource` and `PreparedSource`."""
     if is_prepared(path):
         return _open_prepared(path)
-    source = FolderSource(path)
+    source = FolderSource(path, singles=singles)
     records = np.arange(source.index.records, dtype=np.int64)
     labels = np.array(source.index.names)[source.index.identity_of(records)]
     files = [Path(source.describe(int(record))) for record in records]
@@ -155,9 +155,14 @@ def common(embedded: Sequence[Embedded]) -> NDArray[np.intp]:
     return np.flatnonzero(valid)
 
 
-def about(embedder: AnyEmbedder, embedded: Embedded | None = None) -> dict[str, Any]:
-    """What a document says of an embedder."""
-    said: dict[str, Any] = {"name": embedder.name, "remarks": list(embedder.remarks)}
+def about(embedder: AnyEmbedder, crop: Crop, embedded: Embedded | None = None) -> dict[str, Any]:
+    """What a document says of an embedder and of how the faces that it was judged on were cut."""
+    said: dict[str, Any] = {
+        "name": embedder.name,
+        "digest": embedder.digest,
+        "crop": crop,
+        "remarks": list(embedder.remarks),
+    }
     if isinstance(embedder, FileOfEmbeddings):
         said |= {"kind": "file", "embedding_size": int(embedder.points.shape[1])}
     else:

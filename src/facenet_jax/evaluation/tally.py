@@ -6,6 +6,7 @@ pairs take no more than about 100 MB an octave in this form, and nothing of them
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,33 +69,37 @@ class Tally:
 
 
 class Tallier:
-    """Collects arrays into a Tally; what waits to be counted never takes more than a buffer."""
+    """Collects arrays into a Tally, from several threads; what waits to be counted takes no more than a buffer each."""
 
     def __init__(self, buffer: int = 2**25) -> None:
         """Begins empty; `buffer` numbers may wait."""
         self._buffer = buffer
+        self._lock = threading.Lock()
         self._parts: list[NDArray[np.float32]] = []
         self._held = 0
         self._tally = Tally()
 
     def add(self, numbers: NDArray[np.float32]) -> None:
         """Adds an array that nobody changes afterwards."""
-        self._parts.append(numbers)
-        self._held += len(numbers)
-        if self._held >= self._buffer:
-            self._count()
+        with self._lock:
+            self._parts.append(numbers)
+            self._held += len(numbers)
+            if self._held < self._buffer:
+                return
+            waiting, self._parts, self._held = self._parts, [], 0
+        self._count(waiting)
 
     def tally(self) -> Tally:
-        """All that was added."""
-        self._count()
+        """All that was added, once no thread adds any more."""
+        self._count(self._parts)
+        self._parts, self._held = [], 0
         return self._tally
 
-    def _count(self) -> None:
-        if self._held:
-            waiting = np.concatenate(self._parts)
-            self._parts, self._held = [], 0
-            fresh = Tally(waiting)
-            self._tally = Tally.merged([self._tally, fresh]) if len(self._tally) else fresh
+    def _count(self, waiting: list[NDArray[np.float32]]) -> None:
+        if waiting:
+            fresh = Tally(np.concatenate(waiting))  # the slow part, while others go on adding
+            with self._lock:
+                self._tally = Tally.merged([self._tally, fresh]) if len(self._tally) else fresh
 
 
 def _count(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -55,6 +55,11 @@ class Faces:
         """int64 [n], each face's number in its photograph, from 1 on the left."""
         return np.arange(len(self.photo)) - np.searchsorted(self.photo, self.photo) + 1
 
+    def of(self, photo: int) -> range:
+        """The faces of a photograph: their rows."""
+        start, stop = np.searchsorted(self.photo, [photo, photo + 1]).tolist()
+        return range(start, stop)
+
     @property
     def names(self) -> list[str]:
         """A name for each face: its file where that shows one face, and `file#1`, `file#2`, ... where it shows more."""
