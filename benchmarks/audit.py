@@ -176,8 +176,8 @@ def table(rows: list[dict[str, Any]], seeds: int, embedder: str) -> str:
     lines += [
         "",
         f"5 % of the faces under other names (of the identities with 4 faces and more split, or merged in pairs); mean "
-        f"± standard error over {seeds} seeds; embedder {embedder}. What was wrong in the real datasets before counts as "
-        "falsely suspected.",
+        f"± standard error over {seeds} seeds; embedder {embedder}. What was wrong in the real datasets before counts "
+        "as falsely suspected.",
     ]
     return "\n".join(lines) + "\n"
 
