@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,7 @@ def _embed(options: argparse.Namespace, _: list[str]) -> int:
     setup = setup_of(options)
     progress = Progress()
     parts = options.out.with_name(f".{options.out.name}.parts")
-    begin = time.perf_counter()
     faces = find_faces(setup.embedder, photos.images, setup.crop, parts, progress)
-    seconds = time.perf_counter() - begin
     if not len(faces.photo):
         file, reason = faces.rejected[0]
         raise InputError(f"None of the {len(faces.files):,} photographs gave a face (the first, {file}: {reason}).")
@@ -56,7 +53,6 @@ def _embed(options: argparse.Namespace, _: list[str]) -> int:
             f"one byte each   step {written.packed.step:.5f}, {written.packed.clipped:,} coordinates clipped, vectors "
             f"off by up to {written.packed.rounding:.4f}"
         )
-    print(f"time            {seconds:.1f} s, {len(faces.files) / seconds:,.1f} photographs a second")
     print(f"written         {written.table} ({amount(written.table.stat().st_size)})")
     if written.rejects:
         print(f"without a face  {len(faces.rejected):,} photographs, listed in {written.rejects}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -225,7 +226,7 @@ def _stat(file: Path) -> tuple[int, int]:
 
 def fingerprint(root: Path, files: Sequence[Path]) -> str:
     """A fingerprint of which files these are, by name, size and time."""
-    digest = hashlib.blake2b(str(root.resolve()).encode(), digest_size=16)
+    digest = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16)
     for file in files:
-        digest.update(f"{file}\0{_stat(file)}\0".encode())
+        digest.update(os.fsencode(file) + f"\0{_stat(file)}\0".encode())
     return digest.hexdigest()

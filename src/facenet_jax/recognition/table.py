@@ -133,7 +133,9 @@ def _write_parquet(path: Path, columns: dict[str, Any], about: str) -> None:
         "embeddings": _rows(columns["embeddings"]),
     }
     table = pyarrow.table(arrays).replace_schema_metadata({"facenet-jax": about})
-    pyarrow.parquet.write_table(table, path, use_dictionary=["files"], compression="none")
+    # Parquet has no integers of one byte; numbers of a dictionary of 255 are.
+    numbered = ["embeddings.list.element"] if columns["embeddings"].dtype == np.int8 else []
+    pyarrow.parquet.write_table(table, path, use_dictionary=["files", *numbered], compression="none")
 
 
 def _rows(array: NDArray[Any]) -> Any:

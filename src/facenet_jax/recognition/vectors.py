@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,6 @@ from numpy.typing import NDArray
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import pack
 from facenet_jax.prepare.cores import usable_cores
-
-# With fewer vectors than this a second thread costs more than it saves.
-_SPLIT = 50_000
 
 
 class Vectors:
@@ -73,31 +69,15 @@ class Vectors:
         Returns:
           (squared distances float32 [q, k], ascending; places int64 [q, k]).
         """
+        faiss = _faiss()
+        # For a single query the threads of OpenMP wait for one another longer than they work.
+        faiss.omp_set_num_threads(1 if len(points) == 1 else usable_cores())
         if self.step is None:
-            distances, places = self._nearest_floats(np.ascontiguousarray(points), k)
+            distances, places = self._index.search(np.ascontiguousarray(points), k)
             return np.maximum(distances, 0), places
         codes = pack(points, self.step).codes.astype(np.float32)
         distances, places = self._index.search(codes, k)
         return (distances * np.float64(self.step) ** 2).astype(np.float32), places
-
-    def _nearest_floats(self, points: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        # faiss divides queries over threads, not vectors: a single query is divided here.
-        threads = min(usable_cores(), len(self) // _SPLIT)
-        if len(points) > 1 or threads < 2:
-            distances, places = self._index.search(points, k)
-            return distances, places
-        faiss = _faiss()
-        edges = np.linspace(0, len(self), threads + 1).astype(np.int64).tolist()
-
-        def search(start: int, stop: int) -> Any:
-            among = faiss.SearchParameters(sel=faiss.IDSelectorRange(start, stop))
-            return self._index.search(points, min(k, stop - start), params=among)
-
-        with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(search, edges[:-1], edges[1:]))
-        distances, places = (np.concatenate([part[side] for part in found], axis=1) for side in (0, 1))
-        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(distances, order, 1), np.take_along_axis(places, order, 1)
 
     def write(self, file: Path) -> None:
         """Writes faiss's own format."""
