@@ -39,11 +39,16 @@ _FEW = 1000
 Points = NDArray[np.float32]
 
 
-def near_graph(points: Points, threshold: float) -> Any:
-    """Pairs within a distance as a sparse matrix of distances."""
-    pairs, distances = pairs_within(points, threshold)
-    both = np.concatenate([pairs, pairs[:, ::-1]])
-    return coo_array((np.tile(np.maximum(distances, 1e-9), 2), both.T), shape=(len(points),) * 2).tocsr()
+def near_graph(points: Points) -> Callable[[float], Any]:
+    """Pairs within a distance as a sparse matrix of distances, for all thresholds up to the largest that is tried."""
+    pairs, distances = pairs_within(points, _PAIR[-1])
+
+    def graph(threshold: float) -> Any:
+        near = distances <= threshold
+        both = np.concatenate([pairs[near], pairs[near, ::-1]])
+        return coo_array((np.tile(np.maximum(distances[near], 1e-9), 2), both.T), shape=(len(points),) * 2).tocsr()
+
+    return graph
 
 
 def lone(found: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -60,21 +65,23 @@ def average_linkage(points: Points) -> Callable[[float], NDArray[np.int64]]:
     return lambda threshold: cut(tree, threshold, len(points))
 
 
+def connected_pairs(points: Points) -> Callable[[float], NDArray[np.int64]]:
+    """Whoever hangs together."""
+    graph = near_graph(points)
+    return lambda threshold: connected_components(graph(threshold), directed=False)[1]
+
+
+def dbscan(points: Points) -> Callable[[tuple[float, int]], NDArray[np.int64]]:
+    """Whoever hangs together by faces that have several others near them."""
+    graph = near_graph(points)
+    return lambda p: lone(DBSCAN(eps=p[0], min_samples=p[1], metric="precomputed").fit_predict(graph(p[0])))
+
+
 WAYS: dict[str, tuple[list[Any], Callable[[Points], Callable[[Any], NDArray[np.int64]]]]] = {
     "average linkage (section 5.8)": (_MEAN, average_linkage),
     f"the same, set by set of {_FEW:,} faces": (_MEAN[::2], lambda points: lambda t: group(points, t, _FEW).people),
-    "connected pairs": (
-        _PAIR,
-        lambda points: lambda t: connected_components(near_graph(points, t), directed=False)[1],
-    ),
-    "DBSCAN": (
-        [(threshold, least) for threshold in _PAIR[::2] for least in (3, 4, 5)],
-        lambda points: (
-            lambda p: lone(
-                DBSCAN(eps=p[0], min_samples=p[1], metric="precomputed").fit_predict(near_graph(points, p[0]))
-            )
-        ),
-    ),
+    "connected pairs": (_PAIR, connected_pairs),
+    "DBSCAN": ([(threshold, least) for threshold in _PAIR[::2] for least in (3, 4, 5)], dbscan),
     "HDBSCAN": (
         [2],
         lambda points: (
@@ -119,8 +126,10 @@ def main() -> None:
         print(" ".join(row(rows[-1])), flush=True)
 
     for way, (parameters, begin) in WAYS.items():
-        ready = begin(tuning[0])
-        best = max(parameters, key=lambda parameter: score(ready(parameter), tuning[1]).bcubed_f)
+        best = parameters[0]
+        if len(parameters) > 1:
+            ready = begin(tuning[0])
+            best = max(parameters, key=lambda parameter: score(ready(parameter), tuning[1]).bcubed_f)
         for data in judged:
             judge(way, best, lambda points: begin(points)(best), data)  # noqa: B023
     people = len(np.unique(measure[1]))
