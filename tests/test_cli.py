@@ -55,6 +55,19 @@ def test_describe_ends_with_the_total(name, capsys):
     assert f"{multiply_adds:,}" in last
 
 
+def test_describe_says_what_each_device_holds(capsys):
+    assert main(["describe", "nn1", "--mesh=data=4,fsdp=2"]) == 0
+    parameters, sums, together = capsys.readouterr().out.splitlines()[-3:]
+    # 136M of the 140M parameters are in layers that are divided.
+    assert parameters.split()[-2:] == sums.split()[-2:]
+    own, whole = (int(number.replace(",", "")) for number in together.split()[-2:])
+    assert whole == 2 * 4 * 140_025_664
+    assert 0.5 < own / whole < 0.51
+    with pytest.raises(SystemExit):
+        main(["describe", "nn1", "--mesh=4x2"])
+    assert "data=4,fsdp=2" in capsys.readouterr().err
+
+
 def test_describe_takes_options(capsys):
     assert main(["describe", "nn4", "--input-size=128x96", "--embedding-size=64", "--five-by-five=none"]) == 0
     assert "5x5," not in capsys.readouterr().out

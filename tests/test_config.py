@@ -128,3 +128,10 @@ def test_what_may_change_exists():
 
 def test_the_default_is_valid():
     validate(default_config())
+
+
+def test_a_run_from_before_a_key_existed_had_its_default():
+    now = flatten(default_config())
+    before = {key: value for key, value in now.items() if key != "model.norm"}
+    assert difference(before, now) == []
+    assert difference(before, now | {"model.norm": "weight"}) == ["config.model.norm: response -> weight"]

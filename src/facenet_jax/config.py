@@ -29,6 +29,8 @@ def default_config() -> ConfigDict:
     config.model.embedding_size = 128  # section 5.3; Table 5 tries 64 to 512
     config.model.dtype = "float32"  # of the network's arithmetic: float32, bfloat16; parameters are float32
     config.model.five_by_five = ""  # NN2 to NN4: modules with a 5x5 branch, all, lower or none; empty: as in the paper
+    # What keeps activations in range: response as in the paper, or group or weight in its place (see models.layers).
+    config.model.norm = "response"
 
     config.data = ConfigDict()
     config.data.path = "drawn"  # a folder <identity>/<image>, a prepared dataset, or `drawn`: made-up faces
@@ -80,7 +82,8 @@ def default_config() -> ConfigDict:
     config.offline.negatives = 5  # nearest negatives
 
     config.optimizer = ConfigDict()
-    config.optimizer.learning_rate = 0.05  # AdaGrad's, section 3.3
+    config.optimizer.name = "adagrad"  # adagrad, as in section 3.3; adam
+    config.optimizer.learning_rate = 0.05  # AdaGrad's, section 3.3; Adam wants less, such as 0.001
     config.optimizer.initial_accumulator = 0.1  # what AdaGrad's sum of squared gradients starts at
     config.optimizer.warmup_steps = 0  # the rate rises from 0 over so many steps
     config.optimizer.finalise_steps = 0  # over the last so many steps the rate falls ("which we lower to finalize")
@@ -176,11 +179,13 @@ _AT_MOST: dict[str, float] = {
 }
 _ONE_OF: dict[str, tuple[str, ...]] = {
     "model.dtype": ("float32", "bfloat16"),
+    "model.norm": ("response", "group", "weight"),
     "loss.divide_by": ("pairs", "active", "one"),
     "loss.positives": ("all", "hardest"),
     "loss.negatives": ("semi_hard", "hardest", "random_semi_hard"),
     "loss.no_semi_hard": ("skip", "farthest"),
     "offline.mode": ("mixed", "alone"),
+    "optimizer.name": ("adagrad", "adam"),
 }
 
 
@@ -271,12 +276,14 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
 def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Lines `key: then -> now` for what differs between two flattened configs and may not differ in one run.
 
-    The number of steps may differ where the schedule does not hang on it.
+    The number of steps may differ where the schedule does not hang on it. A key that the run is too old to know had
+    the value that is the default now: defaults stay what they were.
     """
     may_change = set(MAY_CHANGE)
     if before.get("optimizer.finalise_steps") == now.get("optimizer.finalise_steps") == 0:
         may_change.add("steps")
-    before, now = ({**values, "data.mixture": _weights(values)} for values in (before, now))
+    defaults = flatten(default_config())
+    before, now = ({**defaults, **values, "data.mixture": _weights(values)} for values in (before, now))
     lines = []
     for key in sorted(set(before) | set(now)):
         then, new = (list(v) if isinstance(v, tuple) else v for v in (before.get(key), now.get(key)))

@@ -290,3 +290,51 @@ def test_bfloat16_stays_bfloat16_and_close(layer):
     assert y.dtype == jnp.bfloat16
     wide = layer.clone(dtype=jnp.float32) if isinstance(layer, Conv) else layer
     np.testing.assert_allclose(np.asarray(y, np.float32), wide.apply(parameters, x), rtol=0.03, atol=0.05)
+
+
+class TestNorms:
+    @few
+    @given(stride=st.integers(1, 2), kernel=st.sampled_from([1, 3]), seed=seeds)
+    def test_a_standardised_kernel_is_one_of_mean_0_and_of_the_relus_variance(self, stride, kernel, seed):
+        rng = np.random.default_rng(seed)
+        x, shape = rng.standard_normal((2, 5, 4, 3)), (kernel, kernel, 3, 4)
+        weights, gain, bias = rng.normal(3, 2, shape), rng.standard_normal(4), rng.standard_normal(4)
+        flat = weights.reshape(-1, 4)
+        standardised = (flat - flat.mean(0)) / (flat.std(0) * len(flat) ** 0.5) * np.sqrt(2 / (1 - 1 / np.pi))
+        expected = convolved(x, (standardised * gain).reshape(shape), bias, stride)
+        params = {"params": {"kernel": weights, "gain": gain, "bias": bias}}
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+        y = Conv(4, kernel, stride, relu=False, norm="weight").apply(params, jnp.asarray(x, jnp.float32))
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+    @few
+    @given(features=st.sampled_from([4, 12, 48, 64]), seed=seeds)
+    def test_groups_are_normalised_as_flax_does(self, features, seed):
+        rng = np.random.default_rng(seed)
+        x = jnp.asarray(rng.normal(1, 2, (2, 4, 3, 5)), jnp.float32)
+        params = {
+            "kernel": jnp.asarray(rng.standard_normal((3, 3, 5, features)), jnp.float32),
+            "gain": jnp.asarray(rng.standard_normal(features), jnp.float32),
+            "bias": jnp.asarray(rng.standard_normal(features), jnp.float32),
+        }
+        bare = params | {"bias": jnp.zeros(features)}
+        product = Conv(features, 3, relu=False).apply({"params": {k: bare[k] for k in ("kernel", "bias")}}, x)
+        norm = nn.GroupNorm(num_groups=int(np.gcd(features, 32)), epsilon=1e-5)
+        expected = norm.apply({"params": {"scale": params["gain"], "bias": params["bias"]}}, product)
+        y = Conv(features, 3, relu=False, norm="group").apply({"params": params}, x)
+        np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-3)
+
+    @pytest.mark.parametrize("norm", ["group", "weight"])
+    def test_a_face_is_normalised_by_itself(self, norm):
+        layer, x = (
+            Conv(8, 3, norm=norm),
+            jnp.asarray(np.random.default_rng(0).standard_normal((4, 5, 5, 3)), jnp.float32),
+        )
+        params = layer.init(jax.random.key(0), x)
+        np.testing.assert_allclose(layer.apply(params, x)[1:2], layer.apply(params, x[1:2]), rtol=1e-5, atol=1e-6)
+
+    def test_the_size_of_a_standardised_kernel_says_nothing(self):
+        layer, x = Conv(8, 3, norm="weight"), jnp.ones((1, 5, 5, 3))
+        params = layer.init(jax.random.key(0), x)["params"]
+        larger = params | {"kernel": 7 * params["kernel"] + 3}
+        np.testing.assert_allclose(layer.apply({"params": params}, x), layer.apply({"params": larger}, x), atol=1e-5)

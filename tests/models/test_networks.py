@@ -155,3 +155,19 @@ def test_pixels_must_be_float32_with_three_channels():
     for wrong in (jnp.zeros((1, 32, 32, 3), jnp.uint8), jnp.zeros((1, 32, 32, 1)), jnp.zeros((32, 32, 3))):
         with pytest.raises(AssertionError):
             jax.eval_shape(network.init, jax.random.key(0), wrong)
+
+
+@pytest.mark.parametrize("norm", ["group", "weight"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_another_norm_takes_the_place_of_response_normalisation(name, norm):
+    parameters, embeddings = shapes(build(name, norm=norm), NETWORKS[name].input_size)
+    plain, _ = shapes(build(name), NETWORKS[name].input_size)
+    gains = [path for path, _ in jax.tree_util.tree_leaves_with_path(parameters) if path[-1].key == "gain"]
+    convolutions = [p for p, leaf in jax.tree_util.tree_leaves_with_path(plain) if len(leaf.shape) == 4]
+    assert embeddings.shape == (2, 128)
+    assert len(gains) == len(convolutions)
+
+
+def test_there_is_no_such_norm():
+    with pytest.raises(InputError, match=r"'batch'.*choose one of response, group, weight"):
+        build("nn4", norm="batch")

@@ -1,4 +1,4 @@
-"""AdaGrad by its formula, and the schedule of its rate."""
+"""AdaGrad and Adam by their formulas, and the schedule of the rate."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,6 +22,24 @@ def test_adagrad_by_its_formula():
         params = optax.apply_updates(params, updates)
         total += gradient.astype(np.float64) ** 2
         want -= 0.05 * gradient / np.sqrt(total)
+    np.testing.assert_allclose(params, want, rtol=1e-5)
+
+
+def test_adam_by_its_formula():
+    config = default_config()
+    config.optimizer.name, config.optimizer.learning_rate = "adam", 0.01
+    optimizer = make_optimizer(config)
+    rng = np.random.default_rng(0)
+    params = jnp.asarray(rng.normal(size=5), jnp.float32)
+    want, mean, square = np.asarray(params, np.float64), np.zeros(5), np.zeros(5)
+    state = optimizer.init(params)
+    for step in range(1, 5):
+        gradient = rng.normal(size=5).astype(np.float32)
+        updates, state = optimizer.update(jnp.asarray(gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        mean = 0.9 * mean + 0.1 * gradient
+        square = 0.999 * square + 0.001 * gradient.astype(np.float64) ** 2
+        want -= 0.01 * (mean / (1 - 0.9**step)) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
     np.testing.assert_allclose(params, want, rtol=1e-5)
 
 

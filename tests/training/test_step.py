@@ -13,7 +13,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.mesh import make_mesh, padded_batch_size
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
 from facenet_jax.training.optimizer import make_optimizer
-from facenet_jax.training.state import abstract_state, create_state
+from facenet_jax.training.state import abstract_state, bytes_of_state, create_state
 from facenet_jax.training.step import DeviceBatch, abstract_batch, make_embed, make_train_step
 
 SIZE = (32, 32)
@@ -129,6 +129,10 @@ def test_the_step_does_not_depend_on_how_parameters_are_divided(chunk):
     divided = [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
     assert len(divided) >= 2  # parameters and what AdaGrad keeps of them
     assert all(leaf.addressable_shards[0].data.size == leaf.size // 4 for leaf in divided)
+    for part, said in zip((state.params, state.opt_state), bytes_of_state(NETWORK, SIZE, OPTIMIZER, 4), strict=True):
+        leaves = [leaf for leaf in jax.tree.leaves(part) if leaf.ndim]
+        held = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
+        assert said == (sum(leaf.nbytes for leaf in leaves), held)
     step = make_train_step(NETWORK, OPTIMIZER, mesh, margin=0.2, divide_by="pairs", chunk=chunk)
     after, metrics = step(state, some_batch())
     assert_same_step((after, metrics), rtol=1e-4)

@@ -20,6 +20,12 @@ def add_parser(commands: Any) -> None:
     describe.add_argument(
         "--five-by-five", metavar="WHERE", help="modules with a 5x5 branch: all, lower, none (default: the paper's)"
     )
+    describe.add_argument(
+        "--mesh",
+        type=_mesh,
+        metavar="data=D,fsdp=F",
+        help="say too how many bytes of parameters and of AdaGrad's sums each of D x F devices holds",
+    )
     describe.set_defaults(run=_describe)
 
 
@@ -31,6 +37,16 @@ def _size(text: str) -> tuple[int, int]:
     return rows, columns
 
 
+def _mesh(text: str) -> dict[str, int]:
+    try:
+        mesh = {"data": 1, "fsdp": 1} | {key: int(n) for key, n in (part.split("=") for part in text.split(","))}
+    except ValueError:
+        mesh = {}
+    if set(mesh) != {"data", "fsdp"} or min(mesh.values()) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form data=4,fsdp=2")
+    return mesh
+
+
 def _describe(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax import models
 
@@ -38,4 +54,22 @@ def _describe(options: argparse.Namespace, _: list[str]) -> int:
     size = options.input_size or models.NETWORKS[options.network].input_size
     models.check_input_size(*size)
     print(models.format_table(models.describe(network, size)))
+    if options.mesh:
+        print(_memory(network, size, **options.mesh))
     return 0
+
+
+def _memory(network: Any, size: tuple[int, int], data: int, fsdp: int) -> str:
+    from facenet_jax.config import default_config
+    from facenet_jax.training.optimizer import make_optimizer
+    from facenet_jax.training.state import bytes_of_state
+
+    parameters, sums = bytes_of_state(network, size, make_optimizer(default_config()), fsdp)
+    together = (parameters[0] + sums[0], parameters[1] + sums[1])
+    rows = {"parameters": parameters, "AdaGrad's sums": sums, "together": together}
+    return "\n".join(
+        [
+            f"\nbytes on each device of {data} x {fsdp} (mesh.data={data}, mesh.fsdp={fsdp}), and of one whole copy",
+            *(f"{name:<16}{own:>16,}{whole:>16,}" for name, (whole, own) in rows.items()),
+        ]
+    )

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from facenet_jax.errors import InputError
 from facenet_jax.models.describe import Row, describe, format_table, totals
+from facenet_jax.models.layers import NORMS
 from facenet_jax.models.nn1 import NN1
 from facenet_jax.models.nn2 import NN2, WITHOUT_5X5
 from facenet_jax.models.nns import NNS1, NNS2
@@ -26,6 +27,7 @@ from facenet_jax.models.pixels import check_input_size
 __all__ = [
     "DTYPES",
     "NETWORKS",
+    "NORMS",
     "NetworkSpec",
     "Row",
     "build",
@@ -59,7 +61,12 @@ DTYPES = ("float32", "bfloat16")
 
 
 def build(
-    name: str, *, embedding_size: int = 128, dtype: str = "float32", five_by_five: str | None = None
+    name: str,
+    *,
+    embedding_size: int = 128,
+    dtype: str = "float32",
+    five_by_five: str | None = None,
+    norm: str = "response",
 ) -> nn.Module:
     """A network of the paper by name.
 
@@ -74,7 +81,7 @@ def build(
       A Flax module, float32 [N, rows, columns, 3] -> float32 [N, embedding_size] of norm 1.
 
     Raises:
-      InputError: no such network, embedding size, dtype or choice of branches.
+      InputError: no such network, embedding size, dtype choice of branches or norm.
     """
     if name not in NETWORKS:
         raise InputError(f"there is no network {name!r}; {_suggest(name, NETWORKS)}.")
@@ -83,7 +90,9 @@ def build(
     if dtype not in DTYPES:
         raise InputError(f"there is no compute dtype {dtype!r}; {_suggest(dtype, DTYPES)}.")
     spec = NETWORKS[name]
-    options: dict[str, object] = {"embedding_size": embedding_size, "dtype": dtype}
+    if norm not in NORMS:
+        raise InputError(f"there is no norm {norm!r}; {_suggest(norm, NORMS)}.")
+    options: dict[str, object] = {"embedding_size": embedding_size, "dtype": dtype, "norm": norm}
     if spec.five_by_five is not None:
         options["five_by_five"] = spec.five_by_five if five_by_five is None else five_by_five
         if options["five_by_five"] not in WITHOUT_5X5:
@@ -105,6 +114,7 @@ def from_config(model: ConfigDict) -> nn.Module:
         embedding_size=model.embedding_size,
         dtype=model.dtype,
         five_by_five=model.five_by_five or None,
+        norm=model.norm,
     )
 
 

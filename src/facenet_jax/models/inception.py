@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -40,22 +41,23 @@ class Inception(nn.Module):
     """
 
     columns: Columns
+    norm: str = "response"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        c = self.columns
+        c, conv = self.columns, partial(Conv, norm=self.norm, dtype=self.dtype)
         branches = []
         if c.conv1x1:
-            branches.append(Conv(c.conv1x1, 1, c.stride, dtype=self.dtype, name="conv1x1")(x))
+            branches.append(conv(c.conv1x1, 1, c.stride, name="conv1x1")(x))
         if c.conv3x3:
-            reduced = Conv(c.reduce3x3, 1, dtype=self.dtype, name="reduce3x3")(x)
-            branches.append(Conv(c.conv3x3, 3, c.stride, dtype=self.dtype, name="conv3x3")(reduced))
+            reduced = conv(c.reduce3x3, 1, name="reduce3x3")(x)
+            branches.append(conv(c.conv3x3, 3, c.stride, name="conv3x3")(reduced))
         if c.conv5x5:
-            reduced = Conv(c.reduce5x5, 1, dtype=self.dtype, name="reduce5x5")(x)
-            branches.append(Conv(c.conv5x5, 5, c.stride, dtype=self.dtype, name="conv5x5")(reduced))
+            reduced = conv(c.reduce5x5, 1, name="reduce5x5")(x)
+            branches.append(conv(c.conv5x5, 5, c.stride, name="conv5x5")(reduced))
         if c.pool:
             pooling = {"m": MaxPool, "L2": L2Pool}[c.pool]
             pooled = pooling(3, c.stride, name="pool")(x)
-            branches.append(Conv(c.project, 1, dtype=self.dtype, name="project")(pooled) if c.project else pooled)
+            branches.append(conv(c.project, 1, name="project")(pooled) if c.project else pooled)
         return jnp.concatenate(branches, axis=-1)

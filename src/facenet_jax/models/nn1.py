@@ -21,19 +21,22 @@ class NN1(nn.Module):
     """
 
     embedding_size: int = 128
+    norm: str = "response"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
         check_pixels(pixels)
-        conv = partial(Conv, dtype=self.dtype)
+        conv = partial(Conv, norm=self.norm, dtype=self.dtype)
         x = pixels  # 220x220x3
         x = conv(64, 7, stride=2, name="conv1")(x)
         x = MaxPool(3, stride=2, name="pool1")(x)
-        x = LocalResponseNorm(name="rnorm1")(x)
+        if self.norm == "response":
+            x = LocalResponseNorm(name="rnorm1")(x)
         x = conv(64, 1, name="conv2a")(x)
         x = conv(192, 3, name="conv2")(x)
-        x = LocalResponseNorm(name="rnorm2")(x)
+        if self.norm == "response":
+            x = LocalResponseNorm(name="rnorm2")(x)
         x = MaxPool(3, stride=2, name="pool2")(x)
         x = conv(192, 1, name="conv3a")(x)
         x = conv(384, 3, name="conv3")(x)

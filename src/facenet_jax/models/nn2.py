@@ -44,17 +44,20 @@ class NN2(nn.Module):
 
     embedding_size: int = 128
     five_by_five: str = "all"
+    norm: str = "response"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
         check_pixels(pixels)
         x = pixels
-        x = Conv(64, 7, stride=2, dtype=self.dtype, name="conv1")(x)
+        x = Conv(64, 7, stride=2, norm=self.norm, dtype=self.dtype, name="conv1")(x)
         x = MaxPool(3, stride=2, name="pool1")(x)
-        x = LocalResponseNorm(name="norm1")(x)
+        if self.norm == "response":
+            x = LocalResponseNorm(name="norm1")(x)
         x = self.inception("inception2", x)
-        x = LocalResponseNorm(name="norm2")(x)
+        if self.norm == "response":
+            x = LocalResponseNorm(name="norm2")(x)
         x = MaxPool(3, stride=2, name="pool2")(x)
         x = self.inception("inception3a", x)
         x = self.inception("inception3b", x)
@@ -74,4 +77,4 @@ class NN2(nn.Module):
         columns = TABLE_2[row]
         if row in WITHOUT_5X5[self.five_by_five]:
             columns = columns.without_5x5()
-        return Inception(columns, dtype=self.dtype, name=row)(x)
+        return Inception(columns, norm=self.norm, dtype=self.dtype, name=row)(x)

@@ -58,17 +58,20 @@ class NNS1(nn.Module):
     """
 
     embedding_size: int = 128
+    norm: str = "response"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
         check_pixels(pixels)
         x = pixels
-        x = Conv(32, 7, stride=2, dtype=self.dtype, name="conv1")(x)
+        x = Conv(32, 7, stride=2, norm=self.norm, dtype=self.dtype, name="conv1")(x)
         x = MaxPool(3, stride=2, name="pool1")(x)
-        x = LocalResponseNorm(name="norm1")(x)
+        if self.norm == "response":
+            x = LocalResponseNorm(name="norm1")(x)
         x = self.inception("inception2", x)
-        x = LocalResponseNorm(name="norm2")(x)
+        if self.norm == "response":
+            x = LocalResponseNorm(name="norm2")(x)
         x = MaxPool(3, stride=2, name="pool2")(x)
         x = self.inception("inception3a", x)
         x = self.inception("inception3c", x)
@@ -83,7 +86,7 @@ class NNS1(nn.Module):
         return L2Normalise(name="L2")(x)
 
     def inception(self, row: str, x: jax.Array) -> jax.Array:
-        return Inception(NNS1_TABLE[row], dtype=self.dtype, name=row)(x)
+        return Inception(NNS1_TABLE[row], norm=self.norm, dtype=self.dtype, name=row)(x)
 
 
 class NNS2(nn.Module):
@@ -94,17 +97,20 @@ class NNS2(nn.Module):
     """
 
     embedding_size: int = 128
+    norm: str = "response"
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
         check_pixels(pixels)
         x = pixels
-        x = Conv(16, 7, stride=2, dtype=self.dtype, name="conv1")(x)
+        x = Conv(16, 7, stride=2, norm=self.norm, dtype=self.dtype, name="conv1")(x)
         x = MaxPool(3, stride=2, name="pool1")(x)
-        x = LocalResponseNorm(name="norm1")(x)
+        if self.norm == "response":
+            x = LocalResponseNorm(name="norm1")(x)
         x = self.inception("inception2", x)
-        x = LocalResponseNorm(name="norm2")(x)
+        if self.norm == "response":
+            x = LocalResponseNorm(name="norm2")(x)
         x = MaxPool(3, stride=2, name="pool2")(x)
         x = self.inception("inception3a", x)
         x = self.inception("inception3c", x)
@@ -116,4 +122,4 @@ class NNS2(nn.Module):
         return L2Normalise(name="L2")(x)
 
     def inception(self, row: str, x: jax.Array) -> jax.Array:
-        return Inception(NNS2_TABLE[row], dtype=self.dtype, name=row)(x)
+        return Inception(NNS2_TABLE[row], norm=self.norm, dtype=self.dtype, name=row)(x)

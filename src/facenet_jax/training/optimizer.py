@@ -1,4 +1,4 @@
-"""AdaGrad as the paper uses it, and the schedule of its rate (section 3.3)."""
+"""AdaGrad as the paper uses it, or Adam, and the schedule of the rate (section 3.3)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,11 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     first step moves every parameter by the whole rate, whatever its gradient, which from a random start at 0.05 undoes
     the initialisation; the larger the start, the longer the rate stays proportional to the gradient. This makes the
     gradient's scale matter, and so what the loss is divided by.
+
+    Or Adam (Kingma, Ba 2015), whose averages forget, so that neither the start nor the gradient's scale matters long.
     """
-    return optax.chain(
-        optax.scale_by_rss(initial_accumulator_value=config.optimizer.initial_accumulator, eps=1e-10),
-        optax.scale_by_learning_rate(learning_rate(config)),
-    )
+    scale = {
+        "adagrad": optax.scale_by_rss(config.optimizer.initial_accumulator, eps=1e-10),
+        "adam": optax.scale_by_adam(),
+    }[config.optimizer.name]
+    return optax.chain(scale, optax.scale_by_learning_rate(learning_rate(config)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from facenet_jax.errors import InputError
-from facenet_jax.mesh import over_parameters
+from facenet_jax.mesh import divided_axis, over_parameters
 
 
 class TrainState(NamedTuple):
@@ -84,3 +85,25 @@ def abstract_state(
         shapes,
         shardings_of(shapes, mesh),
     )
+
+
+def bytes_of_state(
+    network: nn.Module, input_size: tuple[int, int], optimizer: optax.GradientTransformation, fsdp: int
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Bytes of the parameters, and of what the optimiser keeps of each: of one whole copy, and on each device.
+
+    Args:
+      network, input_size, optimizer: see `make_initial_state`; nothing is allocated.
+      fsdp: devices that share one copy.
+    """
+    make = partial(make_initial_state, network, input_size, optimizer)
+    shapes = jax.eval_shape(make, jax.ShapeDtypeStruct((), jnp.int32))
+
+    def both(tree: Any) -> tuple[int, int]:
+        whole = [
+            (math.prod(leaf.shape) * leaf.dtype.itemsize, leaf.shape) for leaf in jax.tree.leaves(tree) if leaf.shape
+        ]
+        own = [size if divided_axis(shape, fsdp) is None else size // fsdp for size, shape in whole]
+        return sum(size for size, _ in whole), sum(own)
+
+    return both(shapes.params), both(shapes.opt_state)

@@ -1,0 +1,178 @@
+"""What people train today: NN4 with batch normalisation in PyTorch, with pytorch-metric-learning's miner and loss.
+
+    python -m benchmarks.peers.yardstick job.json
+
+The job names the folder to train on, the identities to leave out, the minutes after which faces are embedded, and the
+faces. The library's defaults stand: semi-hard triplets of TripletMarginMiner, TripletMarginLoss with margin 0.2,
+batches of 20 identities with 15 faces each from MPerClassSampler, Adam at 0.001, identities with five images or more,
+mirrored every other time. Faces are decoded once and kept, which costs the peer nothing later. Minutes are of training
+alone, on a wall clock or of processor time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.miners import TripletMarginMiner
+from pytorch_metric_learning.samplers import MPerClassSampler
+from torch import nn
+
+from facenet_jax.data.decode import decode
+
+IDENTITIES, FACES = 20, 15
+MIN_FACES = 5
+
+
+def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """With batch normalisation and a ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class L2Pool(nn.Module):
+    """The root of the sum of squares of a 3x3 neighbourhood."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(3, stride, 1, divisor_override=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sqrt(self.pool(x * x) + 1e-12)
+
+
+class Inception(nn.Module):
+    """One row of Table 2; `columns` as in facenet_jax.models.inception.Columns."""
+
+    def __init__(self, inputs: int, columns: dict[str, Any]) -> None:
+        super().__init__()
+        c, stride = columns, columns["stride"]
+        self.branches = nn.ModuleList()
+        self.outputs = 0
+        if c["conv1x1"]:
+            self._add(convolution(inputs, c["conv1x1"], 1, stride), c["conv1x1"])
+        for k in (3, 5):
+            reduced, outputs = c[f"reduce{k}x{k}"], c[f"conv{k}x{k}"]
+            if outputs:
+                both = nn.Sequential(convolution(inputs, reduced, 1), convolution(reduced, outputs, k, stride))
+                self._add(both, outputs)
+        if c["pool"]:
+            pool: nn.Module = nn.MaxPool2d(3, stride, 1) if c["pool"] == "m" else L2Pool(stride)
+            if c["project"]:
+                self._add(nn.Sequential(pool, convolution(inputs, c["project"], 1)), c["project"])
+            else:
+                self._add(pool, inputs)
+
+    def _add(self, branch: nn.Module, outputs: int) -> None:
+        self.branches.append(branch)
+        self.outputs += outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([branch(x) for branch in self.branches], 1)
+
+
+class NN4(nn.Module):
+    """NN2's table at 96x96, with batch normalisation: [N, 3, 96, 96] in [-1, 1] -> [N, 128] of norm 1."""
+
+    def __init__(self, table: dict[str, dict[str, Any]]) -> None:
+        super().__init__()
+        rows = list(table.values())
+        layers: list[nn.Module] = [convolution(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1)]
+        first = Inception(64, rows[0])
+        layers += [first, nn.MaxPool2d(3, 2, 1)]
+        channels = first.outputs
+        for row in rows[1:]:
+            layers.append(module := Inception(channels, row))
+            channels = module.outputs
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 128))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(self.body(pixels))
+
+
+def load(files: list[Path], size: int) -> torch.Tensor:
+    """uint8 [N, 3, size, size]; a file that cannot be decoded ends the run."""
+    return torch.from_numpy(np.stack([decode(str(file), (size, size)) for file in files])).permute(0, 3, 1, 2)
+
+
+def pixels(images: torch.Tensor) -> torch.Tensor:
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def embed(network: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """float32 [N, 128], with the averages of batch normalisation."""
+    network.eval()
+    points = torch.cat([network(pixels(part)) for part in images.split(128)])
+    network.train()
+    return points.numpy()
+
+
+def main() -> None:
+    """Trains and embeds; a line of JSON a minute or so goes to `<out>/log.jsonl`."""
+    job = json.loads(Path(sys.argv[1]).read_text())
+    torch.manual_seed(job["seed"])
+    np.random.seed(job["seed"])
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    out, size = Path(job["out"]), job["size"]
+    out.mkdir(parents=True, exist_ok=True)
+    clock = time.process_time if job["clock"] == "processor" else time.monotonic
+    per_minute = 60 * (torch.get_num_threads() if job["clock"] == "processor" else 1)
+
+    left_out = set(job["exclude"])
+    people = sorted(p for p in Path(job["data"]).iterdir() if p.is_dir() and p.name not in left_out)
+    of_each = [sorted(p.iterdir()) for p in people]
+    of_each = [files for files in of_each if len(files) >= MIN_FACES]
+    labels = torch.tensor([label for label, files in enumerate(of_each) for _ in files])
+    images = load([file for files in of_each for file in files], size)
+    judged = {name: load([Path(file) for file in files], size) for name, files in job["judged"].items()}
+
+    network = NN4(job["table"]).to(memory_format=torch.channels_last)
+    miner = TripletMarginMiner(margin=0.2, type_of_triplets="semihard")
+    criterion = TripletMarginLoss(margin=0.2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    sampler = MPerClassSampler(labels, FACES, IDENTITIES * FACES, length_before_new_iter=10**6)
+
+    due = sorted(job["minutes"])
+    seen, steps, spent, total = 0, 0, 0.0, 0.0
+    log = (out / "log.jsonl").open("w")
+    order = iter(())
+    while due:
+        started = clock()
+        places = torch.tensor([place for _, place in zip(range(IDENTITIES * FACES), order, strict=False)])
+        if len(places) < IDENTITIES * FACES:
+            order = iter(list(sampler))
+            continue
+        batch = images[places]
+        mirrored = torch.rand(len(batch)) < 0.5
+        batch[mirrored] = batch[mirrored].flip(3)
+        points = network(pixels(batch))
+        loss = criterion(points, labels[places], miner(points, labels[places]))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total += float(loss.detach())
+        seen, steps, spent = seen + len(batch), steps + 1, spent + clock() - started
+        if steps % 20 == 0 or spent >= due[0] * per_minute:
+            line = {"step": steps, "images": seen, "seconds": spent, "loss": total / (steps % 20 or 20)}
+            log.write(json.dumps(line) + "\n")
+            log.flush()
+            total = 0.0
+        if spent >= due[0] * per_minute:
+            for name, faces in judged.items():
+                np.savez(out / f"{name}-{due[0]:g}.npz", embeddings=embed(network, faces), names=job["names"][name])
+            due.pop(0)
+
+
+if __name__ == "__main__":
+    main()
