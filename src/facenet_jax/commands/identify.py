@@ -45,6 +45,8 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
         raise InputError(f"-k {options.k}: ask for at least one person.")
     if options.out and options.out.suffix not in (".json", ".csv"):
         raise InputError(f"{options.out}: give a name that ends in .json or .csv.")
+    if options.out and not options.out.parent.is_dir():
+        raise InputError(f"The folder {options.out.parent} does not exist; make it, or give another file.")
     index = load_index(options.index)
     if not index.people:
         raise InputError(f"{options.index} has nobody enrolled; facenet-jax enroll GALLERY {options.index}")

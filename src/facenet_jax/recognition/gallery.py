@@ -18,7 +18,7 @@ from facenet_jax.embedders.embedding import Images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate
 from facenet_jax.evaluation.request import Folder, open_folder
-from facenet_jax.progress import Progress
+from facenet_jax.progress import Progress, Tally
 from facenet_jax.recognition.faces import Faces, find_faces
 from facenet_jax.recognition.index import PeopleIndex
 from facenet_jax.recognition.index_files import PARTS
@@ -128,7 +128,7 @@ def gather(
       keep: where parts are kept, see `find_faces`.
     """
     folder = open_folder(gallery, singles=True)
-    contents, new, rejected = _unknown(folder, set(known))
+    contents, new, rejected = _unknown(folder, set(known), progress)
     before = len(folder.labels) - len(new) - len(rejected)
     points, photos, several = np.empty((0, 1), np.float32), list[int](), list[tuple[str, str]]()
     if new:
@@ -152,12 +152,14 @@ def gather(
 
 
 def _unknown(
-    folder: Folder, known: set[tuple[str, bytes]]
+    folder: Folder, known: set[tuple[str, bytes]], progress: Progress
 ) -> tuple[dict[int, bytes], list[int], list[tuple[str, str]]]:
     """Digests by number, the numbers of photographs to enrol, and those that cannot be read."""
     contents: dict[int, bytes] = {}
     new, rejected = [], []
+    tally = Tally(progress, "reading", len(folder.labels))
     for number, person in enumerate(folder.labels.tolist()):
+        tally.update(number)
         try:
             content = content_digest(folder.images.read(number))
         except (BadFace, OSError):
