@@ -93,9 +93,12 @@ def test_merged_and_split_identities_are_found():
     assert set(split.identities) == {7, 12}
 
 
-def test_what_says_nothing_about_labels_is_refused():
+def test_what_says_nothing_about_labels_is_refused(monkeypatch):
     points, identity = made_up([5] * 6)
     shuffled = np.random.default_rng(0).permutation(points)
+    monkeypatch.setattr(audit_module, "_MOST_PAIRS", 100)
+    with pytest.raises(InputError, match=r"More than 100 pairs of the 30 faces lie within 4\.0000"):
+        pairs_within(points, 4.0)
     with pytest.raises(InputError, match="does not tell these people apart"):
         nearness(shuffled, identity)
     for labels in (np.zeros(30, np.int64), np.arange(30)):

@@ -41,6 +41,8 @@ def test_a_set_that_does_not_fit_falls_apart():
     assert found.sizes.max() <= 30
     assert found.sizes.sum() == 60
     assert group(points, 3.0).sizes.tolist() == [60]
+    with pytest.raises(InputError, match="one and the same point"):
+        group(np.repeat(points[:1], 40, axis=0), 3.0, most_faces=30)
 
 
 def test_as_many_groups_as_asked_for():

@@ -15,6 +15,8 @@ from facenet_jax.recognition.audit import pairs_within
 
 # A set that is too large is cut apart at this share of the distance, and again.
 _TIGHTER = 0.98
+# Nearer than that are only copies of a file: float32 knows no better.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,9 @@ def group(points: NDArray[np.float32], threshold: float, most_faces: int = MOST_
       points: float32 [n, d], unit vectors.
       threshold: squared L2 distance.
       most_faces: of which all pairs fit in memory.
+
+    Raises:
+      InputError: far too many pairs are within the threshold, or far too many faces are copies of one.
     """
     if len(points) <= most_faces:
         return Grouped(_by_size(cut(merges(points), threshold, len(points))), "average linkage")
@@ -58,6 +63,8 @@ def group(points: NDArray[np.float32], threshold: float, most_faces: int = MOST_
         if not too_large.any():
             break
         limit *= _TIGHTER
+        if limit < _SAME:
+            raise InputError(f"More than {most_faces:,} faces are one and the same point: take copies out first.")
         kept = ~too_large | (distances <= limit)
         pairs, distances = pairs[kept], distances[kept]
     found = np.empty(len(points), np.int64)
