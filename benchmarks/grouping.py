@@ -125,6 +125,9 @@ def main() -> None:
         rows[-1] |= vars(result)
         print(" ".join(row(rows[-1])), flush=True)
 
+    people = len(np.unique(measure[1]))
+    name = "k-means, the number of people given"
+    judge(name, people, lambda points: into(points, people).people, options.measure.name)
     for way, (parameters, begin) in WAYS.items():
         best = parameters[0]
         if len(parameters) > 1:
@@ -132,18 +135,20 @@ def main() -> None:
             best = max(parameters, key=lambda parameter: score(ready(parameter), tuning[1]).bcubed_f)
         for data in judged:
             judge(way, best, lambda points: begin(points)(best), data)  # noqa: B023
-    people = len(np.unique(measure[1]))
-    judge(
-        "k-means, the number of people given", people, lambda points: into(points, people).people, options.measure.name
-    )
+        # After each way, so that a measurement that is broken off leaves what it has.
+        write(rows, options.out, options.embedder, len(tuning[1]))
+
+
+def write(rows: list[dict[str, Any]], out: Path, embedder: str, chosen_on: int) -> None:
+    """The figures as JSON and as a table in Markdown."""
     machine = describe_machine(("numpy", "scipy", "scikit-learn"))
-    result = {"machine": machine, "embedder": options.embedder, "rows": rows}
-    (options.out / "grouping.json").write_text(json.dumps(result, indent=1) + "\n")
+    result = {"machine": machine, "embedder": embedder, "rows": rows}
+    (out / "grouping.json").write_text(json.dumps(result, indent=1) + "\n")
     lines = ["# Grouping faces by person", ""]
     heads = ["way", "parameter", "data", "B-cubed F", "precision", "recall", "groups", "seconds"]
     lines += [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *map(row, rows))]
-    lines += ["", f"Parameters chosen on {len(tuning[1]):,} faces of other people; embedder {options.embedder}."]
-    (options.out / "grouping.md").write_text("\n".join([*lines, "", in_words(machine), ""]))
+    lines += ["", f"Parameters chosen on {chosen_on:,} faces of other people; embedder {embedder}."]
+    (out / "grouping.md").write_text("\n".join([*lines, "", in_words(machine), ""]))
 
 
 def row(one: dict[str, Any]) -> list[str]:
