@@ -7,15 +7,16 @@ import numpy as np
 from PIL import Image
 
 from facenet_jax.data.synthetic import render
+from facenet_jax.prepare.report import FIGURE_FILE
 from facenet_jax.prepare.run import prepare
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but locks."""
+    """Every file of a folder but locks and what the command draws."""
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
-        if file.is_file() and not file.name.startswith(".lock")
+        if file.is_file() and not file.name.startswith(".lock") and file.name != FIGURE_FILE
     }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
@@ -38,7 +38,7 @@ class Checkpoints:
         Raises:
           InputError: there is nothing to load from.
         """
-        self._folder = (workdir / FOLDER).resolve()
+        self._folder = epath.Path(workdir / FOLDER).resolve()
         if read_only and not self._folder.is_dir():
             raise InputError(
                 f"{self._folder} does not exist; give the working directory of a run that saved a checkpoint."
@@ -123,7 +123,7 @@ class Checkpoints:
                 if is_first():
                     aside = self._folder.parent / "damaged_checkpoints"
                     aside.mkdir(exist_ok=True)
-                    shutil.rmtree(aside / str(broken), ignore_errors=True)
+                    (aside / str(broken)).rmtree(missing_ok=True)
                     (self._folder / str(broken)).rename(aside / str(broken))
             if damaged:
                 wait_for_all("damaged checkpoints are moved")

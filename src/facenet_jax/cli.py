@@ -16,6 +16,7 @@ from facenet_jax.commands import (
     embed,
     enroll,
     evaluate,
+    export,
     identify,
     merge,
     overlap,
@@ -45,6 +46,7 @@ _COMMANDS = (
     identify,
     cluster,
     audit,
+    export,
 )
 
 _EPILOG = """\

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,7 +38,7 @@ def test_each_bad_file_is_listed_once_also_after_a_resume(tmp_path):
         account = BadFiles(Source(200), tmp_path)
         account.update(batch([*range(50), -1, -1], bad=[7, 9]))
         account.update(batch([*range(25, 75), 9, -1], bad=[9, 70]))
-        assert account.seen == 75
+        assert (account.seen, account.bad) == (101, 4)
         assert account.reasons == {7: Reason.EMPTY, 9: Reason.EMPTY, 70: Reason.EMPTY}
         lines = (tmp_path / "bad_files.txt").read_text().splitlines()
         assert lines == [f"/data/a/{record}.jpg\tempty file" for record in (7, 9, 70)]
@@ -57,7 +59,7 @@ def test_from_a_folder_to_the_list(tmp_path):
             account.update(batch)
             assert batch.records[~batch.valid].tolist().count(6) == 1
             assert np.count_nonzero(batch.valid) == 11
-    assert (account.seen, account.reasons) == (12, {6: Reason.TRUNCATED})
+    assert (account.seen, account.bad, account.reasons) == (36, 3, {6: Reason.TRUNCATED})
     assert (tmp_path / "bad_files.txt").read_text() == f"{bad}\ttruncated\n"
 
 
@@ -77,7 +79,7 @@ def test_odd_names_stay_on_their_line(tmp_path):
 def test_more_than_the_allowed_share_is_an_error(tmp_path):
     account = BadFiles(Source(10_000), tmp_path)
     account.update(batch(range(1200), bad=range(60)))
-    sentence = r"^62 of the 1201 faces seen cannot be decoded, more than the 5% allowed: see .*bad_files\.txt, .*"
+    sentence = r"^62 of the 1204 faces seen cannot be decoded, more than the 5% allowed: see .*bad_files\.txt, .*"
     with pytest.raises(InputError, match=sentence):
         account.update(batch([0, 1100, 1101, 1200], bad=[1100, 1101]))
 
@@ -101,3 +103,10 @@ def test_no_bad_file_may_be_allowed_at_all(tmp_path):
         BadFiles(Source(10_000), tmp_path, max_bad_share=0).update(batch(range(8), bad=[3]))
     with pytest.raises(InputError, match="max_bad_share"):
         BadFiles(Source(10), tmp_path, max_bad_share=1.5)
+
+
+def test_what_is_remembered_does_not_grow_with_the_source(tmp_path):
+    tracemalloc.start()
+    BadFiles(Source(10**9), tmp_path).update(batch(range(50), bad=[3]))
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()

@@ -1,3 +1,5 @@
+import errno
+import os
 import pickle
 
 import numpy as np
@@ -8,6 +10,7 @@ from facenet_jax.data.decode import BadFace
 from facenet_jax.data.drawn import DrawnFaces
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.errors import InputError
+from preparing import prepared
 
 
 def save(path, value=128):
@@ -69,6 +72,45 @@ def test_a_bad_file_is_a_bad_face(root):
     (root / "Abe" / "1.png").write_bytes(b"")
     with pytest.raises(BadFace):
         FolderSource(root).load(0, (4, 4))
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Names of folders that cannot be listed; permissions would not stop root."""
+    names = set()
+    scandir = os.scandir
+
+    def refuse(folder):
+        if os.path.basename(str(folder)) in names:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    return names
+
+
+def test_an_identity_that_cannot_be_listed_is_one_bad_face(root, tmp_path, unreadable):
+    unreadable.add("Abe")
+    source = FolderSource(root)
+    assert source.index.names == ["Abe", "Zoë"]
+    assert source.index.counts.tolist() == [1, 5]
+    assert source.describe(0) == f"{root}/Abe/"
+    with pytest.raises(BadFace, match="unreadable"):
+        source.load(0, (4, 4))
+    unreadable.add("Zoë")
+    with pytest.raises(InputError, match=r"None of the 2 folders in .* can be read"):
+        FolderSource(root)
+    unreadable.add("faces")
+    with pytest.raises(InputError, match=r"faces cannot be read \(Permission denied\)"):
+        FolderSource(root)
+
+
+def test_it_is_named_where_the_rest_is_prepared(root, tmp_path, unreadable):
+    unreadable.add("Abe")
+    report = prepared(root, tmp_path / "out").report
+    assert (report.faces, report.identities, report.empty_identities) == (5, 1, 1)
+    assert report.rejects == {"unreadable": 1}
+    assert (tmp_path / "out" / "rejects.csv").read_text().splitlines()[1:] == ["Abe/,unreadable"]
 
 
 def test_what_is_wrong_with_a_folder_is_said(tmp_path):

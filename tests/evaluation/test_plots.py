@@ -8,7 +8,7 @@ import pytest
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import holdout
-from facenet_jax.evaluation.plots import loss_figure, roc_figure
+from facenet_jax.evaluation.plots import identities_figure, loss_figure, roc_figure
 
 
 def faces(identities, noise):
@@ -54,3 +54,9 @@ def test_nothing_to_draw_is_said_in_a_sentence(tmp_path):
         loss_figure([{"step": 1, "spread": 0.5}], tmp_path / "loss.png")
     with pytest.raises(InputError, match="no hold-out result"):
         roc_figure({}, tmp_path / "roc.png")
+
+
+@pytest.mark.parametrize("histogram", [[], [[1, 1, 3]], [[2**k, 2 ** (k + 1) - 1, 3 ** (15 - k)] for k in range(15)]])
+def test_identities_by_their_faces(tmp_path, histogram):
+    assert is_a_picture(identities_figure(histogram, "some faces", tmp_path / "identities.png"))
+    assert [file.name for file in tmp_path.iterdir()] == ["identities.png"]

@@ -11,8 +11,8 @@ from facenet_jax.evaluation.sweep_plot import Measured, sweep_figure
 def axes(monkeypatch):
     """The axes of the figures that are saved."""
     found = []
-    save = sweep_plot._save
-    monkeypatch.setattr(sweep_plot, "_save", lambda figure, path: found.append(figure.axes[0]) or save(figure, path))
+    save = sweep_plot.save
+    monkeypatch.setattr(sweep_plot, "save", lambda figure, path: found.append(figure.axes[0]) or save(figure, path))
     return found
 
 

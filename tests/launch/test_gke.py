@@ -68,16 +68,20 @@ def test_the_schema_refuses_what_the_cluster_would(launchers, field, value):
 def becomes(jobset, code, disrupted=False):
     """What JobSet does after a pod ended so, by the rules of Job's podFailurePolicy and JobSet's failurePolicy."""
     reason = "BackoffLimitExceeded" if job_of(jobset)["backoffLimit"] == 0 else None
-    for rule in job_of(jobset)["podFailurePolicy"]["rules"]:
+    message = "Job has reached the specified backoff limit"
+    for index, rule in enumerate(job_of(jobset)["podFailurePolicy"]["rules"]):
         codes = rule.get("onExitCodes", {})
         assert codes.get("containerName", container_of(jobset)["name"]) == container_of(jobset)["name"]
         conditions = [condition["type"] for condition in rule.get("onPodConditions", [])]
         if code in codes.get("values", []) or (disrupted and "DisruptionTarget" in conditions):
             assert rule["action"] == "FailJob"
             reason = "PodFailurePolicy"
+            message = f"Container train for pod default/0 failed with exit code {code} matching FailJob rule"
+            message += f" at index {index}"
             break
     for rule in jobset["spec"]["failurePolicy"]["rules"]:
-        if reason in rule["onJobFailureReasons"]:
+        patterns = rule.get("onJobFailureMessagePatterns", [""])
+        if reason in rule["onJobFailureReasons"] and any(re.search(pattern, message) for pattern in patterns):
             return rule["action"]
     return "RestartJobSet"
 
@@ -86,9 +90,13 @@ def test_saved_and_preempted_runs_are_started_again_without_counting(launchers):
     jobset = manifest(launchers, RESTARTS="7")
     assert becomes(jobset, 143) == "RestartJobSetAndIgnoreMaxRestarts"
     assert becomes(jobset, 137, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
-    for code in (1, 2, 134, 137):
+    for code in (1, 134, 137):
         assert becomes(jobset, code) == "RestartJobSet"
     assert jobset["spec"]["failurePolicy"]["maxRestarts"] == 7
+
+
+def test_bad_input_is_not_tried_again(launchers):
+    assert becomes(manifest(launchers), 2) == "FailJobSet"
 
 
 @settings(max_examples=15)

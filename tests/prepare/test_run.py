@@ -218,6 +218,8 @@ def test_stopped_it_finishes_its_shard_and_goes_on(tmp_path, small_shards, monke
     seen = capsys.readouterr()
     assert "8 of 35 faces were prepared before" in seen.err
     assert "35 faces of 7 identities" in seen.out
+    assert f"picture         {out / 'identities.png'}" in seen.out
+    assert (out / "identities.png").read_bytes().startswith(b"\x89PNG")
     assert contents(out) == contents(tmp_path / "whole")
     assert main(command) == 0  # nothing to do: the report again
     assert capsys.readouterr().out == seen.out

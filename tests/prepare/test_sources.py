@@ -132,7 +132,7 @@ def test_what_is_no_source_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("really", [False, True])
-def test_a_folder_that_may_not_be_read_is_said(folder, monkeypatch, really):
+def test_a_folder_that_may_not_be_read_is_one_bad_face(folder, monkeypatch, really):
     if really and os.geteuid() == 0:
         pytest.skip("root may read anything")
     scan = os.scandir
@@ -146,5 +146,10 @@ def test_a_folder_that_may_not_be_read_is_said(folder, monkeypatch, really):
         (folder / "a b").chmod(0)
     else:
         monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(InputError, match=r"a b cannot be read \(Permission denied\)"):
-        open_source(folder)
+    source = open_source(folder)
+    number = source.names.index("a b")
+    start, stop = source.offsets[number : number + 2].tolist()
+    assert source.places(start, stop) == ["a b/"]
+    with pytest.raises(BadFace, match="unreadable"):
+        source.reader.read("a b/")
+    assert len(source.places(0, int(source.offsets[-1]))) == 2 * len(AWKWARD) - 1

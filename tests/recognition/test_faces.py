@@ -138,6 +138,15 @@ def test_every_face_of_a_photograph_from_left_to_right(tmp_path):
         assert distances[1] < 1e-3 < distances[0]
 
 
+def test_a_run_embeds_on_its_devices(photos, tmp_path):
+    embedder = open_embedder(saved_run(tmp_path / "run"))
+    images = open_photos([photos]).images
+    faces = find_faces(embedder, images, "none")
+    assert faces.points.shape == (64, 64)
+    expected = embed_images(embedder, images, progress=False).points
+    np.testing.assert_allclose(faces.points, expected, atol=1e-6)
+
+
 def test_the_crop_is_the_embedders_or_asked_for(photos, tmp_path):
     assert crop_for(Colours(), "tight") == "tight"
     with pytest.raises(InputError, match="How colours wants faces to be cut is not known"):

@@ -32,7 +32,6 @@ def add_parser(commands: Any) -> None:
 
 
 def _identify(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.prepare.job import write_whole
     from facenet_jax.progress import Progress
     from facenet_jax.recognition.faces import find_faces
     from facenet_jax.recognition.gallery import setup_for
@@ -40,6 +39,7 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.recognition.index_files import load_index
     from facenet_jax.recognition.photos import open_photos
     from facenet_jax.recognition.thresholds import choose, make_one, read_thresholds
+    from facenet_jax.storage import write_whole
 
     if options.k < 1:
         raise InputError(f"-k {options.k}: ask for at least one person.")

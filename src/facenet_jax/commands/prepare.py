@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facenet_jax.prepare.report import Report
 
 _EPILOG = """\
 SOURCE is a folder <identity>/<image>, a manifest (.csv or .parquet with the columns path and identity), or a folder
@@ -57,7 +60,6 @@ def _share(text: str) -> tuple[int, int]:
 
 
 def _prepare(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.prepare.report import format_report
     from facenet_jax.prepare.run import prepare
     from facenet_jax.progress import Progress
 
@@ -82,5 +84,15 @@ def _prepare(options: argparse.Namespace, _: list[str]) -> int:
         which, number = options.shard
         progress.say(f"shard {which}/{number} is done; when all {number} are: facenet-jax merge {options.out}")
         return 0
-    print(format_report(outcome.report, options.out))
+    show_report(outcome.report, options.out)
     return 0
+
+
+def show_report(report: Report, out: Path) -> None:
+    """Prints a dataset's report and draws its histogram beside it."""
+    from facenet_jax.evaluation.plots import identities_figure
+    from facenet_jax.prepare.report import FIGURE_FILE, format_report
+
+    print(format_report(report, out))
+    title = f"{report.faces:,} faces of {report.identities:,} identities"
+    print(f"{'picture':<16}{identities_figure(report.histogram, title, out / FIGURE_FILE)}")

@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
         nargs="+",
         type=Path,
         metavar="RUN",
-        help="working directories, or folders of `evaluate --out`",
+        help="working directories, folders of `evaluate --out`, or sweeps",
     )
     report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
     report.add_argument("--title", default="Face embeddings, measured", help="of the page")

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     train.add_argument("--config", default="quickstart", help="a config file, or the name of one (default: quickstart)")
-    train.add_argument("--workdir", type=Path, help="where the run lives (default: runs/<config>)")
+    train.add_argument("--workdir", help="where the run lives, on a disk or on gs:// (default: runs/<config>)")
     train.add_argument("--trace", type=int, metavar="STEP", help="write a profile of this step to WORKDIR/trace")
     hosts = train.add_argument_group(
         "several processes", "The same command in every process, with a --workdir on storage that they share."
@@ -43,6 +43,7 @@ def add_parser(commands: Any) -> None:
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     from facenet_jax.config import load_config
+    from facenet_jax.storage import in_bucket, locate
     from facenet_jax.training.loop import train
 
     others = (options.coordinator, options.processes, options.process)
@@ -51,7 +52,9 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
         join(*others)
     config = load_config(options.config, overrides)
-    workdir = options.workdir or Path("runs") / Path(options.config).stem
+    workdir = locate(options.workdir or f"runs/{Path(options.config).stem}")
     if options.trace is not None and options.trace < 1:
         raise InputError(f"--trace={options.trace}: steps count from 1; give the number of one that is still to come.")
+    if options.trace is not None and in_bucket(workdir):
+        raise InputError(f"--trace={options.trace}: a profile is written to a disk; give a --workdir on one.")
     return train(config, workdir, trace_step=options.trace)

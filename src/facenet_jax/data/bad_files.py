@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from facenet_jax.data.decode import Reason
 from facenet_jax.data.loader import Batch
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
+from facenet_jax.storage import append
 
 FILE_NAME = "bad_files.txt"
 
@@ -24,11 +24,13 @@ class BadFiles:
     Each bad file is appended to `bad_files.txt` when it is first met: its path, a tab and the reason. A resumed run
     reads what is there and repeats nothing.
 
-    The share of bad faces is their number over that of the distinct faces seen by this run so far, or over 1,000 (or
-    all faces of the source, if those are fewer) while fewer have been seen.
+    The share of bad faces is that among the faces seen by this run so far, one that is met again counted again, or
+    their number over 1,000 (or all faces of the source, if those are fewer) while fewer have been seen. So only the bad
+    ones are remembered: a mark for each face would take 200 MB of 200 million.
 
     Attributes:
-      seen: how many distinct faces have been seen.
+      seen: how many faces have been seen, in all batches together.
+      bad: how many of these were bad.
       reasons: record -> Reason, for each bad one.
 
     Args:
@@ -37,15 +39,14 @@ class BadFiles:
       max_bad_share: the greatest share of bad faces that is put up with, in [0, 1].
     """
 
-    def __init__(self, source: FaceSource, directory: str | os.PathLike[str], max_bad_share: float = 0.05) -> None:
+    def __init__(self, source: FaceSource, directory: Path, max_bad_share: float = 0.05) -> None:
         if not 0 <= max_bad_share <= 1:
             raise InputError(f"data.max_bad_share is {max_bad_share}: choose a share between 0 and 1.")
         self._source = source
-        self._path = Path(directory) / FILE_NAME
+        self._path = directory / FILE_NAME
         self._max_bad_share = max_bad_share
-        self._seen = np.zeros(source.index.records, bool)
         self._listed = self._read()
-        self.seen = 0
+        self.seen = self.bad = 0
         self.reasons: dict[int, Reason] = {}
 
     def update(self, batch: Batch) -> None:
@@ -57,9 +58,8 @@ class BadFiles:
         Raises:
           InputError: more faces are bad than max_bad_share allows.
         """
-        records = np.unique(batch.records[batch.records >= 0])
-        self.seen += int(np.count_nonzero(~self._seen[records]))
-        self._seen[records] = True
+        self.seen += int(np.count_nonzero(batch.records >= 0))
+        self.bad += int(np.count_nonzero(batch.status))
         bad = {
             int(record): Reason(int(status))
             for record, status in zip(batch.records, batch.status, strict=True)
@@ -69,10 +69,10 @@ class BadFiles:
             return
         self.reasons |= bad
         self._append(bad)
-        judged_by = max(self.seen, min(_FACES_TO_JUDGE_BY, len(self._seen)))
-        if len(self.reasons) > self._max_bad_share * judged_by:
+        judged_by = max(self.seen, min(_FACES_TO_JUDGE_BY, self._source.index.records))
+        if self.bad > self._max_bad_share * judged_by:
             raise InputError(
-                f"{len(self.reasons)} of the {self.seen} faces seen cannot be decoded, more than the "
+                f"{self.bad} of the {self.seen} faces seen cannot be decoded, more than the "
                 f"{self._max_bad_share:.0%} allowed: see {self._path}, and repair or remove these files or raise "
                 "data.max_bad_share."
             )
@@ -80,14 +80,15 @@ class BadFiles:
     def _read(self) -> set[str]:
         if not self._path.exists():
             return set()
-        with self._path.open(encoding="utf-8", errors="surrogateescape") as file:
-            return {line.rpartition("\t")[0] for line in file}
+        lines = self._path.read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
+        return {line.rpartition("\t")[0] for line in lines}
 
     def _append(self, bad: dict[int, Reason]) -> None:
-        with self._path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            for record, reason in bad.items():
-                # One line a file, whatever characters its name is made of.
-                path = self._source.describe(record).replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
-                if path not in self._listed:
-                    self._listed.add(path)
-                    file.write(f"{path}\t{reason.words}\n")
+        lines = []
+        for record, reason in bad.items():
+            # One line a file, whatever characters its name is made of.
+            path = self._source.describe(record).replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
+            if path not in self._listed:
+                self._listed.add(path)
+                lines.append(f"{path}\t{reason.words}\n")
+        append(self._path, "".join(lines).encode("utf-8", "surrogateescape"))

@@ -28,8 +28,8 @@ LABEL_BYTES = 8
 
 
 @dataclass(frozen=True)
-class Card:
-    """A dataset's card.
+class Origin:
+    """What a dataset is made from and how: everything that decides about its bytes.
 
     Attributes:
       tool: which program wrote it.
@@ -39,9 +39,6 @@ class Card:
       crop, size: how faces were cut, and to which side in pixels (0: not resized).
       detector: SHA-256 of the detector's weights, where one was used.
       part_faces: faces of the source that a shard was made from.
-      records: faces.
-      digest: a fingerprint of the faces.
-      shard_records, shard_bytes: records and bytes of each shard.
     """
 
     tool: str
@@ -54,6 +51,18 @@ class Card:
     size: int
     detector: str | None
     part_faces: int
+
+
+@dataclass(frozen=True)
+class Card(Origin):
+    """A dataset's card.
+
+    Attributes:
+      records: faces.
+      digest: a fingerprint of the faces.
+      shard_records, shard_bytes: records and bytes of each shard.
+    """
+
     records: int
     digest: str
     shard_records: list[int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from facenet_jax.data import decode
 from facenet_jax.data.index import IdentityIndex
 from facenet_jax.errors import InputError
+from facenet_jax.storage import BUCKETS
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".pgm", b".webp")
 
@@ -21,7 +22,9 @@ class FolderSource:
     """The images of a folder with one folder per identity.
 
     Identities and images are in the order of their names' bytes, whatever the file system's. Links to folders and files
-    are followed, hidden ones are passed over. Identity folders without images do not count as identities.
+    are followed, hidden ones are passed over. Identity folders without images do not count as identities. One that
+    cannot be read has one image, whose place is the folder itself and which cannot be decoded: so it is counted and
+    named among the bad files.
 
     Args:
       root: the folder.
@@ -34,10 +37,16 @@ class FolderSource:
       ignored: how many entries were passed over because they are no images (or lie too high or too deep).
 
     Raises:
-      InputError: the folder is missing, is not a folder, has no images in identity folders, or no identity has two.
+      InputError: the folder is missing, cannot be read, is not a folder, has no images in identity folders, none of
+        these can be read, or no identity has two.
     """
 
     def __init__(self, root: str | os.PathLike[str], *, singles: bool = False) -> None:
+        if os.fspath(root).startswith((BUCKETS, BUCKETS.replace("//", "/"))):
+            raise InputError(
+                f"The faces on {os.fspath(root)} cannot be read from the bucket itself: mount it (gcsfuse, or GKE's "
+                "Cloud Storage FUSE), and give the folder there."
+            )
         self.root = Path(root)
         try:
             exists = self.root.exists()
@@ -55,18 +64,30 @@ class FolderSource:
         lengths: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
         files: list[bytes] = []
         digest = hashlib.blake2b(digest_size=16)
-        self.ignored = loose = 0
-        for identity in _entries(self.root):
+        self.ignored = loose = unreadable = 0
+        try:
+            identities = _entries(self.root)
+        except OSError as error:
+            raise InputError(
+                f"The folder {self.root} cannot be read ({error.strerror}): check its permissions."
+            ) from error
+        for identity in identities:
             if not _is(identity.is_dir):
                 self.ignored += 1
                 loose += _is_image(identity)
                 continue
             images = []
-            for entry in _entries(identity.path):
-                if _is_image(entry) and _is(entry.is_file):
-                    images.append(os.fsencode(entry.name))
-                else:
-                    self.ignored += 1
+            try:
+                for entry in _entries(identity.path):
+                    if _is_image(entry) and _is(entry.is_file):
+                        images.append(os.fsencode(entry.name))
+                    else:
+                        self.ignored += 1
+            except OSError as error:
+                if error.errno in decode.MACHINE_ERRORS:
+                    raise
+                unreadable += 1
+                images = [b""]
             if not images:
                 continue
             names.append(identity.name)
@@ -84,6 +105,8 @@ class FolderSource:
                 f"The data folder {self.root} has no folder with images in it: "
                 "give a folder that has one folder of JPEG, PNG, PGM or WebP images per identity."
             )
+        if unreadable == len(names):
+            raise InputError(f"None of the {unreadable} folders in {self.root} can be read: check their permissions.")
         if max(counts) < 2 and not singles:
             raise InputError(
                 f"None of the {len(names)} identities in {self.root} has two images, so there is no anchor with a "
@@ -118,13 +141,10 @@ class FolderSource:
         return os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])
 
 
-def _entries(folder: str | os.PathLike[str]) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise InputError(f"The folder {folder} cannot be read ({error.strerror}): check its permissions.") from error
-    yield from sorted(visible, key=lambda entry: os.fsencode(entry.name))
+def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(visible, key=lambda entry: os.fsencode(entry.name))
 
 
 def _is(kind: Callable[[], bool]) -> bool:

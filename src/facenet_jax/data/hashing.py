@@ -16,6 +16,7 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 _BLOCK = 2**18  # numbers hashed at once: few enough for the cache
+_ROUNDS = 8
 
 
 def hash64(*words: ArrayLike) -> NDArray[np.uint64]:
@@ -64,3 +65,36 @@ def permutation(n: int, *words: int) -> NDArray[np.int64]:
     keys.sort()
     keys &= (np.uint64(1) << low) - np.uint64(1)
     return keys.view(np.int64)
+
+
+def permuted(places: NDArray[np.int64], n: NDArray[np.int64], *words: ArrayLike) -> NDArray[np.int64]:
+    """The numbers at some places of permutations of range(n), each in the same time, however large n is.
+
+    The permutation is another than `permutation`'s: a Feistel network on a rectangle a x b of at least n places, whose
+    two coordinates are shifted in turn by a hash of the other one, walked along until it meets a number below n (Black
+    and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). Fewer than a places are too many: few walks are long.
+
+    Args:
+      places: int64, in [0, n).
+      n: int64 that broadcasts to the places' shape, at least 1.
+      *words: integers or arrays of integers that broadcast to it: each combination has a permutation of its own.
+
+    Returns:
+      int64 of the places' shape.
+    """
+    shape = places.shape
+    keys = np.broadcast_to(hash64(*words), shape).ravel()
+    n = np.broadcast_to(n, shape).ravel()
+    a = np.ceil(np.sqrt(n)).astype(np.uint64)
+    b = -(-n // a.astype(np.int64)).astype(np.uint64)
+    numbers = places.ravel().astype(np.uint64)
+    left = np.arange(len(numbers))
+    while len(left):
+        rows, columns, key = a[left], b[left], keys[left]
+        row, column = np.divmod(numbers[left], columns)
+        for turn in range(0, _ROUNDS, 2):
+            row = (row + hash64(key + np.uint64(turn), column) % rows) % rows
+            column = (column + hash64(key + np.uint64(turn + 1), row) % columns) % columns
+        numbers[left] = row * columns + column
+        left = left[numbers[left] >= n[left].astype(np.uint64)]
+    return numbers.astype(np.int64).reshape(shape)

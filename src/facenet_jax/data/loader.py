@@ -8,13 +8,7 @@ any number of workers, hosts and resumptions.
 from __future__ import annotations
 
 import contextlib
-import gc
-import multiprocessing
-import os
-import pickle
-import signal
 import threading
-import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -24,7 +18,6 @@ from typing import Any, NamedTuple
 
 import grain
 import numpy as np
-from absl import flags
 from numpy.typing import NDArray
 
 from facenet_jax.data import augment
@@ -32,6 +25,14 @@ from facenet_jax.data.decode import BadFace
 from facenet_jax.data.plan import Plan, PlannedBatch
 from facenet_jax.data.slots import Slots
 from facenet_jax.data.source import FaceSource
+from facenet_jax.data.workers import (
+    close_iterator,
+    let_grain_read_its_flag,
+    read_options,
+    sendable,
+    signals_held_back,
+    start_worker,
+)
 from facenet_jax.errors import InputError, TrainingError
 
 # What a worker hands over at a time.
@@ -120,7 +121,7 @@ class Loader:
         Raises:
           TrainingError: a worker process died. Whatever else a worker raises is raised here too.
         """
-        _let_grain_read_its_flag()
+        let_grain_read_its_flag()
         rows = self.padded_size // self.process_count
         height, width = self.size
         slab_rows = min(rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
@@ -128,12 +129,12 @@ class Loader:
         steps = max(0, stop_step - start_step)
         slots = Slots(_SLOTS_A_WORKER * self.workers, (slab_rows, height, width, 3)) if self.workers else None
         read = _ReadSlab(self, start_step, slab_rows, slabs_per_step, slots)
-        slabs = grain.MapDataset.range(steps * slabs_per_step).map(read).to_iter_dataset(_read_options(self.workers))
+        slabs = grain.MapDataset.range(steps * slabs_per_step).map(read).to_iter_dataset(read_options(self.workers))
         slabs = grain.experimental.WithOptionsIterDataset(
             slabs, grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
         ).mp_prefetch(
             grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=_SLABS_WAITING),
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
         )
         join = _Joined(slabs, start_step, steps, (rows, height, width, 3), slots)
         return Batches(iter(grain.experimental.ThreadPrefetchIterDataset(join, prefetch_buffer_size=_BATCHES_WAITING)))
@@ -146,7 +147,7 @@ class Batches(Iterator[tuple[int, Batch]]):
         # Held in a list that closing empties, and closed before the interpreter ends even if forgotten: Grain's
         # iterators close themselves again when they are deleted, which fails once its modules are gone.
         self._batches = [batches]
-        self._close = weakref.finalize(self, _close, self._batches)
+        self._close = weakref.finalize(self, close_iterator, self._batches)
         self._started = False
 
     def __next__(self) -> tuple[int, Batch]:
@@ -155,7 +156,7 @@ class Batches(Iterator[tuple[int, Batch]]):
         try:
             # The workers start with the first batch, and inherit what is held back here: a Ctrl-C on a terminal, which
             # goes to every process, must not end them before they know to ignore it.
-            with _signals_held_back() if not self._started else contextlib.nullcontext():
+            with signals_held_back() if not self._started else contextlib.nullcontext():
                 self._started = True
                 return next(self._batches[0])
         except StopIteration:
@@ -185,27 +186,6 @@ class Batches(Iterator[tuple[int, Batch]]):
         self.close()
 
 
-@contextlib.contextmanager
-def _signals_held_back() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _close(batches: list[grain.DatasetIterator]) -> None:
-    batches.pop().close()
-    # If the program ended before all shared memory is freed, Python would complain of what is left. Each worker's last
-    # piece hangs in a cycle of one of Grain's frames and the exception that ended it; and Grain frees in a thread of
-    # its own, whose queue is first in, first out.
-    gc.collect()
-    freeing = getattr(grain.multiprocessing.SharedMemoryArray, "_del_thread_pool", None)
-    if freeing is not None:
-        with contextlib.suppress(ValueError):  # it has ended already
-            freeing.apply_async(int).wait(timeout=10)
-
-
 class _Slab(NamedTuple):
     images: NDArray[np.uint8] | None  # None: in the slots
     labels: NDArray[np.int32]
@@ -229,7 +209,7 @@ class _ReadSlab:
         try:
             return self._read(slab)
         except Exception as error:
-            raise _sendable(error) from None
+            raise sendable(error) from None
 
     def _read(self, slab: int) -> _Slab:
         loader = self._loader
@@ -389,45 +369,3 @@ class _InOrder:
     def batch(self, step: int) -> PlannedBatch:
         records = self.records[step * self.batch_size : (step + 1) * self.batch_size]
         return PlannedBatch(records, np.zeros(len(records), np.int32))
-
-
-def _read_options(workers: int) -> grain.ReadOptions:
-    # Pillow releases the interpreter's lock while it decodes, so threads help; a worker needs two, one to read a file
-    # while the other decodes.
-    threads = 2 if workers else min(8, os.cpu_count() or 1)
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads if workers else 2 * threads)
-
-
-def _let_grain_read_its_flag() -> None:
-    # Where JAX is installed, Grain 0.2.18 asks for this flag before it starts a worker, and absl refuses while no
-    # command line has been parsed, as in a notebook or a test: say that this one flag stands at its default.
-    name = "grain_enable_multiprocess_worker_profiling"
-    if not flags.FLAGS.is_parsed() and name in flags.FLAGS:
-        flags.FLAGS[name].present = True
-
-
-def _start_worker(index: int, count: int) -> None:
-    # An interrupt or a notice of preemption goes to the main process, which may want to save first and ends its workers
-    # itself; if it cannot because it was killed, they notice.
-    del index, count
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Pillow's remarks on odd files: those that matter come back as a status.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _sendable(error: Exception) -> Exception:
-    # An exception that cannot be pickled would be lost between the processes, and the main one would wait for ever.
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")

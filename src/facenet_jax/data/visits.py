@@ -8,9 +8,11 @@
 No face is twice in a window. One that lies across the border of P_(k-1) and P_k takes the last r = k n mod c faces
 of the old order and the first c - r of the new one; if those were independent they could meet. So P_k is the keyed
 order Q_k in which those of its first c - r faces that are among the last r of P_(k-1) change places with the first
-later faces that are not. Where n >= 2 c the exchange ends before the last (k + 1) n mod c faces of P_k, which are
-therefore those of Q_k. Where c < n < 2 c it may not, and the orders are worked out from the last border at which
-windows and orders meet (r = 0), fewer than c orders ago, each of fewer than 2 c faces. Where n = c nothing is to do.
+later faces that are not. At most r faces are to be avoided, so the exchange ends within the first c faces of P_k. Where
+n >= 2 c the last (k + 1) n mod c are therefore those of Q_k, and a window needs no more than 2 c faces of Q_(k-1) and
+Q_k, each of which is worked out alone (`hashing.permuted`): an identity of ten thousand faces costs no more than one of
+a hundred. Where c < n < 2 c the orders are worked out whole from the last border at which windows and orders meet
+(r = 0), fewer than c orders ago, each of fewer than 2 c faces. Where n = c nothing is to do.
 
 Where identities are capped at m faces, n above is at most m: of more, N, those at places (j N + s) // m for
 j = 0, ..., m - 1 are used, spread evenly over the identity from a keyed start s in [0, N). Each face is among them with
@@ -117,11 +119,13 @@ class Visits:
         counts = self._counts(owners)
         begins = ends[first : last + 1].astype(np.int64) - given
         places = np.empty(int(given.sum()), np.int64)
-        whole = counts == given
-        whole_rows = np.repeat(whole, given)
+        whole, long = counts == given, counts >= 2 * self._quota
+        whole_rows, long_rows = np.repeat(whole, given), np.repeat(long, given)
         places[whole_rows] = self._whole_windows(owners[whole], given[whole], epoch)
-        for begin, owner, n in zip(begins[~whole] - begins[0], owners[~whole], counts[~whole], strict=True):
-            window = self._window(int(owner), int(n), epoch)
+        places[long_rows] = self._long_windows(owners[long], counts[long], epoch)
+        short = ~whole & ~long
+        for begin, owner, n in zip(begins[short] - begins[0], owners[short], counts[short], strict=True):
+            window = self._short_window(int(owner), int(n), epoch)
             places[begin : begin + len(window)] = window
         cut = slice(start - int(begins[0]), stop - int(begins[0]))
         return self._at(np.repeat(owners, given)[cut], places[cut])
@@ -164,8 +168,27 @@ class Visits:
         keys = hashing.hash64(self._seed, _FACES, np.repeat(owners, counts), visit, within)
         return within[np.lexsort((keys, group))]
 
-    def _window(self, owner: int, n: int, visit: int) -> NDArray[np.int64]:
-        # Window `visit` of an identity with more than c faces, int64 [c] in [0, n).
+    def _long_windows(self, owners: NDArray[np.int64], counts: NDArray[np.int64], visit: int) -> NDArray[np.int64]:
+        # Windows `visit` of identities with n >= 2 c faces, int64 [identities * c]. All that a window can depend on is
+        # 2 c places of Q_0 Q_1 Q_2 ...: its own and, behind a border with r > 0, those of the window before.
+        c = self._quota
+        border = (visit * c + c - 1) // counts * counts
+        r = border % c
+        first = np.where((r > 0) & (border > (visit - 1) * c), border - r, visit * c)
+        k, places = np.divmod(first[:, None] + np.arange(2 * c), counts[:, None])
+        numbers = hashing.permuted(places, counts[:, None], self._seed, _FACES, owners[:, None], k)
+        windows = np.empty((len(owners), c), np.int64)
+        for row, (begin, tail, at) in enumerate(
+            zip((visit * c - first).tolist(), r.tolist(), border - first, strict=True)
+        ):
+            faces = numbers[row].tolist()
+            if at == tail > 0:
+                faces[tail : tail + c] = _exchanged(faces[tail : tail + c], c - tail, set(faces[:tail]))
+            windows[row] = faces[begin : begin + c]
+        return windows.ravel()
+
+    def _short_window(self, owner: int, n: int, visit: int) -> NDArray[np.int64]:
+        # Window `visit` of an identity with c < n < 2 c faces, int64 [c] in [0, n).
         c = self._quota
         k, offset = divmod(visit * c, n)
         left = n - offset
@@ -175,21 +198,15 @@ class Visits:
         return np.array(old[offset:] + new[: c - left])
 
     def _orders(self, owner: int, n: int, first: int, last: int) -> list[list[int]]:
-        # P_first, ..., P_last, in lists: for few and short orders faster than arrays.
+        # P_first, ..., P_last of an identity with c < n < 2 c faces, in lists: for orders so short faster than arrays.
         c = self._quota
         start = first - first % (c // math.gcd(n, c))
-        if n >= 2 * c:
-            start = max(start, first - 1)
-        orders = self._keyed_orders(owner, n, np.arange(start, last + 1))
+        keys = hashing.hash64(self._seed, _FACES, owner, np.arange(start, last + 1)[:, None], np.arange(n))
+        orders: list[list[int]] = np.argsort(keys, axis=1, kind="stable").tolist()
         for k in range(start + 1, last + 1):
             if r := k * n % c:
                 orders[k - start] = _exchanged(orders[k - start], c - r, set(orders[k - start - 1][n - r :]))
         return orders[first - start :]
-
-    def _keyed_orders(self, owner: int, n: int, ks: NDArray[np.int64]) -> list[list[int]]:
-        # Q_k for all ks: the numbers below n in the order of a hash of (seed, _FACES, identity, k, number).
-        keys = hashing.hash64(self._seed, _FACES, owner, ks[:, None], np.arange(n))
-        return np.argsort(keys, axis=1, kind="stable").tolist()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_epochs": OrderedDict(), "_lock": None}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.crop import CROPS, Crop, crop_face
-from facenet_jax.data.decode import BadFace, Reason, decode
+from facenet_jax.data.decode import BadFace, Reason, cut_and_resize, decode
 from facenet_jax.data.detector import FaceDetector
 from facenet_jax.data.picture import decode_whole
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
@@ -93,7 +93,10 @@ class Cutter:
         """
         if self.crop == "none" and self.alter is None and not self.need_face:
             return decode(data, size), True
-        image = decode_whole(data)
+        return self.cut(decode_whole(data), size)
+
+    def cut(self, image: NDArray[np.uint8], size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
+        """The same for an image that is decoded, uint8 [rows, columns, 3] of any size."""
         side = self.altered_size or max(size)
         looks = self.crop in ("tight", "similarity") or self.need_face
         detections = self._detector().detect(image) if looks else []
@@ -229,9 +232,4 @@ def fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
         return image
     from PIL import Image
 
-    rows, columns = size
-    height, width = image.shape[:2]
-    cut_width, cut_height = min(width, height * columns / rows), min(height, width * rows / columns)
-    left, top = (width - cut_width) / 2, (height - cut_height) / 2
-    box = (left, top, left + cut_width, top + cut_height)
-    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+    return cut_and_resize(Image.fromarray(image), size)

@@ -1,4 +1,4 @@
-"""Pictures of what was measured: the ROC curve (figure 5 of the paper) and the course of training.
+"""Pictures: the ROC curve (figure 5 of the paper), the course of training, what a dataset is made of.
 
 Figures are made without pyplot, so that nothing is global and no display is needed. Colours are those of Okabe and Ito,
 which people with colour-blindness can tell apart.
@@ -6,6 +6,7 @@ which people with colour-blindness can tell apart.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.folds import FoldsResult
 from facenet_jax.evaluation.holdout import HoldoutResult
+from facenet_jax.storage import write_whole
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
@@ -50,7 +52,7 @@ def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str |
         raise InputError("There is no hold-out result to draw a ROC curve of; evaluate a checkpoint first.")
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    _style(axes)
+    style(axes)
     lowest = 1.0
     for i, (name, result) in enumerate(named.items()):
         colour = COLOURS[i % len(COLOURS)]
@@ -91,7 +93,7 @@ def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str |
     axes.set_ylabel("VAL, share of same pairs accepted")
     axes.set_title(_roc_title(named), loc="left", fontsize=11, color=INK)
     axes.legend(loc="lower right", frameon=False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 # Name -> (FAR, VAL) of one curve or several.
@@ -102,7 +104,7 @@ def curves_figure(curves: Curves, title: str, path: str | Path) -> Path:
     """Draws ROC curves of several embedders, FAR on a log axis; returns the PNG file."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
-    _style(axes)
+    style(axes)
     lowest = 0.1
     for i, (name, several) in enumerate(curves.items()):
         far, val = _mean_curve([curve for curve in several if len(curve[0])])
@@ -116,7 +118,7 @@ def curves_figure(curves: Curves, title: str, path: str | Path) -> Path:
     axes.set_ylabel("VAL, share of same pairs accepted")
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(loc="lower right", frameon=False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def histogram_figure(
@@ -129,7 +131,7 @@ def histogram_figure(
     """Draws how far same and different pairs are apart, as shares of either, with (FAR, threshold) marked."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    _style(axes)
+    style(axes)
     edges = np.linspace(0, 4, len(same) + 1)
     for counts, label, colour in ((same, "same", BLUE), (different, "different", VERMILION)):
         shares = counts / max(int(counts.sum()), 1)
@@ -142,14 +144,14 @@ def histogram_figure(
     axes.set_ylabel("share of pairs")
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(loc="upper right", frameon=False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def accuracy_figure(folds: Mapping[str, FoldsResult], title: str, path: str | Path) -> Path:
     """Draws the accuracy of each fold, and the mean with its standard error."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    _style(axes)
+    style(axes)
     for i, (name, result) in enumerate(folds.items()):
         colour = COLOURS[i % len(COLOURS)]
         numbers = np.arange(1, len(result.accuracies) + 1)
@@ -165,7 +167,7 @@ def accuracy_figure(folds: Mapping[str, FoldsResult], title: str, path: str | Pa
     axes.set_ylabel("accuracy")
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(loc="lower left", frameon=False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def quality_figure(series: Mapping[str, Mapping[str, Mapping[int, Any]]], far: float, path: str | Path) -> Path:
@@ -173,7 +175,7 @@ def quality_figure(series: Mapping[str, Mapping[str, Mapping[int, Any]]], far: f
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, kind, label in zip(panels, ("jpeg_quality", "image_pixels"), ("JPEG quality", "pixels"), strict=True):
-        _style(axes)
+        style(axes)
         first = next(iter(series.values()))[kind]
         axes.plot(list(first), [row["paper"] for row in first.values()], "--o", color=INK, label="the paper, NN1")
         for i, (name, rows) in enumerate(series.items()):
@@ -186,7 +188,7 @@ def quality_figure(series: Mapping[str, Mapping[str, Mapping[int, Any]]], far: f
     panels[1].set_xscale("log")
     panels[0].set_ylabel(f"VAL at FAR {far:g}")
     panels[0].legend(loc="lower right", frameon=False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def loss_figure(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
@@ -208,7 +210,7 @@ def loss_figure(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     figure = Figure(figsize=(8, 8.5 if rates else 6), layout="constrained")
     panels = figure.subplots(3 if rates else 2, 1, sharex=True)
     for axes in panels:
-        _style(axes)
+        style(axes)
     upper, middle, lowest = panels[0], panels[1], panels[-1]
 
     window = _window(steps)
@@ -242,7 +244,33 @@ def loss_figure(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     lowest.set_xlabel("step")
     lowest.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 2.5, 5, 10]))
     lowest.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    return _save(figure, path)
+    return save(figure, path)
+
+
+def identities_figure(histogram: Sequence[Sequence[int]], title: str, path: str | Path) -> Path:
+    """Draws how many identities have how many faces.
+
+    Args:
+      histogram: [[least faces, most faces, identities], ...], ascending.
+      title: above it.
+      path: the PNG file to write.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    style(axes)
+    names = [f"{least:,}" if least == most else f"{least:,} to {most:,}" for least, most, _ in histogram]
+    counts = [identities for *_, identities in histogram]
+    bars = axes.barh(names, counts, height=0.95, color=BLUE)
+    axes.bar_label(bars, [f" {count:,}" for count in counts], color=INK, fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlim(0, 1.15 * max([*counts, 1]))
+    axes.set_xlabel("identities")
+    axes.set_ylabel("faces of an identity")
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    return save(figure, path)
 
 
 def _mean_curve(
@@ -315,7 +343,8 @@ def _dot(steps: NDArray[np.float64]) -> dict[str, Any]:
     return {"marker": "o"} if len(steps) == 1 else {}
 
 
-def _style(axes: Axes) -> None:
+def style(axes: Axes) -> None:
+    """Gives axes the look of all of them."""
     axes.grid(True, color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -323,8 +352,11 @@ def _style(axes: Axes) -> None:
     axes.tick_params(colors=INK)
 
 
-def _save(figure: Figure, path: str | Path) -> Path:
-    target = Path(path)
+def save(figure: Figure, path: str | Path) -> Path:
+    """Writes a figure as a PNG file, whole or not at all."""
     FigureCanvasAgg(figure)
-    figure.savefig(target, dpi=150, format="png")
+    file = io.BytesIO()
+    figure.savefig(file, dpi=150, format="png")
+    target = Path(path) if isinstance(path, str) else path
+    write_whole(target, file.getvalue())
     return target

@@ -15,6 +15,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.evaluation import clustering, identification
 from facenet_jax.evaluation.bootstrap import Comparison, compare_replicates
 from facenet_jax.evaluation.compact import Packed, calibrate, distance_error, largest_error, pack
+from facenet_jax.evaluation.few_faces import few_faces
 from facenet_jax.evaluation.holdout import (
     UNIT_NORM_TOLERANCE,
     HoldoutIntervals,
@@ -48,6 +49,7 @@ def run_holdout(request: Request, folder: Folder, fars: Sequence[float] = FARS, 
     """Section 4.1: VAL over splits of identities, all pairs between their halves."""
     embedded, chosen = _embedded(request, folder)
     labels = folder.labels[chosen]
+    keys = [folder.images.keys[i] for i in chosen]
     results: dict[str, HoldoutResult] = {}
     intervals: dict[str, HoldoutIntervals] = {}
     entries, tables = [], []
@@ -73,7 +75,8 @@ def run_holdout(request: Request, folder: Folder, fars: Sequence[float] = FARS, 
             "area": finite(area),
             "equal_error_rate": finite(rate),
             "roc": [{"far": s.roc_far.tolist(), "val": s.roc_val.tolist()} for s in result.splits],
-            "wrong": wrong_to_json(wrong, [folder.images.keys[i] for i in chosen], labels),
+            "wrong": wrong_to_json(wrong, keys, labels),
+            "few_faces": few_faces(points, labels, keys),
         }
         entries.append(about(embedder, request.crop, one) | {"result": document})
     comparisons = _compare(
@@ -96,7 +99,10 @@ def run_photos(request: Request, data: Path, fars: Sequence[float] = FARS) -> Ou
     for embedder, one in zip(request.embedders, embedded, strict=True):
         result = judged[embedder.name]
         tables.append(f"{heading(embedder, one)}\n{format_rates(result)}")
-        document = judged_to_json(result) | {"wrong": wrong_to_json(result.wrong, keys, labels)}
+        document = judged_to_json(result) | {
+            "wrong": wrong_to_json(result.wrong, keys, labels),
+            "few_faces": few_faces(one.points[chosen], labels, keys),
+        }
         entries.append(about(embedder, request.crop, one) | {"result": document})
     comparisons = compare_judged(judged, fars)
     return _outcome(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.plots import BLUE, INK, PURPLE, _save, _style
+from facenet_jax.evaluation.plots import BLUE, INK, PURPLE, save, style
 
 # From this ratio of the largest value to the smallest on, an axis of numbers is logarithmic.
 _LOGARITHMIC_FROM = 8
@@ -42,7 +42,7 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
     numbers = _numbers(names)
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    _style(axes)
+    style(axes)
     for far, colour, marker in zip(sorted(measured, reverse=True), (BLUE, PURPLE, INK), "osD", strict=False):
         points = measured[far]
         places = [numbers[point.name] if numbers else names.index(point.name) for point in points]
@@ -73,7 +73,7 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
     axes.set_ylabel("VAL, % (± standard error)")
     axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(frameon=False)
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _numbers(names: Sequence[str]) -> dict[str, float]:

@@ -94,11 +94,10 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     from facenet_jax.config import load_config
     from facenet_jax.mesh import padded_batch_size
     from facenet_jax.planning.hlo import collectives, memory_traffic
+    from facenet_jax.training.compiled import compile_step
     from facenet_jax.training.optimizer import make_optimizer
-    from facenet_jax.training.preflight import bytes_of, compile_or_refuse
+    from facenet_jax.training.preflight import bytes_of
     from facenet_jax.training.state import abstract_state
-    from facenet_jax.training.step import abstract_batch, make_train_step
-    from facenet_jax.triplets import Selection
 
     config = load_config(config_name, overrides)
     mesh, compiler = _mesh(devices, config.mesh.fsdp, topology)
@@ -107,19 +106,8 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.size
     chunk = min(config.batch.chunk, rows_per_device)
     rows = padded_batch_size(config.batch.size, mesh, chunk)
-    step = make_train_step(
-        network,
-        optimizer,
-        mesh,
-        margin=config.loss.margin,
-        divide_by=config.loss.divide_by,
-        chunk=chunk,
-        selection=Selection(config.loss.positives, config.loss.negatives, config.loss.no_semi_hard),
-        seed=config.seed,
-        rematerialise=config.batch.rematerialise,
-    )
     state = abstract_state(network, size, optimizer, mesh)
-    compiled = compile_or_refuse(step, state, abstract_batch(rows, size, mesh))
+    compiled = compile_step(config, network, optimizer, mesh, state, chunk)
     text = compiled.as_text() or ""
     costs: Any = compiled.cost_analysis()
     own_rows = rows // mesh.size

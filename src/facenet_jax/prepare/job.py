@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO
 
 from facenet_jax import __version__
-from facenet_jax.data.card import is_prepared, read_card
+from facenet_jax.data.card import Origin, is_prepared, read_card
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 
 JOB_FILE = "prepare.json"
+TOOL = f"facenet-jax {__version__}"
 PARTS = Path("parts")
 _LOCK = ".lock"
 
@@ -22,28 +24,8 @@ _LOCK = ".lock"
 _MOST_FACES, _LEAST_FACES, _SHARDS = 8192, 256, 128
 
 
-@dataclass(frozen=True)
-class Job:
-    """Everything that decides about a prepared dataset's bytes.
-
-    Attributes:
-      source_kind, source_digest, source_faces, source_ignored: what is prepared.
-      identities: people named in it.
-      crop, size, detector: how; the detector's weights' SHA-256, or None.
-      part_faces: faces of the source that a shard is made from.
-      tool: the program.
-    """
-
-    source_kind: str
-    source_digest: str
-    source_faces: int
-    source_ignored: int
-    identities: int
-    crop: str
-    size: int
-    detector: str | None
-    part_faces: int
-    tool: str = f"facenet-jax {__version__}"
+class Job(Origin):
+    """A dataset that is being made."""
 
     @property
     def parts(self) -> int:
@@ -116,7 +98,7 @@ class Workplace:
             raise InputError(
                 f"{self.out} is not empty (it has {strange[0]}) and no prepared dataset; give a new folder."
             )
-        write_whole(self.out / JOB_FILE, json.dumps(asdict(job), indent=1) + "\n")
+        write_whole(self.out / JOB_FILE, (json.dumps(asdict(job), indent=1) + "\n").encode())
 
 
 def read_job(out: Path) -> Job | None:
@@ -132,19 +114,6 @@ def read_job(out: Path) -> Job | None:
         return None
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{file} cannot be read ({error}); remove {out} and prepare it anew.") from error
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _compare(out: Path, before: Job, now: Job) -> None:

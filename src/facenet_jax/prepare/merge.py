@@ -32,7 +32,7 @@ from facenet_jax.data.card import (
 from facenet_jax.data.names import Names, write_names
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.duplicates import find_copies
-from facenet_jax.prepare.job import JOB_FILE, PARTS, Job, Workplace, read_job, write_whole
+from facenet_jax.prepare.job import JOB_FILE, PARTS, Job, Workplace, read_job
 from facenet_jax.prepare.parts import Records, part_file, read_records
 from facenet_jax.prepare.report import (
     DUPLICATES_FILE,
@@ -44,6 +44,7 @@ from facenet_jax.prepare.report import (
     read_report,
 )
 from facenet_jax.progress import Progress, Tally
+from facenet_jax.storage import write_whole
 
 
 def merge(out: Path, progress: Progress | None = None) -> Report:
@@ -123,12 +124,12 @@ def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
         int(np.count_nonzero(~copies.within)),
         histogram(counts[counts > 0]),
     )
-    write_whole(out / REPORT_FILE, report.to_json())
+    write_whole(out / REPORT_FILE, report.to_json().encode())
     digest = _digest(job, offsets, held, out)
     card = Card(**asdict(job), records=records, digest=digest, shard_records=shard_records, shard_bytes=shard_bytes)
     for file in (out / INDEX).iterdir():
         _sync(file)
-    write_whole(out / CARD_FILE, card.to_json())
+    write_whole(out / CARD_FILE, card.to_json().encode())
     tidy(out)
     return report
 

@@ -7,6 +7,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ _IMAGE_HEAD = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 # Labels are float32, which cannot count further than this.
 _EXACT = 2**24
+_UNKNOWN = -1
 _HEADERS_AT_ONCE = 2**18
 
 
@@ -31,13 +33,15 @@ class RecordIO:
     """The faces of a RecordIO file, in the order of its labels.
 
     Record 0 says in its label which records describe identities; each of those says which records hold its faces. Where
-    there is no such record 0, or there are more records than a float32 label can count, the faces' own labels are read.
+    they cannot say it (there is no such record 0, some are lost as the file or its .idx file is cut off or damaged,
+    or there are more records than a float32 label can count), the faces' own labels are read, and a face that has lost
+    its own counts as one of the identity before it. Faces that are lost are bad faces, as those that are damaged.
 
     Args:
       path: of the .rec file; the .idx file, and a file `property` if there is one, lie beside it.
 
     Raises:
-      InputError: the files are damaged or do not belong together.
+      InputError: the .idx file is damaged, no face has a label, or the files do not belong together.
     """
 
     kind = "recordio"
@@ -47,16 +51,14 @@ class RecordIO:
         self._path = path
         keys, offsets = self._read_index()
         size = path.stat().st_size
-        if int(offsets.max()) + _HEAD.size > size:
-            raise InputError(
-                f"{path} is cut off: it has {size:,} bytes, and {path.with_suffix('.idx').name} names a record at byte "
-                f"{int(offsets.max()):,}; copy it again."
-            )
-        self._check_last(int(offsets.max()), size)
-        values, counts, self._offsets = self._by_identity(keys, offsets)
+        described = self._described(keys, offsets) if keys[0] == 0 and keys[-1] < _EXACT else None
+        if described is not None:
+            values, counts, self._offsets = described
+            self._check_property(len(values))
+        else:
+            values, counts, self._offsets = self._labelled(keys, offsets)
         self.names = [str(value) for value in values.tolist()]
         self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self._check_property()
         digest = hashlib.blake2b(digest_size=16)
         for part in (keys.tobytes(), offsets.tobytes(), values.tobytes(), counts.tobytes(), str(size).encode()):
             digest.update(hashlib.blake2b(part).digest())
@@ -64,8 +66,12 @@ class RecordIO:
         self.reader = RecordReader(path)
 
     def places(self, start: int, stop: int) -> list[str]:
-        """The file's name and the byte at which the record begins."""
-        return [f"{self._path.name}@{offset}" for offset in self._offsets[start:stop].tolist()]
+        """The file's name and the byte at which the record begins, or the number of one that the .idx file lacks."""
+        index = self._path.with_suffix(".idx").name
+        return [
+            f"{self._path.name}@{offset}" if offset >= 0 else f"{index}#{-offset}"
+            for offset in self._offsets[start:stop].tolist()
+        ]
 
     def _read_index(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         file = self._path.with_suffix(".idx")
@@ -85,68 +91,85 @@ class RecordIO:
             raise InputError(f"{file} names a record twice; copy it again.")
         return keys, table[order, 1]
 
-    def _check_last(self, offset: int, size: int) -> None:
-        try:
-            read_record(self._path, offset)
-        except BadFace as error:
-            raise InputError(
-                f"{self._path} is cut off or damaged: its last record, at byte {offset:,} of {size:,}, is not whole; "
-                "copy it again."
-            ) from error
+    def _described(
+        self, keys: NDArray[np.int64], offsets: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] | None:
+        """(labels [identities], faces of each, where each face lies) by the identities' records, if all are there."""
+        first, stop = self._identities(offsets[0])
+        if not first:
+            return None
+        own = np.flatnonzero((keys >= first) & (keys < stop))
+        if len(own) < stop - first:
+            return None
+        heads = self._heads(offsets[own])
+        starts, ends = heads.labels.astype(np.int64).T
+        if (heads.flags != 2).any() or starts.min() < 1 or (ends < starts).any() or ends.max() > _EXACT:
+            return None
+        counts = ends - starts
+        numbers = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        place = np.searchsorted(keys, numbers).clip(max=len(keys) - 1)
+        return np.arange(len(starts)), counts, np.where(keys[place] == numbers, offsets[place], -numbers)
 
-    def _by_identity(
+    def _labelled(
         self, keys: NDArray[np.int64], offsets: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """(labels [identities], faces of each, where in the file each face lies), by label and then by number."""
-        if keys[0] == 0 and keys[-1] < _EXACT:
-            flags, ranges = self._headers(offsets[:1])
-            first, stop = (int(value) for value in ranges[0])
-            if flags[0] == 2 and 0 < first < stop:
-                at = np.searchsorted(keys, np.arange(first, stop))
-                if at[-1] >= len(keys) or keys[at[-1]] != stop - 1 or keys[at[0]] != first:
-                    raise InputError(
-                        f"{self._path} says that records {first:,} to {stop - 1:,} describe identities, which "
-                        f"{self._path.with_suffix('.idx').name} does not have; copy both again."
-                    )
-                flags, ranges = self._headers(offsets[at])
-                starts, ends = ranges.astype(np.int64).T
-                if (flags != 2).any() or (ends < starts).any():
-                    raise InputError(f"{self._path} has a damaged identity record; copy it again.")
-                counts = ends - starts
-                within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-                numbers = np.repeat(starts, counts) + within
-                place = np.searchsorted(keys, numbers).clip(max=len(keys) - 1)
-                if (keys[place] != numbers).any():
-                    raise InputError(f"{self._path} has faces that its .idx file does not name; copy both again.")
-                return np.arange(len(starts)), counts, offsets[place]
-        faces = offsets[keys > 0] if keys[0] == 0 and self._headers(offsets[:1])[0][0] else offsets
-        flags, values = self._headers(faces)
-        labels = values[:, 0].astype(np.int64)
-        found, counts = np.unique(labels, return_counts=True)
-        return found, counts, faces[np.argsort(labels, kind="stable")]
+        """(labels [identities], faces of each, where each face lies) by the faces' labels."""
+        heads = self._heads(offsets)
+        stop = self._identities(offsets[0])[0] if keys[0] == 0 and keys[-1] < _EXACT else 0
+        if stop:  # the faces are numbered up to there, also those that the .idx file lacks
+            lost = np.setdiff1d(np.arange(1, stop), keys)
+            of_faces = (keys > 0) & (keys < stop)
+        else:
+            lost = np.empty(0, np.int64)
+            of_faces = heads.images | (heads.flags == _UNKNOWN)
+        keys, offsets = np.concatenate([keys[of_faces], lost]), np.concatenate([offsets[of_faces], -lost])
+        labels = np.concatenate([heads.labels[of_faces, 0], np.zeros(len(lost))]).astype(np.int64)
+        known = np.concatenate([heads.flags[of_faces] != _UNKNOWN, np.zeros(len(lost), bool)])
+        if not known.any():
+            raise InputError(f"{self._path} has no face where its .idx file names one; copy both again.")
+        order = np.argsort(keys, kind="stable")
+        offsets, labels, known = offsets[order], labels[order], known[order]
+        before = np.maximum.accumulate(np.where(known, np.arange(len(known)), known.argmax()))
+        found, counts = np.unique(labels[before], return_counts=True)
+        return found, counts, offsets[np.argsort(labels[before], kind="stable")]
 
-    def _headers(self, offsets: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
-        """The flags [n] of records and the first two floats of their labels [n, 2]."""
+    def _identities(self, offset: np.int64) -> tuple[int, int]:
+        """The first of the records that describe identities and the one after the last; (0, 0) if there are none."""
+        head = self._heads(np.array([offset]))
+        first, stop = (int(value) for value in head.labels[0])
+        return (first, stop) if head.flags[0] == 2 and 0 < first < stop <= _EXACT else (0, 0)
+
+    def _heads(self, offsets: NDArray[np.int64]) -> _Heads:
+        size = self._path.stat().st_size
+        if size < _HEAD.size + _IMAGE_HEAD.size:
+            raise InputError(f"{self._path} is cut off: it has {size:,} bytes; copy it again.")
         whole = np.memmap(self._path, np.uint8, "r")
         length = _HEAD.size + _IMAGE_HEAD.size + 8
-        flags, labels = [], []
+        parts = []
         for first in range(0, len(offsets), _HEADERS_AT_ONCE):
             at = offsets[first : first + _HEADERS_AT_ONCE, None] + np.arange(length)
-            heads = whole[at.clip(max=len(whole) - 1)]
-            words = heads.view("<u4")
-            if (words[:, 0] != _MAGIC).any():
-                bad = int(at[np.flatnonzero(words[:, 0] != _MAGIC)[0], 0])
-                raise InputError(
-                    f"{self._path} has no record at byte {bad:,}, where its .idx file names one; copy both again."
+            heads = whole[at.clip(max=size - 1)]
+            words, floats = heads.view("<u4"), heads.view("<f4")
+            flags = words[:, 2].astype(np.int64)
+            labels = floats[:, [8, 9]]
+            labels[flags == 1] = floats[flags == 1][:, [8, 8]]
+            labels[flags == 0] = floats[flags == 0][:, [3, 3]]
+            bytes_of_head = _IMAGE_HEAD.size + 4 * np.minimum(flags, 2)
+            there = (
+                (words[:, 0] == _MAGIC)
+                & (at[:, 0] + _HEAD.size + bytes_of_head <= size)
+                & (np.abs(labels) < 2**31).all(axis=1)
+            )
+            parts.append(
+                _Heads(
+                    np.where(there, flags, _UNKNOWN),
+                    np.where(there[:, None], labels, 0),
+                    (flags < 2) | (words[:, 1] > _IMAGE_HEAD.size + 4 * flags),
                 )
-            floats = heads.view("<f4")
-            flag = words[:, 2]
-            several = flag > 0
-            flags.append(flag)
-            labels.append(np.where(several[:, None], floats[:, 8:10], floats[:, 3:4]))
-        return np.concatenate(flags), np.concatenate(labels)
+            )
+        return _Heads(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
-    def _check_property(self) -> None:
+    def _check_property(self, found: int) -> None:
         file = self._path.with_name("property")
         if not file.is_file():
             return
@@ -156,11 +179,25 @@ class RecordIO:
             raise InputError(
                 f"{file} is damaged: it begins with the number of identities; mend or remove it."
             ) from error
-        if identities != len(self.names):
+        if identities != found:
             raise InputError(
-                f"{file} says {identities:,} identities, and {self._path.name} has {len(self.names):,}: the files do "
-                "not belong together; copy them again."
+                f"{file} says {identities:,} identities, and {self._path.name} has {found:,}: the files do not belong "
+                "together; copy them again."
             )
+
+
+class _Heads(NamedTuple):
+    """What records begin with.
+
+    Attributes:
+      flags: int64 [n]; _UNKNOWN where no record begins, or none with a label.
+      labels: float32 [n, 2], the first two numbers of the label; one that is alone twice.
+      images: bool [n]; a record with several labels and nothing after them describes an identity instead.
+    """
+
+    flags: NDArray[np.int64]
+    labels: NDArray[np.float32]
+    images: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -175,7 +212,10 @@ class RecordReader:
 
     def read(self, place: str) -> bytes:
         """The image of the record at `<file>@<byte>`: see sources.Reader."""
-        data = read_record(self.path, int(place.rpartition("@")[2]))
+        offset = place.rpartition("@")[2]
+        if not offset.isdecimal():  # the .idx file lacks it
+            raise BadFace(Reason.UNREADABLE)
+        data = read_record(self.path, int(offset))
         if len(data) < _IMAGE_HEAD.size:
             raise BadFace(Reason.TRUNCATED)
         flag = _IMAGE_HEAD.unpack_from(data)[0]

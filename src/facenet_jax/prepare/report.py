@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from facenet_jax.errors import InputError
 
 REPORT_FILE = "report.json"
+FIGURE_FILE = "identities.png"
 REJECTS_FILE = "rejects.csv"
 FALLBACKS_FILE = "fallbacks.csv"
 DUPLICATES_FILE = "duplicates.csv"

@@ -27,7 +27,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.prepare.cores import usable_cores
 from facenet_jax.prepare.exclude import Excluding
 from facenet_jax.prepare.face import Cutter
-from facenet_jax.prepare.job import PARTS, Job, Workplace, part_faces
+from facenet_jax.prepare.job import PARTS, TOOL, Job, Workplace, part_faces
 from facenet_jax.prepare.merge import merge_parts, tidy
 from facenet_jax.prepare.parts import Abandoned, Part, clean, part_file, write_part
 from facenet_jax.prepare.report import Report, read_report
@@ -93,6 +93,7 @@ def prepare(
     if exclude is not None:
         faces = Excluding(faces, read_list(exclude, "--exclude"))
     job = Job(
+        TOOL,
         faces.kind,
         faces.digest,
         int(faces.offsets[-1]),

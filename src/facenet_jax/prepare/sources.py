@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -13,11 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.decode import MAX_BYTES, BadFace, Reason
+from facenet_jax.data.decode import MACHINE_ERRORS, MAX_BYTES, BadFace, Reason
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.errors import InputError
-
-_MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Reader(Protocol):
@@ -123,7 +120,7 @@ class FileReader:
                     raise BadFace(Reason.TOO_LARGE)
                 return file.read()
         except (OSError, ValueError) as error:  # ValueError: a NUL in a manifest's path
-            if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
+            if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
                 raise
             raise BadFace(Reason.UNREADABLE) from error
 

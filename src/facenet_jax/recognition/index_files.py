@@ -22,10 +22,10 @@ import numpy as np
 from facenet_jax import __version__
 from facenet_jax.data.names import join_names, split_names
 from facenet_jax.errors import InputError
-from facenet_jax.prepare.job import write_whole
 from facenet_jax.recognition.index import PeopleIndex
 from facenet_jax.recognition.thresholds import Threshold
 from facenet_jax.recognition.vectors import read_vectors
+from facenet_jax.storage import write_whole
 
 MANIFEST = "index.json"
 FORMAT, VERSION = "facenet-jax index", 1

@@ -27,20 +27,20 @@ from facenet_jax.hosts import AgreedStop, is_first, several, wait_for_all
 from facenet_jax.mesh import make_mesh, padded_batch_size
 from facenet_jax.progress import Progress, duration
 from facenet_jax.stopping import StopRequest
+from facenet_jax.storage import locate
 from facenet_jax.training.ahead import Ahead
+from facenet_jax.training.compiled import compile_step
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, open_faces
 from facenet_jax.training.health import COLLAPSED_SPREAD, check_finite, collapse_words, read_step
 from facenet_jax.training.metrics import Metrics, MetricsWriter, NoMetrics, read_metrics
 from facenet_jax.training.offline import FOLDER, OfflineSelection
 from facenet_jax.training.optimizer import learning_rate, make_optimizer
-from facenet_jax.training.preflight import bytes_of, check_fits, compile_or_refuse, estimate
+from facenet_jax.training.preflight import bytes_of, check_fits, estimate
 from facenet_jax.training.progress import Clock
 from facenet_jax.training.report import best_metric, finished_report, val_metrics, write_report
 from facenet_jax.training.run_directory import RunDirectory, check_config, read_run
 from facenet_jax.training.state import TrainState, abstract_state, create_state
-from facenet_jax.training.step import abstract_batch, make_train_step
-from facenet_jax.triplets import Selection, Stage
 
 
 def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> int:
@@ -91,34 +91,20 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         target = abstract_state(network, (rows, columns), optimizer, mesh)
         other_params = None
         if config.init_from and not checkpoints.steps():
-            other_params = _other_params(Path(config.init_from), target)
+            other_params = _other_params(locate(config.init_from), target)
         progress.say(f"network         {config.model.name} at {rows}x{columns}")
         progress.say(faces.describe())
 
         rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.size
         chunk = min(config.batch.chunk, rows_per_device)
 
-        def compile_step(chunk: int, listed: bool = False) -> jax.stages.Compiled:
-            step = make_train_step(
-                network,
-                optimizer,
-                mesh,
-                margin=config.loss.margin,
-                divide_by=config.loss.divide_by,
-                chunk=chunk,
-                selection=Selection(config.loss.positives, config.loss.negatives, config.loss.no_semi_hard),
-                later_stages=_later_stages(config),
-                seed=config.seed,
-                listed=listed,
-                rematerialise=config.batch.rematerialise,
-            )
-            padded = padded_batch_size(config.batch.size, mesh, chunk)
-            return compile_or_refuse(step, target, abstract_batch(padded, (rows, columns), mesh))
+        def compiled_for(chunk: int, listed: bool = False) -> jax.stages.Compiled:
+            return compile_step(config, network, optimizer, mesh, target, chunk, listed)
 
         started = time.perf_counter()
-        compiled = {False: compile_step(chunk)}
+        compiled = {False: compiled_for(chunk)}
         if offline.every and config.offline.mode == "alone":
-            compiled[True] = compile_step(chunk, listed=True)
+            compiled[True] = compiled_for(chunk, listed=True)
         padded = padded_batch_size(config.batch.size, mesh, chunk)
         parameters, multiply_adds = models.totals(network, (rows, columns))
         arithmetic = {"parameters": parameters, "multiply_adds": multiply_adds, "rows": padded, "chunk": chunk}
@@ -126,7 +112,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         first_step = max(checkpoints.steps(), default=0)
         progress.say(found.describe(config.steps - first_step))
         progress.say(f"compiled        in {duration(time.perf_counter() - started)}")
-        check_fits(found, rows_per_device, lambda chunk: bytes_of(compile_step(chunk)))
+        check_fits(found, rows_per_device, lambda chunk: bytes_of(compiled_for(chunk)))
 
         restored = checkpoints.restore_latest(target, progress.say)
         if restored:
@@ -349,13 +335,6 @@ class _Run:
             left = duration((self.config.steps - step) * clock.seconds_per_step_with_pauses)
             text += f"  {clock.images_per_second:,.0f} images/s  waiting {clock.wait_share:.0%}  {left} to go"
         return f"{text}  spread {values['spread']:.3f}"
-
-
-def _later_stages(config: ConfigDict) -> tuple[Stage, ...]:
-    return tuple(
-        Stage(from_step, Selection(positives, negatives, config.loss.no_semi_hard), margin)
-        for from_step, positives, negatives, margin in config.loss.stages
-    )
 
 
 def _other_params(workdir: Path, target: TrainState) -> Any:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
 from tensorboardX import SummaryWriter
 
+from facenet_jax.storage import append, in_bucket, write_whole
+
 METRICS_FILE = "metrics.jsonl"
+# In a bucket a file that grows is written anew each time.
+_BUCKET_SECONDS = 60
 
 
 class Metrics(Protocol):
@@ -44,26 +49,32 @@ class MetricsWriter:
         """Opens both; rows of `metrics.jsonl` with a step above from_step are cut off, and a torn last line."""
         path = workdir / METRICS_FILE
         kept = [row for row in read_metrics(workdir) if row["step"] <= from_step]
-        rewritten = path.with_suffix(".tmp")
-        rewritten.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        rewritten.replace(path)
-        self._file = path.open("a")
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        self._path = path
+        self._rows: list[str] = []
+        self._written = time.monotonic()
         # purge_step hides the events from that step on which an earlier, longer life of the run left behind.
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step + 1)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Writes one row; floats that JSON cannot say become null."""
         row = {"step": step} | {name: _plain(value) for name, value in values.items()}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._rows.append(json.dumps(row) + "\n")
+        if not in_bucket(self._path) or time.monotonic() - self._written >= _BUCKET_SECONDS:
+            self._append()
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float):
                 self._events.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flushes and closes both."""
-        self._file.close()
+        self._append()
         self._events.close()
+
+    def _append(self) -> None:
+        append(self._path, "".join(self._rows).encode())
+        self._rows.clear()
+        self._written = time.monotonic()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:

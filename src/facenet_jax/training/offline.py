@@ -6,9 +6,9 @@ that goes on makes the same batches until the next table is due.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from facenet_jax.data.plan import BatchPlan, Plan
 from facenet_jax.errors import InputError, TrainingError
 from facenet_jax.hosts import is_first
 from facenet_jax.mesh import over_batch, padded_batch_size, replicated
+from facenet_jax.storage import write_whole
 from facenet_jax.training.embedding import EmbedAll
 from facenet_jax.training.faces import Faces
 from facenet_jax.triplets import hardest_faces
@@ -217,18 +218,15 @@ class OfflineSelection:
         if not is_first():
             return  # every process has made the same table
         self._folder.mkdir(exist_ok=True)
-        temporary = self._folder / f"{table.step}.tmp"
-        with temporary.open("wb") as file:
-            np.savez(
-                file,
-                made_for=np.array(self._made_for(table.step)),
-                anchors=table.anchors,
-                positives=table.positives,
-                negatives=table.negatives,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path(table.step))
+        file = io.BytesIO()
+        np.savez(
+            file,
+            made_for=np.array(self._made_for(table.step)),
+            anchors=table.anchors,
+            positives=table.positives,
+            negatives=table.negatives,
+        )
+        write_whole(self._path(table.step), file.getvalue())
 
     def load(self, step: int) -> HardTable | None:
         """The table made at a step, or None where none was saved.

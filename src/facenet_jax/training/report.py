@@ -8,6 +8,7 @@ from typing import Any
 
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table, to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
+from facenet_jax.storage import write_whole
 from facenet_jax.training.metrics import read_metrics
 
 REPORT_FILE = "report.json"
@@ -37,7 +38,7 @@ def write_report(workdir: Path, step: int, result: HoldoutResult, held_out_name:
         f"checkpoint      {workdir / 'checkpoints' / str(step)}"
     )
     report = {"step": step, "table": table, "holdout": to_json(result)}
-    (workdir / REPORT_FILE).write_text(json.dumps(report, indent=1) + "\n")
+    write_whole(workdir / REPORT_FILE, (json.dumps(report, indent=1) + "\n").encode())
     return table
 
 

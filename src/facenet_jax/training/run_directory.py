@@ -10,6 +10,7 @@ from typing import IO, Any
 from facenet_jax.config import difference
 from facenet_jax.errors import InputError
 from facenet_jax.hosts import is_first, wait_for_all
+from facenet_jax.storage import in_bucket, write_whole
 
 RUN_FILE = "run.json"
 
@@ -29,7 +30,9 @@ class RunDirectory:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[str] | None = (path / ".lock").open("w") if is_first() else None
+            # Nothing in a bucket can be locked: there two jobs in one directory are not kept apart.
+            held = is_first() and not in_bucket(path)
+            self._lock: IO[str] | None = (path / ".lock").open("w") if held else None
         except OSError as error:
             raise InputError(
                 f"the working directory {path} cannot be written ({error.strerror}); give another --workdir."
@@ -77,9 +80,7 @@ class RunDirectory:
         """
         file = self.path / RUN_FILE
         if is_first():
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text(json.dumps({"config": config, "digests": digests}, indent=1) + "\n")
-            temporary.replace(file)
+            write_whole(file, (json.dumps({"config": config, "digests": digests}, indent=1) + "\n").encode())
         wait_for_all("run.json is written")
         if not file.exists():
             raise InputError(

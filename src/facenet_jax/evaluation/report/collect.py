@@ -44,16 +44,18 @@ class Collected:
       comparisons: (protocol, data, comparison).
       left_out: (protocol, data, names, whether they were kept all the same).
       histories: name -> rows of metrics of a run.
+      sweeps: (folder, what its sweep.json says).
     """
 
     embedders: tuple[Measured, ...]
     comparisons: tuple[tuple[str, str, dict[str, Any]], ...]
     left_out: tuple[tuple[str, str, list[str], bool], ...]
     histories: dict[str, list[dict[str, Any]]]
+    sweeps: tuple[tuple[Path, dict[str, Any]], ...] = ()
 
 
 def collect(folders: Sequence[Path]) -> Collected:
-    """Reads working directories of runs, and folders that `facenet-jax evaluate --out` wrote.
+    """Reads working directories of runs, folders that `facenet-jax evaluate --out` wrote, and sweeps with their runs.
 
     Raises:
       InputError: a folder is missing or nothing was measured in any.
@@ -61,7 +63,10 @@ def collect(folders: Sequence[Path]) -> Collected:
     embedders: dict[str, Measured] = {}
     comparisons, left_out = [], []
     histories: dict[str, list[dict[str, Any]]] = {}
-    for folder in folders:
+    sweeps = [(folder, content) for folder in folders if (content := _read(folder / "sweep.json")) is not None]
+    swept = {folder for folder, _ in sweeps}
+    finished = [report.parent for folder in swept for report in sorted(folder.glob("points/*/report.json"))]
+    for folder in [*(one for one in folders if one not in swept), *finished]:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder; give the working directory of a run, or an --out of `evaluate`.")
         before = len(embedders)
@@ -86,26 +91,29 @@ def collect(folders: Sequence[Path]) -> Collected:
                 f"Nothing was measured in {folder}; finish the run, or write there by `facenet-jax evaluate … --out`."
             )
     ordered = sorted(embedders.values(), key=lambda one: one.name == YARDSTICK)
-    return Collected(tuple(ordered), tuple(comparisons), tuple(left_out), histories)
+    return Collected(tuple(ordered), tuple(comparisons), tuple(left_out), histories, tuple(sweeps))
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _documents(folder: Path) -> Iterator[dict[str, Any]]:
     files = [*folder.glob("*.json"), *(folder / FOLDER).glob("*.json")]
     for file in sorted(files, key=lambda one: one.stat().st_mtime_ns):
-        try:
-            document = json.loads(file.read_text())
-        except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-            continue
-        if isinstance(document, dict) and {"protocol", "data", "embedders"} <= set(document):
+        document = _read(file)
+        if document is not None and {"protocol", "data", "embedders"} <= set(document):
             yield document
 
 
 def _run(folder: Path) -> Measured | None:
     """A run that nothing but its own last evaluation was measured of."""
-    try:
-        run = json.loads((folder / "run.json").read_text())
-        report = json.loads((folder / "report.json").read_text())
-    except (OSError, json.JSONDecodeError):
+    run, report = _read(folder / "run.json"), _read(folder / "report.json")
+    if run is None or report is None:
         return None
     config = run["config"]
     name = f"{folder} at step {report['step']:,}"

@@ -23,8 +23,10 @@ th button { all: unset; cursor: pointer; font-weight: 600; } th button:focus-vis
 th[aria-sort=ascending] button::after { content: " \\25B2"; }
 th[aria-sort=descending] button::after { content: " \\25BC"; }
 tbody tr:hover { background: #f3f7fa; }
-figure { margin: 1rem 0; } figure svg { width: 100%; height: auto; max-width: 50rem; }
+figure { margin: 1rem 0; } figure svg, figure img { width: 100%; height: auto; max-width: 50rem; }
 figcaption, .note { color: #666; font-size: .9rem; }
+.pairs img { width: 56px; height: 56px; object-fit: cover; display: block; } .pairs th { font-weight: 400; }
+.pairs td { text-align: right; } .pairs .same { background: #d6eaf5; } .pairs .wrong { outline: 2px solid #D55E00; }
 .gallery { display: flex; flex-wrap: wrap; gap: .5rem; }
 .gallery div { border: 1px solid #ddd; padding: .25rem; font-size: .75rem; }
 .gallery img { width: 72px; height: 72px; object-fit: cover; }
@@ -138,6 +140,42 @@ def thumbnail(source: Path | bytes | Image.Image, side: int = 96) -> str:
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def distances(
+    names: Sequence[str],
+    images: Sequence[str],
+    people: Sequence[int],
+    values: Sequence[Sequence[float]],
+    threshold: float | None,
+) -> str:
+    """A square of squared distances between faces; nothing where there is none.
+
+    Args:
+      names: of the faces.
+      images: of them (data URIs); an empty one shows the name.
+      people: whose they are: pairs of one person are tinted.
+      values: [faces, faces].
+      threshold: pairs on the wrong side of it are framed.
+    """
+    if not names:
+        return ""
+    heads = [
+        f'<img alt="" src="{image}" title="{html.escape(name)}">' if image else html.escape(name)
+        for name, image in zip(names, images, strict=True)
+    ]
+    rows = []
+    for row, head in enumerate(heads):
+        cells = []
+        for column, value in enumerate(values[row]):
+            same = people[row] == people[column]
+            wrong = threshold is not None and (value <= threshold) != same
+            kinds = " ".join(kind for kind, yes in (("same", same), ("wrong", wrong)) if yes)
+            shown = "" if row == column else f"{value:.2f}"
+            cells.append(f'<td class="{kinds}" title="{html.escape(f"{names[row]} / {names[column]}")}">{shown}</td>')
+        rows.append(f"<tr><th scope=row>{head}</th>{''.join(cells)}</tr>")
+    top = "".join(f"<th scope=col>{head}</th>" for head in heads)
+    return f"<div class=wide><table class=pairs>\n<tr><td></td>{top}</tr>\n" + "\n".join(rows) + "\n</table></div>"
 
 
 def gallery(groups: Sequence[tuple[Sequence[str], str]]) -> str:

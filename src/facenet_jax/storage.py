@@ -1,0 +1,60 @@
+"""The files of a run, on a disk or in a bucket (gs://)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import cast
+
+from facenet_jax.errors import InputError
+
+BUCKETS = "gs://"
+
+
+def locate(path: str) -> Path:
+    """A path on disk, or what stands for one in a bucket and has those of pathlib's methods that are used of it.
+
+    Raises:
+      InputError: what reads buckets is not installed.
+    """
+    if not path.startswith(BUCKETS):
+        return Path(path)
+    import fsspec
+    from etils import epath
+
+    try:
+        fsspec.get_filesystem_class("gcs")
+    except ImportError as error:
+        raise InputError(f"{path} is in a bucket, which needs gcsfs: pip install 'facenet-jax[gcs]'.") from error
+    return cast(Path, epath.Path(path))
+
+
+def in_bucket(path: Path) -> bool:
+    """Whether `locate` found it in a bucket."""
+    return not isinstance(path, Path)
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Writes a file, text as UTF-8, so that it is there whole or not at all."""
+    data = data.encode() if isinstance(data, str) else data
+    if in_bucket(path):  # an object appears when it is complete
+        path.write_bytes(data)
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Adds to the end of a file, which need not exist; in a bucket, where nothing grows, by writing all of it again."""
+    if in_bucket(path):
+        path.write_bytes((path.read_bytes() if path.exists() else b"") + data)
+        return
+    with path.open("ab") as file:
+        file.write(data)
