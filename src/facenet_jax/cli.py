@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from facenet_jax import __version__
 from facenet_jax.commands import (
+    audit,
+    cluster,
     config,
     describe,
     embed,
@@ -42,6 +44,8 @@ _COMMANDS = (
     verify,
     enroll,
     identify,
+    cluster,
+    audit,
     export,
 )
 

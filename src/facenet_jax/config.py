@@ -38,7 +38,7 @@ def default_config() -> ConfigDict:
     config.data.mixture = ()
     config.data.min_faces = 1  # identities with fewer faces are left out, as negatives too
     config.data.max_faces = 0  # of an identity at most so many faces are used, spread over all of its own; 0: all
-    config.data.exclude = ""  # a text file with the names of identities to leave out, one a line
+    config.data.exclude = ""  # a text file of identities and faces (identity/image) to leave out, one a line
     config.data.workers = 2  # processes that decode; 0 decodes in this one; the batches do not depend on it
     config.data.flip = True  # mirror a face every other time
     # Random changes to each face, by strengths from 0 (off) to 0.95; see facenet_jax.data.augment.
@@ -116,7 +116,7 @@ MAY_CHANGE = (
     "batch.rematerialise",
     "checkpoint.every",
     "checkpoint.keep",
-    "data.exclude",  # to the same names: the digest of who is left is compared
+    "data.exclude",  # to the same lines: the digest of who is left is compared
     "data.max_bad_share",
     "data.path",  # to the same data: its digest is compared
     "data.workers",

@@ -126,6 +126,15 @@ def test_training_says_when_the_evaluated_are_trained_on(photos, two, tmp_path):
     said = opened(tmp_path / "train", tmp_path / "eval").describe()
     assert "1 identities of config.eval.path bear names" in said
     assert "2 evaluated faces are pictures that are trained on" in said
+    # Not those that are left out of training.
+    (tmp_path / "list.txt").write_text("person 0/shared.png\n")
+    given = [
+        f"data.path={tmp_path / 'train'}",
+        f"eval.path={tmp_path / 'eval'}",
+        f"data.exclude={tmp_path / 'list.txt'}",
+    ]
+    rest = open_faces(load_config("quickstart", [f"--config.{one}" for one in given]))
+    assert "1 evaluated faces are pictures that are trained on" in rest.describe()
     # In a mixture too, whichever of its datasets they are in.
     for mixture in ("(('{0}', 1), ('{1}', 1))", "(('{1}', 1), ('{0}', 1))"):
         paths = mixture.format(photos, tmp_path / "train")

@@ -164,6 +164,22 @@ def test_duplicates_are_listed(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_list_names_is_passed_over_and_counted(tmp_path, workers):
+    source = crowd(tmp_path / "photos", 3, 2)
+    (tmp_path / "list.txt").write_text("000/1.png\n002\n")
+    exclude = {"exclude": tmp_path / "list.txt", "workers": workers}
+    report = prepared(source, tmp_path / "out", **exclude).report
+    assert list(PreparedSource(tmp_path / "out").files) == ["000/0.png", "001/0.png", "001/1.png"]
+    assert report.rejects == {"left out by --exclude": 3}
+    assert [row[0] for row in rows(tmp_path / "out" / "rejects.csv")] == ["000/1.png", "002/0.png", "002/1.png"]
+    (tmp_path / "list.txt").write_text("000/1.png\n")
+    with pytest.raises(InputError, match="with another --exclude"):
+        prepared(source, tmp_path / "out", **exclude)
+    with pytest.raises(InputError, match=r"--exclude=.*cannot be read"):
+        prepared(source, tmp_path / "other", exclude=tmp_path / "none.txt")
+
+
 def test_any_number_of_workers_and_shares_gives_the_same_bytes(tmp_path, small_shards):
     source = crowd(tmp_path / "photos", 7, 5)
     prepared(source, tmp_path / "one")

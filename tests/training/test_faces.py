@@ -9,6 +9,7 @@ from facenet_jax.config import load_config
 from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
 from facenet_jax.training.faces import open_faces, open_held_out
+from preparing import prepared
 
 
 def opened(*overrides):
@@ -132,3 +133,31 @@ def test_too_few_people_to_hold_out(photos, tmp_path):
         opened(f"--config.data.path={few}")
     with pytest.raises(InputError, match="fewer than two identities"):
         open_held_out(str(few), 5)
+
+
+@pytest.mark.parametrize("form", ["folder", "prepared", "mixture"])
+def test_excluded_faces_are_neither_trained_on_nor_judged_and_nobody_else_is_held_out(photos, tmp_path, form):
+    data = f"--config.data.path={photos}"
+    if form == "prepared":
+        prepared(photos, tmp_path / "faces")
+        data = f"--config.data.path={tmp_path / 'faces'}"
+    if form == "mixture":
+        data = f"--config.data.mixture=(('drawn', 1), ('{photos}', 1))"
+    base = [data, "--config.eval.holdout=0.3", "--config.data.drawn.identities=20"]
+    before = opened(*base)
+
+    def files(source, records):
+        return {str(source.describe(int(r))).rstrip(")").split("(")[-1].removeprefix(f"{photos}/") for r in records}
+
+    held = files(before.held_out.source, before.held_out.records)
+    learnt = files(before.train, before.train.index.records_of(before.train_identities))
+    person = [name for name in sorted(learnt) if name.startswith("person")]
+    gone = {person[0], person[-1], sorted(name for name in held if name.startswith("person"))[0]}
+    file = tmp_path / "faces.txt"
+    file.write_text("\n".join([*gone, "person 00/never.png"]))
+    after = opened(*base, f"--config.data.exclude={file}")
+    assert files(after.held_out.source, after.held_out.records) == held - gone
+    assert files(after.train, after.train.index.records_of(after.train_identities)) == learnt - gone
+    assert f"0 identities and 3 faces that {file} names; 1 of its names are nobody's here" in after.describe()
+    assert after.digest != before.digest
+    assert after.digest == opened(*base, f"--config.data.exclude={file}").digest

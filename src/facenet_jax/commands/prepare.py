@@ -41,6 +41,9 @@ def add_parser(commands: Any) -> None:
     )
     prepare.add_argument("--size", type=int, default=224, help="of a face in pixels (default: 224, as NN2's)")
     prepare.add_argument("--detector", type=Path, help="a YuNet model in ONNX (default: the published one)")
+    prepare.add_argument(
+        "--exclude", type=Path, help="a file of identities and faces (<identity>/<image>) to pass over, one a line"
+    )
     prepare.add_argument("--workers", type=int, help="processes (default: one a core; 0: this one)")
     prepare.add_argument(
         "--shard", type=_share, default=(0, 1), metavar="i/n", help="only the i-th of n shares, from 0/n to (n-1)/n"
@@ -67,6 +70,7 @@ def _prepare(options: argparse.Namespace, _: list[str]) -> int:
         crop=options.crop,
         size=options.size,
         detector=options.detector,
+        exclude=options.exclude,
         workers=options.workers,
         share=options.shard,
         progress=progress,

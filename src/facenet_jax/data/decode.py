@@ -29,13 +29,14 @@ MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Reason(enum.IntEnum):
-    """Why a face cannot be decoded; 0 is left for those that can."""
+    """Why a face is none; 0 is left for those that are."""
 
     EMPTY = 1
     NOT_AN_IMAGE = 2
     TRUNCATED = 3
     TOO_LARGE = 4
     UNREADABLE = 5
+    EXCLUDED = 6
 
     @property
     def words(self) -> str:
@@ -46,6 +47,7 @@ class Reason(enum.IntEnum):
             Reason.TRUNCATED: "truncated",
             Reason.TOO_LARGE: "too large",
             Reason.UNREADABLE: "unreadable",
+            Reason.EXCLUDED: "left out by --exclude",
         }[self]
 
 

@@ -126,11 +126,19 @@ class FolderSource:
         """The image's path."""
         return os.path.join(self.root, self.place(record))
 
+    def places(self) -> Iterator[str]:
+        """All images' paths within the folder, in the order of the records."""
+        for identity, name in enumerate(self.index.names):
+            for record in range(int(self.index.offsets[identity]), int(self.index.offsets[identity + 1])):
+                yield os.path.join(name, self._file(record))
+
     def place(self, record: int) -> str:
         """The image's path within the folder: `<identity>/<image>`."""
         identity = int(self.index.identity_of(np.array(record)))
-        file = os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])
-        return os.path.join(self.index.names[identity], file)
+        return os.path.join(self.index.names[identity], self._file(record))
+
+    def _file(self, record: int) -> str:
+        return os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])
 
 
 def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:

@@ -123,7 +123,7 @@ def _compare(out: Path, before: Job, now: Job) -> None:
     if old["source_digest"] != new["source_digest"]:
         raise InputError(
             f"{out} was begun from other faces ({before.source_faces:,}, not {now.source_faces:,}, or under other "
-            "names): restore the source, or give another folder."
+            "names, or with another --exclude): restore that, or give another folder."
         )
     lines = [f"{key}={old[key]}, now {new[key]}" for key in old if old[key] != new[key]]
     raise InputError(f"{out} was begun with {'; '.join(lines)}: give the same again, or another folder.")

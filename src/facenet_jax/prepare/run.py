@@ -22,8 +22,10 @@ from facenet_jax.data.crop import CROPS, Crop
 from facenet_jax.data.detector import FaceDetector
 from facenet_jax.data.names import write_names
 from facenet_jax.data.weights import YUNET, read_weights
+from facenet_jax.data.without import read_list
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.cores import usable_cores
+from facenet_jax.prepare.exclude import Excluding
 from facenet_jax.prepare.face import Cutter
 from facenet_jax.prepare.job import PARTS, TOOL, Job, Workplace, part_faces
 from facenet_jax.prepare.merge import merge_parts, tidy
@@ -62,6 +64,7 @@ def prepare(
     crop: Crop = "tight",
     size: int = DEFAULT_SIZE,
     detector: Path | None = None,
+    exclude: Path | None = None,
     workers: int | None = None,
     share: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
@@ -73,6 +76,7 @@ def prepare(
       out: the folder; what is in it is kept whole at any moment.
       crop, size: see `crop.crop_face`.
       detector: a YuNet model instead of the published one.
+      exclude: a list of identities and faces (places within the source) to pass over, one a line.
       workers: processes; 0 works in this one, None takes one a core.
       share: (i, n): prepare only the i-th of n shares, counted from 0; `merge.merge` joins them in the end.
       progress: where to say how far it is.
@@ -86,6 +90,8 @@ def prepare(
     cutting = Cutter(crop, size, FaceDetector(detector) if crop in ("tight", "similarity") else None)
     progress.line(f"listing {source}")
     faces = open_source(source)
+    if exclude is not None:
+        faces = Excluding(faces, read_list(exclude, "--exclude"))
     job = Job(
         TOOL,
         faces.kind,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +11,16 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from facenet_jax.data.card import is_prepared
 from facenet_jax.data.drawn import DrawnFaces
 from facenet_jax.data.folder import FolderSource
-from facenet_jax.data.index import IdentityIndex, split_holdout
+from facenet_jax.data.index import split_holdout
 from facenet_jax.data.mixed import MixedSource
 from facenet_jax.data.plan import Part
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
+from facenet_jax.data.without import WithoutFaces, read_list
 from facenet_jax.errors import InputError
-from facenet_jax.prepare.job import JOB_FILE
+from facenet_jax.prepare.dataset import open_dataset, places
 from facenet_jax.training.leaks import shared_faces
 
 DRAWN = "drawn"
@@ -124,17 +125,18 @@ def open_faces(config: ConfigDict) -> Faces:
     """Opens what `data.path` or `data.mixture` and `eval.path` name, and leaves out whom `data` says.
 
     Identities are held out before any are left out by `data.exclude` or `data.min_faces`, so that those two change
-    nothing else about who is held out. Excluded names are neither trained on nor judged; identities with fewer faces
-    than `data.min_faces` are not trained on, as negatives neither.
+    nothing else about who is held out. Excluded identities and faces are neither trained on nor judged; identities with
+    fewer faces than `data.min_faces` are not trained on, as negatives neither.
 
     Raises:
       InputError: a folder is missing, empty, or holds too little; no identity is left to hold out; both are the same.
     """
     paths = config.data.mixture or ((config.data.path, 1.0),)
     sources = [_open(path, config) for path, _ in paths]
-    train = sources[0] if len(sources) == 1 else MixedSource(sources)
-    everybody = np.arange(len(train.index.names), dtype=np.int64)
-    excluded, remarks = _excluded(train.index, config.data.exclude)
+    whole = sources[0] if len(sources) == 1 else MixedSource(sources)
+    everybody = np.arange(len(whole.index.names), dtype=np.int64)
+    excluded, gone, remarks = _excluded(whole, config.data.exclude)
+    train = WithoutFaces(whole, gone) if len(gone) else whole
     limit = config.eval.max_faces_per_identity
     shared = 0
     if config.eval.path:
@@ -146,12 +148,12 @@ def open_faces(config: ConfigDict) -> Faces:
             )
         shared = len(set(held_out.source.index.names) & set(train.index.names))
         trained_on = everybody
-    elif isinstance(train, DrawnFaces):
-        people = DrawnFaces(train.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
+    elif isinstance(whole, DrawnFaces):
+        people = DrawnFaces(whole.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
         held_out = _held_out(people, None, limit, "drawn people held out")
         trained_on = everybody
     else:
-        trained_on, identities = split_holdout(train.index, config.eval.holdout)
+        trained_on, identities = split_holdout(whole.index, config.eval.holdout)
         where = " and ".join(path for path, _ in paths)
         if not len(identities):
             raise InputError(
@@ -170,7 +172,7 @@ def open_faces(config: ConfigDict) -> Faces:
         raise InputError(
             "config.data.min_faces and config.data.exclude leave nobody to train on: lower or shorten them."
         )
-    borders = train.borders[1:-1] if isinstance(train, MixedSource) else []
+    borders = whole.borders[1:-1] if isinstance(whole, MixedSource) else []
     of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
     parts = tuple(Part(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
     pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
@@ -181,28 +183,35 @@ def _open(path: str, config: ConfigDict) -> FaceSource:
     if path == DRAWN:
         drawn = config.data.drawn
         return DrawnFaces(drawn.seed, drawn.identities, drawn.faces_per_identity)
-    return open_source(path)
+    return open_dataset(Path(path))
 
 
 def _sources(source: FaceSource) -> tuple[FaceSource, ...]:
+    if isinstance(source, WithoutFaces):
+        source = source.source
     return source.sources if isinstance(source, MixedSource) else (source,)
 
 
-def _excluded(index: IdentityIndex, path: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """The identities that a file of names, one a line, leaves out (an empty path: none), and a line that says so."""
+def _excluded(source: FaceSource, path: str) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """(identities, records) that a file leaves out, one a line (an empty path: none), and a line that says so."""
+    nobody = np.empty(0, np.int64)
     if not path:
-        return np.empty(0, np.int64), ()
-    try:
-        names = set(Path(path).read_text(encoding="utf-8", errors="surrogateescape").split("\n")) - {""}
-    except OSError as error:
-        raise InputError(f"config.data.exclude={path} cannot be read ({error.strerror}): check the path.") from error
-    found = np.array([number for number, name in enumerate(index.names) if name in names], np.int64)
-    known = {index.names[number] for number in found.tolist()}
-    remark = f"left out        {len(found):,} identities that {path} names"
-    if len(known) < len(names):
-        some = ", ".join(sorted(names - known)[:3])
-        remark += f"; {len(names) - len(known):,} of its names are nobody's here, such as {some}"
-    return found, (remark,)
+        return nobody, nobody, ()
+    lines = read_list(path, "config.data.exclude")
+    identities = {number: name for number, name in enumerate(source.index.names) if name in lines}
+    others = lines - set(identities.values())
+    faces: dict[int, str] = {}
+    if others:
+        firsts = itertools.accumulate((one.index.records for one in _sources(source)), initial=0)
+        for one, first in zip(_sources(source), firsts, strict=False):
+            if isinstance(one, FolderSource | PreparedSource):  # drawn faces have no files
+                faces |= {record: place for record, place in enumerate(places(one), first) if place in others}
+    unknown = sorted(others - set(faces.values()))
+    remark = f"left out        {len(identities):,} identities" + (f" and {len(faces):,} faces" if faces else "")
+    remark += f" that {path} names"
+    if unknown:
+        remark += f"; {len(unknown):,} of its names are nobody's here, such as {', '.join(unknown[:3])}"
+    return np.array(list(identities), np.int64), np.array(list(faces), np.int64), (remark,)
 
 
 def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
@@ -211,23 +220,7 @@ def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
     Raises:
       InputError: it is missing or empty, or fewer than two identities have two faces.
     """
-    return _held_out(open_source(path), None, max_faces_per_identity, path)
-
-
-def open_source(path: str) -> FaceSource:
-    """A prepared dataset, or a folder of photographs.
-
-    Raises:
-      InputError: it is neither, or damaged, or not finished.
-    """
-    if is_prepared(Path(path)):
-        return PreparedSource(path)
-    if (Path(path) / JOB_FILE).is_file():
-        raise InputError(
-            f"{path} is not finished: give the same `facenet-jax prepare` again, or, after --shard, "
-            f"`facenet-jax merge {path}`."
-        )
-    return FolderSource(path)
+    return _held_out(open_dataset(Path(path)), None, max_faces_per_identity, path)
 
 
 def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: int, name: str) -> HeldOut:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from facenet_jax.data.mixed import MixedSource
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
+from facenet_jax.data.without import WithoutFaces
 from facenet_jax.prepare.overlap import alike, same_contents
 
 # Of more pairs (training x held-out faces) than this only the bytes are compared, not the looks: 10^10 took a core 4 s.
@@ -30,6 +31,13 @@ def shared_faces(
       held_out: faces to measure on; it may be `train`.
       records: int64, those of `held_out` that are judged.
     """
+    gone = np.empty(0, np.int64)
+    if isinstance(train, WithoutFaces):
+        gone = train.gone
+        train = train.source
+    if isinstance(held_out, WithoutFaces):
+        records = held_out.original(records)
+        held_out = held_out.source
     shared = np.zeros(len(records), bool)
     for learnt, first_learnt in _prepared(train):
         for judged, first_judged in _prepared(held_out):
@@ -40,8 +48,9 @@ def shared_faces(
             if few and learnt.card.crop == judged.card.crop:
                 found.append(alike(learnt.looks, judged.looks[rows]))
             for pairs in found:
-                of = train.index.identity_of(first_learnt + pairs.a)
-                shared[here[pairs.b[np.isin(of, identities)]]] = True
+                pictures = first_learnt + pairs.a
+                trained_on = np.isin(train.index.identity_of(pictures), identities) & ~np.isin(pictures, gone)
+                shared[here[pairs.b[trained_on]]] = True
     return int(np.count_nonzero(shared))
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageOps
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -62,14 +67,14 @@ class Cell:
     title: str = ""
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """A whole page of sections."""
+def page(title: str, sections: Sequence[str], style: str = "") -> str:
+    """A whole page of sections; `style` is CSS for what they hold beyond the parts made here."""
     body = "\n".join(sections)
     return (
         "<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
         '<link rel=icon href="data:,">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n<h1>{html.escape(title)}</h1>\n{body}\n"
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}{style}</style>\n<h1>{html.escape(title)}</h1>\n{body}\n"
         f"<script>{_SCRIPT}</script>\n</html>\n"
     )
 
@@ -115,6 +120,26 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[Cell | str]]) -> str:
 def figure(svg: str, caption: str) -> str:
     """A figure with its caption."""
     return f"<figure>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def thumbnail(source: Path | bytes | Image.Image, side: int = 96) -> str:
+    """A square image as a data URI, cut and shrunk to a side in pixels; empty where it cannot be read.
+
+    Args:
+      source: an image, its file, or the bytes of that.
+      side: of the result.
+    """
+    if isinstance(source, Image.Image):
+        small = ImageOps.fit(source, (side, side))
+    else:
+        try:
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                small = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (side, side))
+        except Exception:  # a page is no place to fail over a picture
+            return ""
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def distances(

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from pathlib import Path
-
-from PIL import Image, ImageOps
 
 from facenet_jax.evaluation.report.collect import Collected, Measured
 from facenet_jax.evaluation.report.figures import (
@@ -16,11 +13,10 @@ from facenet_jax.evaluation.report.figures import (
     multiply_adds_figure,
     roc_curves,
 )
-from facenet_jax.evaluation.report.page import distances, figure, gallery, subheading
+from facenet_jax.evaluation.report.page import distances, figure, gallery, subheading, thumbnail
 from facenet_jax.evaluation.report.tables import PAIR_PROTOCOLS, finest
 
 _MOST_PAIRS = 40
-_THUMBNAIL = 96
 
 
 def figure_1(everybody: Sequence[Measured], images: bool) -> list[str]:
@@ -146,13 +142,4 @@ def training(collected: Collected) -> str:
 
 def _thumbnail(roots: Sequence[Path], key: str) -> str:
     """An image of the viewer's as a data URI, small; empty where it cannot be read."""
-    for root in roots:
-        try:
-            with Image.open(root / key) as image:
-                small = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (_THUMBNAIL, _THUMBNAIL))
-        except Exception:  # a page is no place to fail over a picture
-            continue
-        file = io.BytesIO()
-        small.save(file, "JPEG", quality=80)
-        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-    return ""
+    return next((shown for root in roots if (shown := thumbnail(root / key))), "")

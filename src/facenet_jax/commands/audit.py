@@ -1,0 +1,55 @@
+"""`facenet-jax audit`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """\
+EMBEDDER is the working directory of a run, sface, onnx:PATH or a file of embeddings, as for `facenet-jax evaluate`.
+What the list holds is left out by
+  facenet-jax prepare photos faces --exclude audit/exclude.txt
+  facenet-jax train --config=nn4 --config.data.path=faces --config.data.exclude=audit/exclude.txt
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    audit = commands.add_parser(
+        "audit",
+        help="find wrong labels, merged and split identities and copies in a dataset",
+        description="Judges the labels of a folder <identity>/<image> or a prepared dataset by where its faces lie, "
+        "and writes a page to look through, a table, and a list of faces to leave out.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    audit.add_argument("dataset", type=Path, metavar="DATASET", help="what to audit")
+    audit.add_argument("--embedder", required=True, metavar="EMBEDDER", help="what tells people apart")
+    audit.add_argument("-o", "--output", type=Path, required=True, help="a folder for what is found")
+    audit.add_argument(
+        "--crop",
+        choices=("none", "centre", "tight", "similarity"),
+        default="none",
+        help="how faces are cut (default: none, as they are)",
+    )
+    audit.set_defaults(run=_audit)
+
+
+def _audit(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.embedders import open_embedder
+    from facenet_jax.prepare.job import write_whole
+    from facenet_jax.progress import Progress
+    from facenet_jax.recognition.audit_page import build_page
+    from facenet_jax.recognition.audited import OWN_FILES, PAGE_FILE, audit, format_audited, write_findings
+    from facenet_jax.recognition.output import KEPT, claim
+
+    embedder = open_embedder(options.embedder)
+    claim(options.output, OWN_FILES)
+    found = audit(options.dataset, embedder, options.crop, options.output / KEPT, Progress())
+    write_findings(found, options.output)
+    write_whole(options.output / PAGE_FILE, build_page(found))
+    print(format_audited(found))
+    print(f"look through    {options.output / PAGE_FILE}")
+    return 0

@@ -1,0 +1,25 @@
+"""A source without some of its faces."""
+
+import pickle
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facenet_jax.data.drawn import DrawnFaces
+from facenet_jax.data.without import WithoutFaces
+
+
+@given(st.sets(st.integers(0, 19)))
+def test_those_that_stay_keep_their_identity_and_their_pixels(gone):
+    whole = DrawnFaces(3, 5, 4)
+    rest = WithoutFaces(whole, np.array(sorted(gone), np.int64))
+    stay = [record for record in range(20) if record not in gone]
+    assert rest.index.counts.tolist() == [sum(one // 4 == identity for one in stay) for identity in range(5)]
+    assert rest.original(np.arange(len(stay))).tolist() == stay
+    assert [rest.describe(record) for record in range(len(stay))] == [whole.describe(record) for record in stay]
+    assert rest.index.identity_of(np.arange(len(stay))).tolist() == [record // 4 for record in stay]
+    if stay:
+        last = pickle.loads(pickle.dumps(rest)).load(len(stay) - 1, (16, 16))
+        np.testing.assert_array_equal(last, whole.load(stay[-1], (16, 16)))
+    assert rest.digest != WithoutFaces(whole, np.array(sorted({*gone} ^ {7}), np.int64)).digest
