@@ -99,7 +99,7 @@ setup() {
     on_workers all "cd facenet-jax/code && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet uv &&\
  python3 -m uv venv --quiet --allow-existing --python=3.11 ../.venv &&\
  python3 -m uv pip install --quiet --python=../.venv/bin/python --reinstall-package=facenet-jax\
- --constraint=constraints.txt \".[${EXTRAS:-tpu}]\""
+ --constraint=constraints.txt \".[${EXTRAS:-tpu,gcs}]\""
 }
 
 start() {
