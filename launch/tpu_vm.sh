@@ -14,7 +14,7 @@ usage: CONFIG=nn1 WORKDIR=gs://BUCKET/nn1 ARGS="--config.data.path='my photos'" 
   create    asks for the slice, as a queued resource: it comes when there is room
   wait      until it is there
   ship      brings the code of COMMIT (HEAD) to every worker
-  setup     installs it there; EXTRAS (tpu) as in the Makefile
+  setup     installs it there; EXTRAS (tpu,gcs) as in the Makefile
   start     starts training on every worker, or goes on
   fill      ship, setup and start
   keep      watches until the run has ended; after a preemption, deletes what is left and does up again; asks first
