@@ -14,7 +14,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test lint describe bench-triplets bench-loader bench-plan bench-evaluation
+.PHONY: help setup train sweep test lint describe bench-triplets bench-loader bench-plan bench-evaluation bench-index bench-latency
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -56,3 +56,9 @@ describe: $(STAMP)  ## print the tables of the six networks
 
 bench-evaluation: $(STAMP)  ## count 10^10 pairs exactly, against the bare matrix product: ARGS="--faces 20000"
 	$(BIN)/python benchmarks/evaluation.py $(ARGS)
+
+bench-index: $(STAMP)  ## search a million faces, as float32 and as bytes; needs EXTRAS=index; ARGS="--faces 100000" for less
+	$(BIN)/python -m benchmarks.index $(ARGS)
+
+bench-latency: $(STAMP)  ## NNS1 and NNS2 at batch 1 on one core under ONNX Runtime; ARGS="--rounds 20" for less
+	$(BIN)/python -m benchmarks.latency $(ARGS)

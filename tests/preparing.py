@@ -32,6 +32,14 @@ def person(identity: int, exemplar: int, side: int = 32):
     return np.asarray(render(7, identity, exemplar, (side, side)))
 
 
+def two_people():
+    """A grey picture, uint8 [300, 400, 3], with somebody on the upper left and a smaller person on the lower right."""
+    scene = np.full((300, 400, 3), 128, np.uint8)
+    for identity, (row, column, side) in enumerate([(140, 240, 130), (20, 30, 160)]):
+        scene[row : row + side, column : column + side] = person(identity, 0, side)
+    return scene
+
+
 def crowd(root: Path, people: int, faces: int, side: int = 16) -> Path:
     """A folder of noise under many names, quick to make."""
     rng = np.random.default_rng(0)

@@ -22,10 +22,12 @@ def refused(capsys, *arguments):
     return sentence
 
 
-@pytest.mark.parametrize("arguments", [[], ["train"], ["describe"], ["config"], ["evaluate"], ["report"]])
-def test_every_command_has_help(arguments, capsys):
+@pytest.mark.parametrize(
+    "command", ["", "train", "describe", "config", "evaluate", "report", "embed", "verify", "enroll", "identify"]
+)
+def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as end:
-        main([*arguments, "--help"])
+        main([*command.split(), "--help"])
     assert end.value.code == 0
     assert "usage: facenet-jax" in capsys.readouterr().out
 

@@ -8,10 +8,42 @@ import sys
 from collections.abc import Sequence
 
 from facenet_jax import __version__
-from facenet_jax.commands import config, describe, evaluate, merge, overlap, plan, prepare, report, sweep, train
+from facenet_jax.commands import (
+    config,
+    describe,
+    embed,
+    enroll,
+    evaluate,
+    export,
+    identify,
+    merge,
+    overlap,
+    plan,
+    prepare,
+    report,
+    sweep,
+    train,
+    verify,
+)
 from facenet_jax.errors import InputError, TrainingError
 
-_COMMANDS = (prepare, merge, overlap, train, sweep, config, describe, plan, evaluate, report)
+_COMMANDS = (
+    prepare,
+    merge,
+    overlap,
+    train,
+    sweep,
+    config,
+    describe,
+    plan,
+    evaluate,
+    report,
+    embed,
+    verify,
+    enroll,
+    identify,
+    export,
+)
 
 _EPILOG = """\
 a first run, on drawn faces that need no download:
@@ -54,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="facenet-jax",
-        description="FaceNet in JAX: train face embeddings with triplets, and measure them.",
+        description="FaceNet in JAX: train face embeddings with triplets, measure them, and use them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

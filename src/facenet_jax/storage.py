@@ -34,8 +34,9 @@ def in_bucket(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file so that it is there whole or not at all."""
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Writes a file, text as UTF-8, so that it is there whole or not at all."""
+    data = data.encode() if isinstance(data, str) else data
     if in_bucket(path):  # an object appears when it is complete
         path.write_bytes(data)
         return

@@ -126,6 +126,10 @@ class TestFile:
         embedder = open_embedder(str(tmp_path / "e.parquet"))
         assert embedder.look_up(["b/1"]).tolist() == [[0.0, 1.0]]
         assert "norm 1 to 2; they were normalised" in embedder.remarks[0]
+        for rows in ([[1.0], [0.0, 1.0, 2.0]], [[1.0, 0.0], None]):
+            parquet.write_table(pyarrow.table({"embeddings": rows, "names": ["a/1", "b/1"]}), tmp_path / "e.parquet")
+            with pytest.raises(InputError, match="of several lengths"):
+                open_embedder(str(tmp_path / "e.parquet"))
 
     def test_what_is_refused(self, tmp_path):
         path = tmp_path / "e.npz"

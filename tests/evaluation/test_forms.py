@@ -1,12 +1,14 @@
 """Videos by their means, embeddings as bytes, faces made worse."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.compact import from_bytes, to_bytes
+from facenet_jax.evaluation.compact import calibrate, distance_error, largest_error, pack, unpack
 from facenet_jax.evaluation.quality import recompress, shrink
 from facenet_jax.evaluation.videos import mean_distances, video_means
 
@@ -27,15 +29,33 @@ def test_means_give_the_mean_over_all_pairs_of_frames(frames):
         assert distance == pytest.approx(np.mean(every), abs=1e-5)
 
 
-def test_bytes_keep_distances():
+def all_distances(points):
+    points = points.astype(np.float64)
+    return np.sum((points[:, None] - points) ** 2, axis=-1)
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.floats(0.3, 3), st.integers(0, 99))
+def test_bytes_keep_distances_within_their_bound(n, d, share, seed):
+    points = unit(n, d, seed)
+    step = share * calibrate(points)
+    packed = pack(points, step)
+    assert (packed.codes.dtype, packed.codes.shape) == (np.int8, (n, d))
+    assert packed.clipped == np.sum(np.abs(points) > 127.5 * step)
+    before, after = all_distances(points), all_distances(unpack(packed.codes, step))
+    bounds = np.vectorize(partial(distance_error, 2 * packed.rounding))(before)
+    assert np.all(np.abs(after - before) <= bounds + 1e-6)
+    assert largest_error(points, packed.points) == pytest.approx(np.abs(after - before).max(), abs=1e-6)
+    if not packed.clipped:
+        assert packed.rounding <= step / 2 * np.sqrt(d) * 1.001
+
+
+def test_a_byte_a_coordinate_changes_little():
     points = unit(200, 128)
-    packed = to_bytes(points)
-    assert (packed.dtype, packed.nbytes) == (np.int8, 200 * 128)
-    assert np.abs(packed).max(axis=1).tolist() == [127] * 200
-    unpacked = from_bytes(packed)
-    np.testing.assert_allclose(np.linalg.norm(unpacked, axis=1), 1, atol=1e-6)
-    before, after = (np.sum((p[:, None] - p) ** 2, axis=-1) for p in (points, unpacked))
-    assert 0 < np.abs(before - after).max() < 0.02
+    packed = pack(points, calibrate(points))
+    assert np.abs(packed.codes).max() == 127
+    assert packed.codes.nbytes == 200 * 128
+    assert 0 < largest_error(points, packed.points) < 0.02
+    assert pack(points[:0], packed.step).rounding == 0
 
 
 def test_jpeg_and_few_pixels():

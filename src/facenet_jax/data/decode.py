@@ -101,7 +101,7 @@ def decode(
         if pixels is not None:
             if pixels.shape[:2] == size and not _has_metadata(data):
                 return pixels
-            return _cut_and_resize(_upright(_with_metadata(pixels, data)), size)
+            return cut_and_resize(upright(_with_metadata(pixels, data)), size)
         with _open(data) as image:
             check(*image.size)
             if isinstance(image, JpegImageFile):
@@ -109,7 +109,7 @@ def decode(
                 shrink = _shrink(width, height, size)
                 image.draft(None, (width // shrink, height // shrink))
             image.load()
-            return _cut_and_resize(_rgb(_upright(image)), size)
+            return cut_and_resize(to_rgb(upright(image)), size)
     except (BadFace, MemoryError):
         raise
     except Exception as error:  # what Pillow raises for bytes that somebody else made up is not written down
@@ -180,13 +180,15 @@ def _with_metadata(pixels: NDArray[np.uint8], data: bytes) -> Image.Image:
     return image
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its EXIF orientation says, turned in place."""
     with contextlib.suppress(Exception):  # a face with broken metadata is a face still
         ImageOps.exif_transpose(image, in_place=True)
     return image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The colours of an image of any mode, as `decode` converts them."""
     if image.mode.startswith("I"):  # 16 bits in 16 or 32; Pillow's own conversion would clip at 255
         wide = np.asarray(image).astype(np.int64).clip(0, 65535)
         image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
@@ -198,7 +200,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _cut_and_resize(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+def cut_and_resize(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An RGB image's centre in the shape of (rows, columns), resized to that: uint8 [rows, columns, 3]."""
     rows, columns = size
     width, height = image.size
     cut_width, cut_height = min(width, height * columns / rows), min(height, width * rows / columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ _LONGER_SIDE = 640
 _MIN_SCORE = 0.6
 _MAX_OVERLAP = 0.3
 _MOST_BOXES = 5000
+# The level of OpenCV's log is one for all threads.
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,19 +94,20 @@ class FaceDetector:
         if self._net is None:
             import cv2
 
-            cv2.setNumThreads(1)  # the caller has a process a core
-            logging = cv2.utils.logging
-            level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # it warns of a default that nobody chose
-            nothing = np.zeros(0, np.uint8)
-            model = np.frombuffer(self._weights, np.uint8)
-            try:
-                self._net = cv2.FaceDetectorYN.create(
-                    "onnx", model, nothing, (320, 320), _MIN_SCORE, _MAX_OVERLAP, _MOST_BOXES
-                )
-            except cv2.error as error:
-                raise InputError(f"{self._path or YUNET.name} is no ONNX model that OpenCV reads.") from error
-            finally:
-                logging.setLogLevel(level)
+            with _opening:
+                cv2.setNumThreads(1)  # the caller has a process a core
+                logging = cv2.utils.logging
+                level = logging.setLogLevel(logging.LOG_LEVEL_ERROR)  # it warns of a default that nobody chose
+                nothing = np.zeros(0, np.uint8)
+                model = np.frombuffer(self._weights, np.uint8)
+                try:
+                    self._net = cv2.FaceDetectorYN.create(
+                        "onnx", model, nothing, (320, 320), _MIN_SCORE, _MAX_OVERLAP, _MOST_BOXES
+                    )
+                except cv2.error as error:
+                    raise InputError(f"{self._path or YUNET.name} is no ONNX model that OpenCV reads.") from error
+                finally:
+                    logging.setLogLevel(level)
         return self._net
 
     def __getstate__(self) -> dict[str, Any]:

@@ -96,3 +96,14 @@ def text(name: bytes) -> str:
 def raw(name: str) -> bytes:
     """A name's bytes, escapes undone."""
     return name.encode("utf-8", "surrogateescape")
+
+
+def join_names(names: Iterable[str]) -> NDArray[np.uint8]:
+    """Names as an array of bytes, for an archive of arrays: NumPy's own strings would lose bytes that are no UTF-8."""
+    # No path has a NUL in it, and one that does cannot be read.
+    return np.frombuffer(b"".join(raw(name.replace("\0", "\\0")) + b"\0" for name in names), np.uint8)
+
+
+def split_names(joined: NDArray[np.uint8]) -> list[str]:
+    """What `join_names` joined."""
+    return [text(name) for name in joined.tobytes().split(b"\0")[:-1]]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from facenet_jax.data.decode import MAX_PIXELS, MAX_SIDE, BadFace, Reason, decode
+from facenet_jax.data.decode import MAX_PIXELS, MAX_SIDE, BadFace, Reason, decode, to_rgb, upright
 
 _ORIENTATION = 0x0112  # of EXIF; from 5 to 8 the image lies on its side
 
@@ -32,6 +32,11 @@ def decode_whole(data: bytes, *, max_side: int = MAX_SIDE, max_pixels: int = MAX
     if max(width, height) > max_side or width * height > max_pixels:
         raise BadFace(Reason.TOO_LARGE)
     return decode(data, (height, width), max_side=max_side, max_pixels=max_pixels)
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of a Pillow image as `decode_whole` gives those of a file: uint8 [rows, columns, 3], upright."""
+    return np.array(to_rgb(upright(image.copy())))
 
 
 def _upright_size(data: bytes) -> tuple[int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,6 +20,9 @@ from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError
 from facenet_jax.mesh import make_mesh, over_batch, padded_batch_size, replicated
 from facenet_jax.models.pixels import scale_pixels
+
+# So many images or fewer are not worth a batch.
+_FEW = 8
 
 
 class CheckpointEmbedder:
@@ -42,7 +46,7 @@ class CheckpointEmbedder:
           mesh: what it runs on; None: all devices.
 
         Raises:
-          InputError: no such run or checkpoint.
+          InputError: no such run or checkpoint, or it is damaged.
         """
         checkpoints = Checkpoints(workdir, read_only=True)
         try:
@@ -50,8 +54,7 @@ class CheckpointEmbedder:
                 there = ", ".join(str(s) for s in checkpoints.steps()) or "none"
                 raise InputError(f"{workdir} has no checkpoint of step {step}; there are: {there}.")
             self.step = checkpoints.best_or_latest() if step is None else step
-            self.config = _as_config(checkpoints.config(self.step))
-            params = checkpoints.restore_params(self.step)
+            self.config, params = _restored(checkpoints, self.step, workdir)
         finally:
             checkpoints.close()
         self.workdir = workdir
@@ -81,15 +84,31 @@ class CheckpointEmbedder:
         return found.hexdigest()
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """See `Embedder`; one program for every number of images."""
+        """See `Embedder`; one program for many images, and one for a few."""
         check_images(images, self.size, self.name)
         parts = [np.empty((0, self.config.model.embedding_size), np.float32)]
+        few = min(padded_batch_size(_FEW, self.mesh, 0), self.batch)
         for start in range(0, len(images), self.batch):
             part = images[start : start + self.batch]
-            padded = np.pad(part, ((0, self.batch - len(part)), (0, 0), (0, 0), (0, 0)))
+            rows = few if len(images) <= few else self.batch
+            padded = np.pad(part, ((0, rows - len(part)), (0, 0), (0, 0), (0, 0)))
             on_devices = jax.device_put(padded, over_batch(self.mesh))
             parts.append(np.asarray(self._embed(self.params, on_devices))[: len(part)])
         return on_unit_sphere(np.concatenate(parts), self.name, self.remarks.append)
+
+
+def _restored(checkpoints: Checkpoints, step: int, workdir: Path) -> tuple[ConfigDict, Any]:
+    """The config and the parameters of a checkpoint."""
+    try:
+        return _as_config(checkpoints.config(step)), checkpoints.restore_params(step)
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever a damaged file makes the reader raise
+        first = str(error).strip().split("\n")[0][:100]
+        raise InputError(
+            f"the checkpoint of step {step} in {workdir} is damaged, or not whole ({first}); give another --step, or "
+            "copy it again."
+        ) from error
 
 
 def _as_config(saved: dict[str, object]) -> ConfigDict:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.crop import CROPS, Crop, crop_face
-from facenet_jax.data.decode import BadFace, Reason, decode
+from facenet_jax.data.decode import BadFace, Reason, cut_and_resize, decode
 from facenet_jax.data.detector import FaceDetector
 from facenet_jax.data.picture import decode_whole
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
@@ -23,7 +23,8 @@ from facenet_jax.progress import Progress, Tally
 
 # Images in a part of what is kept on disk.
 PART = 2048
-_NO_FACE = max(Reason) + 1
+# Beside the reasons of `decode`: a face was needed, and none was found.
+NO_FACE = max(Reason) + 1
 
 # Changes an image that was cut out, before it is brought to the embedder's size.
 Alter = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
@@ -35,7 +36,7 @@ class Images:
 
     Attributes:
       keys: a name for each, `identity/file.jpg`.
-      read: number -> the bytes of the file; OSError where it cannot be read.
+      read: number -> the bytes of the file; OSError or BadFace where it cannot be read.
       digest: a fingerprint of which images these are.
     """
 
@@ -92,14 +93,17 @@ class Cutter:
         """
         if self.crop == "none" and self.alter is None and not self.need_face:
             return decode(data, size), True
-        image = decode_whole(data)
+        return self.cut(decode_whole(data), size)
+
+    def cut(self, image: NDArray[np.uint8], size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
+        """The same for an image that is decoded, uint8 [rows, columns, 3] of any size."""
         side = self.altered_size or max(size)
         looks = self.crop in ("tight", "similarity") or self.need_face
         detections = self._detector().detect(image) if looks else []
         cut, info = crop_face(image, self.crop, side, detections)
         if self.alter is not None:
             cut = self.alter(cut)
-        return _fit(cut, size), not info.fallback and (bool(detections) or not self.need_face)
+        return fit(cut, size), not info.fallback and (bool(detections) or not self.need_face)
 
     def _detector(self) -> FaceDetector:
         # One image at a time on one thread: each thread has its own.
@@ -161,20 +165,16 @@ def embed_images(
     status = np.concatenate([np.empty(0, np.uint8)] + [s for _, s in parts])
     valid = (status == 0) | (status == _FALLBACK)
     if not valid.any():
-        first = f" (the first, {images.keys[0]}: {_words(int(status[0]))})" if count else ""
+        first = f" (the first, {images.keys[0]}: {words(int(status[0]))})" if count else ""
         raise InputError(f"None of the {count:,} images can be used{first}; give images of faces.")
     full = np.zeros((count, width), np.float32)
     full[np.concatenate([np.full(len(s), p.shape[1] == width) for p, s in parts])] = points
-    bad = tuple((images.keys[i], _words(int(status[i]))) for i in np.flatnonzero(~valid).tolist())
+    bad = tuple((images.keys[i], words(int(status[i]))) for i in np.flatnonzero(~valid).tolist())
     return Embedded(full, valid, bad, int(np.sum(status == _FALLBACK)))
 
 
-# Beside the reasons of `decode`: fine, but cut at the centre, as no face was found.
+# Beside those: fine, but cut at the centre, as no face was found.
 _FALLBACK = 255
-
-
-def _words(status: int) -> str:
-    return "no face found" if status == _NO_FACE else Reason(status).words
 
 
 def _embed_part(
@@ -190,7 +190,7 @@ def _embed_part(
         except OSError:
             return None, int(Reason.UNREADABLE)
         if cutter.need_face and not found:
-            return None, _NO_FACE
+            return None, NO_FACE
         return image, 0 if found else _FALLBACK
 
     points: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
@@ -221,15 +221,15 @@ def _read_part(file: Path | None, rows: int) -> tuple[NDArray[np.float32], NDArr
     return (points, status) if len(points) == len(status) == rows else None
 
 
-def _fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def words(status: int) -> str:
+    """Why an image cannot be used, for people: a reason of `decode`, or NO_FACE."""
+    return "no face found" if status == NO_FACE else Reason(status).words
+
+
+def fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Brings an image to (rows, columns): what is too wide or too high is cut off on both sides, then it is resized."""
     if image.shape[:2] == size:
         return image
     from PIL import Image
 
-    rows, columns = size
-    height, width = image.shape[:2]
-    cut_width, cut_height = min(width, height * columns / rows), min(height, width * rows / columns)
-    left, top = (width - cut_width) / 2, (height - cut_height) / 2
-    box = (left, top, left + cut_width, top + cut_height)
-    return np.array(Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR, box=box))
+    return cut_and_resize(Image.fromarray(image), size)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.data.weights import SFACE, read_weights
 from facenet_jax.embedders.base import check_images, on_unit_sphere
+from facenet_jax.embedders.card import read_card
 from facenet_jax.errors import InputError
 
 _LAYOUTS = ("nchw", "nhwc")
@@ -22,6 +23,8 @@ _BATCH = 32
 @dataclass(frozen=True)
 class OnnxInput:
     """How pixels become a network's input: (pixel - mean) * scale, in a layout and an order of colours.
+
+    A network that takes uint8, as those that this project exports, gets RGB images as they are decoded.
 
     Attributes:
       size: (rows, columns); None: the file says it.
@@ -80,13 +83,14 @@ class OnnxEmbedder:
       name, digest, size, crop, batch, remarks: see `Embedder`.
     """
 
-    def __init__(self, model: bytes, name: str, how: OnnxInput) -> None:
+    def __init__(self, model: bytes, name: str, how: OnnxInput, widen: bool = False) -> None:
         """Opens it.
 
         Args:
           model: the file's bytes.
           name: of it.
           how: its input.
+          widen: whether weights that are kept in int8 become float32 once, rather than with every image.
 
         Raises:
           InputError: onnxruntime is missing, the bytes are no ONNX model, or its input cannot be worked out.
@@ -96,13 +100,17 @@ class OnnxEmbedder:
         self.remarks: list[str] = []
         self.crop = how.crop
         self._how = how
-        self._session = _session(model, name)
+        self._session = _session(model, name, widen)
         inputs = self._session.get_inputs()
-        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type != "tensor(float)":
+        kinds = ("tensor(float)", "tensor(uint8)")
+        if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in kinds:
             given = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise InputError(
-                f"{name} takes {given or 'nothing'}; a network with one float32 input of images is needed."
+                f"{name} takes {given or 'nothing'}; a network with one float32 or uint8 input of images is needed."
             )
+        self._scales = inputs[0].type == "tensor(float)"
+        if not self._scales and (how.scale, how.mean) != (OnnxInput.scale, OnnxInput.mean):
+            raise InputError(f"{name} takes pixels as they are, and scales them itself; leave scale=… and mean=… out.")
         shape = inputs[0].shape
         self._layout = how.layout or _layout_of(shape, name)
         places = (2, 3) if self._layout == "nchw" else (1, 2)
@@ -130,14 +138,16 @@ class OnnxEmbedder:
             short = self.batch - len(part) if isinstance(self._session.get_inputs()[0].shape[0], int) else 0
             pixels = np.pad(part, ((0, short), (0, 0), (0, 0), (0, 0)))
             pixels = pixels[..., ::-1] if self._how.colour == "bgr" else pixels
-            scaled = (pixels.astype(np.float32) - np.float32(self._how.mean)) * np.float32(self._how.scale)
+            taken: NDArray[Any] = pixels
+            if self._scales:
+                taken = (pixels.astype(np.float32) - np.float32(self._how.mean)) * np.float32(self._how.scale)
             if self._layout == "nchw":
-                scaled = scaled.transpose(0, 3, 1, 2)
+                taken = taken.transpose(0, 3, 1, 2)
             try:
-                output = self._session.run(None, {feed: np.ascontiguousarray(scaled)})[0]
+                output = self._session.run(None, {feed: np.ascontiguousarray(taken)})[0]
             except Exception as error:  # onnxruntime has errors of its own for each cause, under no common name
                 raise InputError(f"{self.name} cannot be run on its images: {_first_line(error)}.") from error
-            parts.append(np.asarray(output).reshape(len(scaled), -1)[: len(part)])
+            parts.append(np.asarray(output).reshape(len(pixels), -1)[: len(part)])
         nothing = np.empty((0, 1), np.float32)
         return on_unit_sphere(np.concatenate(parts) if parts else nothing, self.name, self._remark)
 
@@ -151,12 +161,13 @@ def open_onnx(path: Path, how: OnnxInput) -> OnnxEmbedder:
     """The embedder in a file.
 
     Raises:
-      InputError: as `OnnxEmbedder`, or the file cannot be read.
+      InputError: as `OnnxEmbedder`, the file cannot be read, or it is not what a card beside it speaks of.
     """
     try:
         model = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give an ONNX file as onnx:PATH.") from error
+    read_card(path, model)
     return OnnxEmbedder(model, f"onnx:{path}", how)
 
 
@@ -166,18 +177,17 @@ def open_sface() -> OnnxEmbedder:
     Raises:
       InputError: it is not installed.
     """
-    return OnnxEmbedder(_with_one_input(read_weights(SFACE)), "sface", _SFACE_INPUT)
+    return OnnxEmbedder(_with_one_input(read_weights(SFACE)), "sface", _SFACE_INPUT, widen=True)
 
 
-def _session(model: bytes, name: str) -> Any:
+def _session(model: bytes, name: str, widen: bool) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
         raise InputError("ONNX files need onnxruntime: pip install 'facenet-jax[onnx]'.") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    # Weights kept in int8 become float32 once, not with every image.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.disable_quant_qdq", str(int(widen)))
     try:
         return onnxruntime.InferenceSession(model, options, providers=onnxruntime.get_available_providers())
     except Exception as error:

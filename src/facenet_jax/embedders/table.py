@@ -84,8 +84,16 @@ def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
 
 def _read_parquet(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     try:
+        import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
         raise InputError("Parquet files need pyarrow: pip install 'facenet-jax[parquet]'.") from error
     table = pyarrow.parquet.read_table(path, columns=["embeddings", "names"])
-    return np.array(table["embeddings"].to_pylist(), np.float32), np.array(table["names"].to_pylist(), np.str_)
+    rows = table["embeddings"].combine_chunks()
+    lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(rows)).to_pylist()
+    if len(lengths) > 1 or None in lengths:
+        raise InputError(
+            f"{path}: the rows of `embeddings` are of several lengths, or empty; give every face a vector."
+        )
+    points = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), *lengths)
+    return points.astype(np.float32), np.array(table["names"].to_pylist(), np.str_)

@@ -96,6 +96,7 @@ def holdout(
     fars: Sequence[float] = (1e-2, 1e-3),
     splits: int = 5,
     seed: int = 0,
+    tolerance: float = UNIT_NORM_TOLERANCE,
 ) -> HoldoutResult:
     """Measures embeddings by the paper's hold-out protocol.
 
@@ -108,12 +109,15 @@ def holdout(
       embeddings: float32 [n, d], unit vectors.
       labels: [n], the identity of each face; numbers or names, which play no part beyond being equal or not.
       fars: the false accept rates to report, each in (0, 1].
+      splits: how many, at most.
+      seed: deals the identities.
+      tolerance: how far from 1 norms may be; vectors that were rounded need more.
 
     Raises:
       InputError: shapes that do not fit, embeddings that are not finite unit vectors, or fewer than two identities with
         two faces each.
     """
-    points, ids, halves = _dealt(embeddings, labels, splits, seed)
+    points, ids, halves = _dealt(embeddings, labels, splits, seed, tolerance)
     fars = check_fars(fars)
     judged = [_judge(points, ids, left, right, fars) for left, right in halves]
     return HoldoutResult(
@@ -186,9 +190,10 @@ def holdout_intervals(
     fars: Sequence[float] = (1e-2, 1e-3),
     splits: int = 5,
     seed: int = 0,
+    tolerance: float = UNIT_NORM_TOLERANCE,
 ) -> HoldoutIntervals:
     """Bootstrap intervals of what `holdout` gives for the same arguments; Raises as it."""
-    points, ids, halves = _dealt(embeddings, labels, splits, seed)
+    points, ids, halves = _dealt(embeddings, labels, splits, seed, tolerance)
     fars = check_fars(fars)
     weights = identity_weights(int(ids.max()) + 1)
     people: list[NDArray[np.float64]] = []
@@ -220,11 +225,11 @@ def holdout_intervals(
 
 
 def _dealt(
-    embeddings: NDArray[np.float32], labels: ArrayLike, splits: int, seed: int
+    embeddings: NDArray[np.float32], labels: ArrayLike, splits: int, seed: int, tolerance: float
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
     """Checked points, identity numbers, and for each split the faces of its two halves."""
     points, names = np.asarray(embeddings, np.float32), np.asarray(labels)
-    _check_embeddings(points, names)
+    _check_embeddings(points, names, tolerance)
     if splits < 1:
         raise InputError(
             f"The hold-out protocol was asked for {splits} splits; ask for at least one (the paper has five)."
@@ -252,7 +257,7 @@ def _dealt(
     return points, ids.astype(np.int64), halves
 
 
-def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any]) -> None:
+def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any], tolerance: float) -> None:
     if points.ndim != 2 or names.shape != points.shape[:1]:
         raise InputError(
             f"Embeddings of shape {points.shape} with labels of shape {names.shape} cannot be evaluated; "
@@ -265,7 +270,7 @@ def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any]) -> None:
             "are not); look for NaN in the parameters or the images."
         )
     norms = np.linalg.norm(points, axis=1)
-    off = np.abs(norms - 1) > UNIT_NORM_TOLERANCE
+    off = np.abs(norms - 1) > tolerance
     if off.any():
         worst = int(np.argmax(off))
         raise InputError(

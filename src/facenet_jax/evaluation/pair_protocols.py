@@ -97,7 +97,7 @@ def run_lfw_view1(
             "threshold": threshold,
             "wrong": wrong_to_json(result.wrong, test_list.keys, np.array(test_list.people)),
         }
-        entries.append(about(one.embedder, one.embedded) | {"result": document})
+        entries.append(about(one.embedder, test[2], one.embedded) | {"result": document})
     comparisons = _compared_accuracies(correct) + compare_judged(judged, fars)
     return _outcome(
         "lfw-view1",
@@ -267,7 +267,7 @@ def _over_folds(
             "thresholds": list(result.thresholds),
             "wrong": wrong_to_json(rates.wrong, listed.keys, np.array(listed.people)),
         }
-        entries.append(about(one.embedder, one.embedded) | {"result": document})
+        entries.append(about(one.embedder, request.crop, one.embedded) | {"result": document})
     comparisons = _compared_accuracies(correct) + compare_judged(judged, fars)
     figures = judged_figures(judged, title) | {"folds.png": partial(accuracy_figure, folds, title)}
     return _outcome(protocol, request, pairs, data, entries, tables, comparisons, figures, request.crop)

@@ -14,9 +14,10 @@ from facenet_jax.embedders.embedding import Cutter, Embedded
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import clustering, identification
 from facenet_jax.evaluation.bootstrap import Comparison, compare_replicates
-from facenet_jax.evaluation.compact import from_bytes, to_bytes
+from facenet_jax.evaluation.compact import Packed, calibrate, distance_error, largest_error, pack
 from facenet_jax.evaluation.few_faces import few_faces
 from facenet_jax.evaluation.holdout import (
+    UNIT_NORM_TOLERANCE,
     HoldoutIntervals,
     HoldoutResult,
     format_table,
@@ -77,7 +78,7 @@ def run_holdout(request: Request, folder: Folder, fars: Sequence[float] = FARS, 
             "wrong": wrong_to_json(wrong, keys, labels),
             "few_faces": few_faces(points, labels, keys),
         }
-        entries.append(about(embedder, one) | {"result": document})
+        entries.append(about(embedder, request.crop, one) | {"result": document})
     comparisons = _compare(
         [(name, [rate.val for rate in results[name].rates], intervals[name].replicates) for name in results], fars
     )
@@ -102,7 +103,7 @@ def run_photos(request: Request, data: Path, fars: Sequence[float] = FARS) -> Ou
             "wrong": wrong_to_json(result.wrong, keys, labels),
             "few_faces": few_faces(one.points[chosen], labels, keys),
         }
-        entries.append(about(embedder, one) | {"result": document})
+        entries.append(about(embedder, request.crop, one) | {"result": document})
     comparisons = compare_judged(judged, fars)
     return _outcome(
         "photos", request, folder, entries, tables, comparisons, judged_figures(judged, "all pairs of photographs")
@@ -132,7 +133,7 @@ def run_robustness(request: Request, data: Path, far: float = 1e-3) -> Outcome:
                     "paper": grid[value] / 100,
                 }
         series[embedder.name] = rows
-        entries.append(about(embedder) | {"result": {"far": far} | rows})
+        entries.append(about(embedder, request.crop) | {"result": {"far": far} | rows})
         tables.append(f"{embedder.name}\n{_format_quality(rows, far)}")
     return _outcome(
         "robustness", request, folder, entries, tables, (), {"quality.png": partial(quality_figure, series, far)}
@@ -148,9 +149,11 @@ def run_compact(request: Request, data: Path, fars: Sequence[float] = FARS) -> O
     comparisons: list[Comparison] = []
     for embedder, one in zip(request.embedders, embedded, strict=True):
         points = one.points[chosen]
-        forms = {"float32": points, "int8": from_bytes(to_bytes(points))}
-        results = {form: holdout(p, labels, fars) for form, p in forms.items()}
-        sure = {form: holdout_intervals(p, labels, fars) for form, p in forms.items()}
+        packed = pack(points, calibrate(points))
+        rounded = UNIT_NORM_TOLERANCE + packed.rounding
+        forms = {"float32": (points, UNIT_NORM_TOLERANCE), "int8": (packed.points, rounded)}
+        results = {form: holdout(p, labels, fars, tolerance=near) for form, (p, near) in forms.items()}
+        sure = {form: holdout_intervals(p, labels, fars, tolerance=near) for form, (p, near) in forms.items()}
         comparisons += _compare(
             [
                 (f"{embedder.name} as {form}", [rate.val for rate in results[form].rates], sure[form].replicates)
@@ -163,9 +166,10 @@ def run_compact(request: Request, data: Path, fars: Sequence[float] = FARS) -> O
             f"{form}, {size * width:,} bytes: {format_table(results[form])}"
             for form, width in (("float32", 4), ("int8", 1))
         ]
-        tables.append("\n".join([f"{heading(embedder, one)}: {size} dimensions", *texts]))
-        document = {form: holdout_to_json(result) for form, result in results.items()}
-        entries.append(about(embedder, one) | {"result": document})
+        errors = _errors_of_distances(points, packed, results["float32"])
+        tables.append("\n".join([heading(embedder, one), f"  {size} dimensions", *texts, _format_errors(errors)]))
+        document = {form: holdout_to_json(result) for form, result in results.items()} | {"int8_errors": errors}
+        entries.append(about(embedder, request.crop, one) | {"result": document})
     return _outcome("compact", request, folder, entries, tables, comparisons, {})
 
 
@@ -177,7 +181,7 @@ def run_identify(request: Request, data: Path, false_alarm_rates: Sequence[float
     for embedder, one in zip(request.embedders, embedded, strict=True):
         result = identification.identify(one.points[chosen], folder.labels[chosen], false_alarm_rates)
         tables.append(f"{heading(embedder, one)}\n{identification.format_identified(result)}")
-        entries.append(about(embedder, one) | {"result": _plain(result)})
+        entries.append(about(embedder, request.crop, one) | {"result": _plain(result)})
     return _outcome("identify", request, folder, entries, tables, (), {})
 
 
@@ -192,7 +196,7 @@ def run_cluster(request: Request, data: Path, threshold: float | None = None) ->
         keys = [folder.images.keys[i] for i in chosen[result.faces]]
         document = _plain(result.score) | {"threshold": result.threshold, "chosen_on": result.chosen_on}
         document["clusters_shown"] = _largest_clusters(result, keys)
-        entries.append(about(embedder, one) | {"result": document})
+        entries.append(about(embedder, request.crop, one) | {"result": document})
     return _outcome("cluster", request, folder, entries, tables, (), {})
 
 
@@ -266,6 +270,28 @@ def _format_intervals(result: HoldoutResult, sure: HoldoutIntervals) -> list[str
         for rate, people, pairs in zip(result.rates, sure.over_identities, sure.over_pairs, strict=True)
         if rate.val is not None
     ]
+
+
+def _errors_of_distances(points: NDArray[np.float32], packed: Packed, result: HoldoutResult) -> dict[str, Any]:
+    """What rounding to bytes does to distances: at most, by both vectors' largest rounding error, and as seen."""
+    thresholds = [rate.threshold for rate in result.rates if rate.threshold is not None]
+    return {
+        "step": packed.step,
+        "clipped": packed.clipped,
+        "coordinates": int(points.size),
+        "rounding": packed.rounding,
+        "at_most": {f"{threshold:.4f}": distance_error(2 * packed.rounding, threshold) for threshold in thresholds},
+        "seen": largest_error(points, packed.points),
+    }
+
+
+def _format_errors(errors: dict[str, Any]) -> str:
+    most = ", ".join(f"{bound:.4f} at a distance of {distance}" for distance, bound in errors["at_most"].items())
+    return (
+        f"  int8: a step of {errors['step']:.5f}, {errors['clipped']:,} of {errors['coordinates']:,} coordinates "
+        f"clipped, vectors off by up to {errors['rounding']:.4f}\n  a distance is off by at most {most or '-'}; "
+        f"the largest error seen is {errors['seen']:.4f}"
+    )
 
 
 def _format_quality(rows: dict[str, dict[int, Any]], far: float) -> str:

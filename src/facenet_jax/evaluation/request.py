@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -92,16 +93,16 @@ class Folder:
     root: Path
 
 
-def open_folder(path: Path) -> Folder:
-    """Lists the faces of a folder, prepared or not; raises InputError as `FolderSource` and `PreparedSource`."""
+def open_folder(path: Path, singles: bool = False) -> Folder:
+    """Lists the faces of a folder, prepared or not; arguments and errors as of `FolderSource` and `PreparedSource`."""
     if is_prepared(path):
         return _open_prepared(path)
-    source = FolderSource(path)
+    source = FolderSource(path, singles=singles)
     records = np.arange(source.index.records, dtype=np.int64)
     labels = np.array(source.index.names)[source.index.identity_of(records)]
     files = [Path(source.describe(int(record))) for record in records]
     keys = tuple(f"{file.parent.name}/{file.name}" for file in files)
-    return Folder(Images(keys, lambda number: files[number].read_bytes(), _digest(path, files)), labels, path)
+    return Folder(Images(keys, lambda number: files[number].read_bytes(), fingerprint(path, files)), labels, path)
 
 
 def _open_prepared(path: Path) -> Folder:
@@ -125,7 +126,7 @@ def listed_images(root: Path, keys: Sequence[str]) -> Images:
             f"{len(missing):,} of the {len(files):,} images that the pairs name are missing, the first {missing[0]}; "
             "give the folder that holds them all."
         )
-    return Images(tuple(keys), lambda number: files[number].read_bytes(), _digest(root, files))
+    return Images(tuple(keys), lambda number: files[number].read_bytes(), fingerprint(root, files))
 
 
 def without(folder: Folder, names: set[str]) -> Folder:
@@ -155,9 +156,14 @@ def common(embedded: Sequence[Embedded]) -> NDArray[np.intp]:
     return np.flatnonzero(valid)
 
 
-def about(embedder: AnyEmbedder, embedded: Embedded | None = None) -> dict[str, Any]:
-    """What a document says of an embedder."""
-    said: dict[str, Any] = {"name": embedder.name, "remarks": list(embedder.remarks)}
+def about(embedder: AnyEmbedder, crop: Crop, embedded: Embedded | None = None) -> dict[str, Any]:
+    """What a document says of an embedder and of how the faces that it was judged on were cut."""
+    said: dict[str, Any] = {
+        "name": embedder.name,
+        "digest": embedder.digest,
+        "crop": crop,
+        "remarks": list(embedder.remarks),
+    }
     if isinstance(embedder, FileOfEmbeddings):
         said |= {"kind": "file", "embedding_size": int(embedder.points.shape[1])}
     else:
@@ -218,9 +224,9 @@ def _stat(file: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _digest(root: Path, files: Sequence[Path]) -> str:
+def fingerprint(root: Path, files: Sequence[Path]) -> str:
     """A fingerprint of which files these are, by name, size and time."""
-    digest = hashlib.blake2b(str(root.resolve()).encode(), digest_size=16)
+    digest = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16)
     for file in files:
-        digest.update(f"{file}\0{_stat(file)}\0".encode())
+        digest.update(os.fsencode(file) + f"\0{_stat(file)}\0".encode())
     return digest.hexdigest()

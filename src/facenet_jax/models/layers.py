@@ -59,7 +59,7 @@ class Conv(nn.Module):
         if self.norm != "response":
             gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
         if self.norm == "weight":
-            kernel = _standardised(kernel) * gain
+            kernel = standardised(kernel) * gain
         x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
         # XLA on CPU runs a matrix product faster than the same thing called a convolution.
         pointwise = self.kernel == 1 and self.stride == 1
@@ -194,7 +194,7 @@ class L2Normalise(nn.Module):
 _GAIN = math.sqrt(2 / (1 - 1 / math.pi))
 
 
-def _standardised(kernel: jax.Array) -> jax.Array:
+def standardised(kernel: jax.Array) -> jax.Array:
     """Each output channel's weights with mean 0 and variance 1 / fan-in, times the ReLU's gain (equation 1 there)."""
     axes = tuple(range(kernel.ndim - 1))
     centred = kernel - jnp.mean(kernel, axes, keepdims=True)

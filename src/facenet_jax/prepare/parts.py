@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.data.card import INDEX, LABEL_BYTES, shard_name
 from facenet_jax.data.decode import BadFace, Reason
-from facenet_jax.data.names import raw, text
+from facenet_jax.data.names import join_names, split_names
 from facenet_jax.prepare.face import Cutter
 from facenet_jax.prepare.job import PARTS
 from facenet_jax.prepare.sources import Reader
@@ -150,12 +150,12 @@ def read_records(file: Path) -> Records:
         return Records(
             int(held["shard_bytes"]),
             held["identities"],
-            _split(held["places"]),
+            split_names(held["places"]),
             held["contents"],
             held["looks"],
             held["faces"],
             held["fallback"],
-            _split(held["rejected"]),
+            split_names(held["rejected"]),
             [Reason(int(reason)) for reason in held["reasons"]],
         )
 
@@ -168,27 +168,18 @@ def _write_records(file: Path, records: Records) -> None:
                 stream,
                 shard_bytes=records.shard_bytes,
                 identities=records.identities,
-                places=_join(records.places),
+                places=join_names(records.places),
                 contents=records.contents,
                 looks=records.looks,
                 faces=records.faces,
                 fallback=records.fallback,
-                rejected=_join(records.rejected),
+                rejected=join_names(records.rejected),
                 reasons=np.array(records.reasons, np.uint8),
             )
         _sync(temporary)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _join(places: list[str]) -> NDArray[np.uint8]:
-    # No path has a NUL in it, and one that does is rejected; NumPy's own strings would lose bytes that are no UTF-8.
-    return np.frombuffer(b"".join(raw(place.replace("\0", "\\0")) + b"\0" for place in places), np.uint8)
-
-
-def _split(joined: NDArray[np.uint8]) -> list[str]:
-    return [text(place) for place in joined.tobytes().split(b"\0")[:-1]]
 
 
 def _sync(file: Path) -> None:

@@ -1,0 +1,59 @@
+"""`facenet-jax embed`."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.commands.setup import EPILOG, add_setup, setup_of
+from facenet_jax.errors import InputError
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    embed = commands.add_parser(
+        "embed",
+        help="find every face of photographs and embed it",
+        description="Finds every face in photographs and writes a file of embeddings, and a list of the photographs "
+        "that show none or cannot be read. Stopped or killed, the command goes on when given again.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    embed.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="folders, walked to their ends, or files")
+    embed.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a .parquet or .npz file")
+    add_setup(embed)
+    embed.add_argument("--compact", action="store_true", help="one byte a coordinate instead of four")
+    embed.set_defaults(run=_embed)
+
+
+def _embed(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.progress import Progress, amount
+    from facenet_jax.recognition.faces import find_faces
+    from facenet_jax.recognition.photos import open_photos
+    from facenet_jax.recognition.table import check_table, write_table
+
+    check_table(options.out)
+    photos = open_photos(options.photos)
+    setup = setup_of(options)
+    progress = Progress()
+    parts = options.out.with_name(f".{options.out.name}.parts")
+    faces = find_faces(setup.embedder, photos.images, setup.crop, parts, progress)
+    if not len(faces.photo):
+        file, reason = faces.rejected[0]
+        raise InputError(f"None of the {len(faces.files):,} photographs gave a face (the first, {file}: {reason}).")
+    written = write_table(faces, options.out, setup.embedder, setup.crop, options.compact)
+    shutil.rmtree(parts, ignore_errors=True)
+    print(f"photographs     {len(faces.files):,}, {photos.ignored:,} other files passed over")
+    print(f"faces           {len(faces.photo):,} by {setup.embedder.name}, crop {setup.crop}")
+    if written.packed:
+        print(
+            f"one byte each   step {written.packed.step:.5f}, {written.packed.clipped:,} coordinates clipped, vectors "
+            f"off by up to {written.packed.rounding:.4f}"
+        )
+    print(f"written         {written.table} ({amount(written.table.stat().st_size)})")
+    if written.rejects:
+        print(f"without a face  {len(faces.rejected):,} photographs, listed in {written.rejects}")
+    return 0

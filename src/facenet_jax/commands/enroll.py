@@ -1,0 +1,87 @@
+"""`facenet-jax enroll`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.commands.setup import EPILOG, add_setup, add_threshold
+from facenet_jax.errors import InputError
+
+_SHOWN = 10
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    enroll = commands.add_parser(
+        "enroll",
+        help="put people into an index, or take them out",
+        description="Enrols the people of a gallery <person>/<photo>. Given again, it adds people and photographs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    enroll.add_argument("gallery", type=Path, nargs="?", metavar="GALLERY", help="a folder <person>/<photo>")
+    enroll.add_argument("index", type=Path, metavar="INDEX", help="a folder for the index")
+    add_setup(enroll, needed=False)
+    enroll.add_argument("--compact", action="store_true", help="a new index of one byte a coordinate instead of four")
+    enroll.add_argument("--largest", action="store_true", help="of several faces take the largest near the centre")
+    enroll.add_argument("--remove", nargs="+", default=[], metavar="NAME", help="people to take out")
+    add_threshold(enroll, "what `evaluate identify --out` wrote (or holdout, photos, ...): keeps its thresholds")
+    enroll.set_defaults(run=_enroll)
+
+
+def _enroll(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.recognition.index_files import held
+
+    if options.gallery is None and not options.remove and options.evaluation is None:
+        raise InputError("Give a gallery to enrol, people to --remove, or an --evaluation with thresholds.")
+    with held(options.index):
+        return _change(options)
+
+
+def _change(options: argparse.Namespace) -> int:
+    from facenet_jax.progress import Progress
+    from facenet_jax.recognition.gallery import enroll, setup_for
+    from facenet_jax.recognition.index_files import REJECTS, is_index, load_index, save_index
+    from facenet_jax.recognition.table import write_rejects
+    from facenet_jax.recognition.thresholds import read_thresholds
+
+    root = options.index
+    index = load_index(root) if is_index(root) or options.gallery is None or options.remove else None
+    if index is not None and options.remove:
+        gone = index.remove(options.remove)
+        print(f"removed         {gone:,} faces of {len(set(options.remove)):,} people")
+    if options.gallery is not None or options.evaluation is not None:
+        setup = setup_for(root, index, options.embedder, options.step, options.crop)
+    if options.evaluation is not None:
+        thresholds = read_thresholds(options.evaluation, setup, among_people=True)
+    if options.gallery is not None:
+        index, gathered = enroll(root, index, setup, options.gallery, options.compact, options.largest, Progress())
+        print(f"enrolled        {len(gathered.files):,} faces of {len(set(gathered.people)):,} people")
+        if gathered.before:
+            print(f"before          {gathered.before:,} photographs were enrolled already")
+        _list("passed over", [f"{file} ({reason})" for file, reason in gathered.rejected], f"photographs ({REJECTS})")
+        _list("no usable face", gathered.missing, "people")
+        if gathered.several:
+            print(
+                f"                {gathered.several:,} show several faces; --largest takes the largest near the centre"
+            )
+    assert index is not None
+    if options.evaluation is not None:
+        index.thresholds = thresholds
+    save_index(index, root)
+    if options.gallery is not None:
+        write_rejects(root / REJECTS, gathered.rejected)
+    form = "float32" if index.vectors.step is None else f"int8, {index.vectors.clipped:,} coordinates clipped"
+    print(f"index           {root}: {len(index.files):,} faces of {len(index.people):,} people, {form}")
+    for threshold in index.thresholds:
+        print(f"threshold       {threshold}")
+    return 0
+
+
+def _list(title: str, names: list[str], what: str) -> None:
+    if names:
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        print(f"{title:<16}{len(names):,} {what}: {shown}")

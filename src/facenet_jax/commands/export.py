@@ -1,0 +1,66 @@
+"""`facenet-jax export`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """\
+The file takes uint8 RGB images [N, rows, columns, 3] as they are decoded and gives float32 embeddings [N, d] of norm 1;
+scaling and normalisation are inside. FILE.json beside it is its card. To be measured like any other:
+  facenet-jax evaluate holdout --embedder onnx:nn4.onnx --data PEOPLE
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    export = commands.add_parser(
+        "export",
+        help="write a checkpoint as ONNX or StableHLO, for other programs",
+        description="Writes a checkpoint as one file that other programs run without this project.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the working directory of a run")
+    export.add_argument("--to", required=True, choices=("onnx", "stablehlo"), help="the form")
+    export.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="what to write")
+    export.add_argument(
+        "--dtype", default="float32", choices=("float32", "float16", "int8"), help="of weights (default: float32)"
+    )
+    export.add_argument("--step", type=int, help="of the checkpoint (default: the best, or else the latest)")
+    export.add_argument("--calibrate", type=Path, metavar="FOLDER", help="int8: faces <identity>/<image>")
+    export.add_argument(
+        "--evaluation", type=Path, metavar="FILE", help="JSON of `evaluate --out` on this checkpoint, for the card"
+    )
+    export.set_defaults(run=_export)
+
+
+def _export(options: argparse.Namespace, _: list[str]) -> int:
+    import sys
+
+    from facenet_jax.export.run import Wanted, export
+
+    wanted = Wanted(
+        options.checkpoint,
+        options.to,
+        options.out,
+        options.dtype,
+        options.step,
+        options.calibrate,
+        options.evaluation,
+    )
+    card = export(wanted, lambda text: print(text, file=sys.stderr))
+    shape, parity = "x".join(map(str, card["input"]["shape"][1:])), card["parity"]
+    print(f"written         {options.out}, {card['bytes'] / 1e6:.1f} MB, {card['form']} in {card['dtype']}")
+    print(f"                N images of {shape} uint8 -> N embeddings of {card['output']['shape'][1]} float32")
+    print(f"card            {options.out}.json")
+    print(
+        f"parity          coordinates off by at most {parity['largest_difference']:.2g}, vectors by a squared distance "
+        f"of {parity['largest_squared_distance']:.2g} ({parity['images']} images of {parity['of']})"
+    )
+    for rate in (card["evaluation"] or {"rates": ()})["rates"]:
+        if rate["threshold"] is not None:
+            print(f"threshold       {rate['threshold']:.4f} at FAR {rate['far']:g} (of the checkpoint, in float32)")
+    return 0

@@ -1,0 +1,79 @@
+"""`facenet-jax identify`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.commands.setup import EPILOG, add_setup, add_threshold
+from facenet_jax.errors import InputError
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    identify = commands.add_parser(
+        "identify",
+        help="who of an index is in photographs",
+        description="Names the faces of photographs by the people of an index; beyond the threshold they are unknown.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    identify.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="photographs, or folders of them")
+    identify.add_argument("index", type=Path, metavar="INDEX", help="what `facenet-jax enroll` made")
+    add_setup(identify, needed=False)
+    add_threshold(identify, "where the threshold comes from (default: what was given to `enroll`)")
+    identify.add_argument("--far", type=float, help="the rate to take it at (default: the smallest that was measured)")
+    identify.add_argument("-k", type=int, default=3, help="how many of the nearest people to name (default: 3)")
+    identify.add_argument("-o", "--out", type=Path, metavar="FILE", help="a .json or .csv file for all of it")
+    identify.set_defaults(run=_identify)
+
+
+def _identify(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.progress import Progress
+    from facenet_jax.recognition.faces import find_faces
+    from facenet_jax.recognition.gallery import setup_for
+    from facenet_jax.recognition.identify import format_identified, identify, to_csv, to_json
+    from facenet_jax.recognition.index_files import load_index
+    from facenet_jax.recognition.photos import open_photos
+    from facenet_jax.recognition.thresholds import choose, make_one, read_thresholds
+    from facenet_jax.storage import write_whole
+
+    if options.k < 1:
+        raise InputError(f"-k {options.k}: ask for at least one person.")
+    if options.out and options.out.suffix not in (".json", ".csv"):
+        raise InputError(f"{options.out}: give a name that ends in .json or .csv.")
+    if options.out and not options.out.parent.is_dir():
+        raise InputError(f"The folder {options.out.parent} does not exist; make it, or give another file.")
+    index = load_index(options.index)
+    if not index.people:
+        raise InputError(f"{options.index} has nobody enrolled; facenet-jax enroll GALLERY {options.index}")
+    setup = setup_for(options.index, index, options.embedder, options.step, options.crop)
+    thresholds = index.thresholds
+    if options.evaluation:
+        thresholds = read_thresholds(options.evaluation, setup, among_people=True)
+    if not thresholds:
+        raise InputError(
+            f"A threshold comes from an evaluation, and {options.index} has none: give --evaluation, or "
+            f"{make_one(setup, among_people=True)}"
+        )
+    threshold = choose(thresholds, options.far)
+    photos = open_photos(options.photos)
+    faces = find_faces(setup.embedder, photos.images, setup.crop, progress=Progress())
+    found = identify(index, faces, threshold, options.k)
+    print(format_identified(found))
+    print(f"threshold       {threshold}")
+    if threshold.enrolled is None:
+        print(
+            f"                with {len(index.files):,} faces enrolled, up to "
+            f"{100 * min(1, threshold.reached * len(index.files)):.3g}% of strangers may be named"
+        )
+    for file, reason in faces.rejected:
+        print(f"passed over     {file} ({reason})")
+    if options.out:
+        document = json.dumps(to_json(found, threshold, faces.rejected), indent=1) + "\n"
+        write_whole(options.out, document if options.out.suffix == ".json" else to_csv(found))
+        print(f"written         {options.out}")
+    return 0

@@ -1,0 +1,47 @@
+"""`facenet-jax verify`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from facenet_jax.commands.setup import EPILOG, add_setup, add_threshold, setup_of
+from facenet_jax.errors import InputError
+
+
+def add_parser(commands: Any) -> None:
+    """Adds the subcommand to argparse's subparsers."""
+    verify = commands.add_parser(
+        "verify",
+        help="whether two photographs are of the same person",
+        description="Compares two faces. Exit code 0: the same person; 1: different people; 2: bad input.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for name in ("first", "second"):
+        verify.add_argument(name, metavar="PHOTO", help="a photograph, or photo.jpg#2: its second face from the left")
+    add_setup(verify)
+    add_threshold(verify, "what `evaluate holdout|photos|lfw|pairs --out` wrote: where the threshold comes from")
+    verify.add_argument("--far", type=float, help="false accept rate (default: the smallest that was measured)")
+    verify.add_argument("--largest", action="store_true", help="of several faces take the largest near the centre")
+    verify.set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.recognition.thresholds import choose, make_one, read_thresholds
+    from facenet_jax.recognition.verify import compare
+
+    try:
+        setup = setup_of(options)
+        if options.evaluation is None:
+            raise InputError(f"A threshold comes from an evaluation: give --evaluation, or {make_one(setup)}")
+        threshold = choose(read_thresholds(options.evaluation, setup), options.far)
+        compared = compare(setup, options.first, options.second, options.largest)
+    except OSError as error:  # 1 says that the people are different
+        raise InputError(f"{error.filename or 'a file'} cannot be read ({error.strerror}); check it.") from error
+    same = compared.distance <= threshold.distance
+    print(f"distance        {compared.distance:.4f} between {compared.first} and {compared.second}")
+    print(f"threshold       {threshold}")
+    print(f"decision        {'the same person' if same else 'different people'}")
+    return 0 if same else 1

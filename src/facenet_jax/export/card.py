@@ -1,0 +1,58 @@
+"""The card beside an exported file: what goes in, what comes out, what it was made from, how well it does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.embedders.card import card_path
+from facenet_jax.errors import InputError
+
+_INSTEAD = "make one: facenet-jax evaluate holdout --embedder RUN --data PEOPLE --out RESULTS"
+
+
+def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
+    """What an evaluation found for one embedder: protocol, data, crop, and its rates with their thresholds.
+
+    Args:
+      file: PROTOCOL.json that `facenet-jax evaluate --out` wrote.
+      digest: of the embedder.
+      name: of it, for people.
+
+    Raises:
+      InputError: the file cannot be read, is no evaluation with rates, or is of another embedder.
+    """
+    try:
+        document = json.loads(file.read_text())
+        entries = {entry.get("digest"): entry for entry in document["embedders"]}
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); {_INSTEAD}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is no result of `facenet-jax evaluate`; {_INSTEAD}.") from error
+    if digest not in entries:
+        raise InputError(f"{file} is not of {name} as it is now (its digest is another); {_INSTEAD}.")
+    entry = entries[digest]
+    try:
+        result = entry["result"]
+        figures = {
+            "of": "the checkpoint, in float32",
+            "protocol": document["protocol"],
+            "data": Path(document["data"]).name,
+            "crop": document["crop"],
+            "same_pairs": result["same_pairs"],
+            "different_pairs": result["different_pairs"],
+            "rates": result["rates"],
+        }
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file} holds no rates with thresholds; {_INSTEAD}.") from error
+    return figures
+
+
+def write_card(file: Path, card: dict[str, Any]) -> Path:
+    """Writes a file's card; gives back where."""
+    path = card_path(file)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n")
+    temporary.replace(path)
+    return path

@@ -1,0 +1,200 @@
+"""Exporting a checkpoint: the file, held against the Flax module, and its card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax import models
+from facenet_jax.data.card import is_prepared
+from facenet_jax.data.decode import BadFace
+from facenet_jax.data.folder import FolderSource
+from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder
+from facenet_jax.embedders.card import CARD, VERSION
+from facenet_jax.embedders.onnx import OnnxInput
+from facenet_jax.errors import InputError
+from facenet_jax.export.card import figures_of, write_card
+from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
+from facenet_jax.mesh import make_mesh
+from facenet_jax.models.pixels import scale_pixels
+
+FORMS = ("onnx", "stablehlo")
+DTYPES = ("float32", "float16", "int8")
+# The largest difference of a coordinate from the Flax module's that is still rounding.
+PARITY = 1e-4
+_CALIBRATION_FACES = 256
+_PARITY_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be exported.
+
+    Attributes:
+      workdir, step: the checkpoint; see `CheckpointEmbedder`.
+      to: one of FORMS.
+      file: where it is written; the card comes beside it.
+      dtype: one of DTYPES, of weights and arithmetic.
+      calibrate: a folder of faces, for int8.
+      evaluation: PROTOCOL.json of `facenet-jax evaluate` on this checkpoint, for the card.
+    """
+
+    workdir: Path
+    to: str
+    file: Path
+    dtype: str = "float32"
+    step: int | None = None
+    calibrate: Path | None = None
+    evaluation: Path | None = None
+
+
+def export(wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Exports a checkpoint and gives back its card.
+
+    Raises:
+      InputError: no such checkpoint, what does not go together, a folder without faces, an evaluation of another.
+    """
+    _check(wanted)
+    embedder = CheckpointEmbedder(wanted.workdir, wanted.step, make_mesh(1))
+    figures = figures_of(wanted.evaluation, embedder.digest, embedder.name) if wanted.evaluation else None
+    faces = _faces(wanted.calibrate, embedder.size, say) if wanted.calibrate else None
+    data = _data(wanted, embedder, faces)
+    images = np.random.default_rng(0).integers(0, 256, (_PARITY_IMAGES, *embedder.size, 3)).astype(np.uint8)
+    parity = _parity(wanted, embedder, data, images if faces is None else faces[: 4 * _PARITY_IMAGES])
+    card = _card(wanted, embedder, data) | {
+        "calibration_faces": None if faces is None else len(faces),
+        "parity": parity,
+        "evaluation": figures,
+    }
+    _write(wanted.file, data)
+    write_card(wanted.file, card)
+    return card
+
+
+def _check(wanted: Wanted) -> None:
+    if wanted.dtype == "int8" and wanted.to != "onnx":
+        raise InputError("--dtype=int8 is made for ONNX; give --to onnx, or --dtype float16.")
+    if (wanted.dtype == "int8") != (wanted.calibrate is not None):
+        raise InputError("--dtype=int8 and --calibrate=FOLDER, faces that its scales are taken from, go together.")
+    if not wanted.file.resolve().parent.is_dir():
+        raise InputError(f"{wanted.file.parent} is no folder; make it, or give another -o FILE.")
+    if wanted.file.is_dir():
+        raise InputError(f"{wanted.file} is a folder; give -o a file.")
+    if wanted.to == "onnx":
+        try:
+            import onnx  # noqa: F401
+            import onnxruntime  # noqa: F401
+        except ImportError as error:
+            raise InputError("ONNX files need onnx and onnxruntime: pip install 'facenet-jax[onnx]'.") from error
+
+
+def _faces(folder: Path, size: tuple[int, int], say: Callable[[str], None]) -> NDArray[np.uint8]:
+    """Faces spread evenly over a folder, as `evaluate` reads them."""
+    source = PreparedSource(folder) if is_prepared(folder) else FolderSource(folder, singles=True)
+    chosen = np.unique(np.linspace(0, source.index.records - 1, _CALIBRATION_FACES).round().astype(int))
+    faces, bad = [], []
+    for record in chosen.tolist():
+        try:
+            faces.append(source.load(record, size))
+        except BadFace as error:
+            bad.append(f"{source.describe(record)} ({error})")
+    if bad:
+        say(f"left out of the calibration: {', '.join(bad)}")
+    if not faces:
+        raise InputError(f"none of the images of {folder} can be decoded; give --calibrate a folder of faces.")
+    return np.stack(faces)
+
+
+def _data(wanted: Wanted, embedder: CheckpointEmbedder, faces: NDArray[np.uint8] | None) -> bytes:
+    network = embedder.network.clone(dtype=jnp.float16 if wanted.dtype == "float16" else jnp.float32)
+    if wanted.to == "stablehlo":
+        return to_stablehlo(network, embedder.params, embedder.size)
+    from facenet_jax.export.onnx import to_onnx
+
+    model = to_onnx(network, embedder.params, embedder.size)
+    if faces is not None:
+        from facenet_jax.export.int8 import to_int8
+
+        model = to_int8(model, faces)
+    return bytes(model.SerializeToString())
+
+
+def _parity(
+    wanted: Wanted, embedder: CheckpointEmbedder, data: bytes, images: NDArray[np.uint8]
+) -> dict[str, float | int | str]:
+    """How far the file is from the Flax module in float32."""
+    network = embedder.network.clone(dtype=jnp.float32)
+    expected = jax.jit(lambda params, images: network.apply({"params": params}, scale_pixels(images)))(
+        embedder.params, images
+    )
+    if wanted.to == "stablehlo":
+        found = jax.export.deserialize(bytearray(data)).call(images)
+    else:
+        found = OnnxEmbedder(data, str(wanted.file), OnnxInput()).embed(images)
+    off = np.asarray(found, np.float64) - np.asarray(expected, np.float64)
+    if wanted.dtype == "float32" and np.abs(off).max() > PARITY:
+        raise RuntimeError(f"{wanted.file} would give embeddings that are off by up to {np.abs(off).max():.3g}")
+    return {
+        "against": "the Flax module in float32",
+        "images": len(images),
+        "of": "random pixels" if wanted.calibrate is None else "the faces of the calibration",
+        "largest_difference": float(np.abs(off).max()),
+        "largest_squared_distance": float((off**2).sum(axis=1).max()),
+    }
+
+
+def _card(wanted: Wanted, embedder: CheckpointEmbedder, data: bytes) -> dict[str, Any]:
+    """What the file is, takes and gives, and what it was made from."""
+    parameters, multiply_adds = models.totals(embedder.network, embedder.size)
+    return {
+        "format": CARD,
+        "version": VERSION,
+        "file": wanted.file.name,
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "form": wanted.to,
+        **({"platforms": list(PLATFORMS)} if wanted.to == "stablehlo" else {}),
+        "dtype": wanted.dtype,
+        "input": {
+            "name": "images",
+            "shape": ["N", *embedder.size, 3],
+            "dtype": "uint8",
+            "layout": "NHWC",
+            "colour": "rgb",
+            "range": [0, 255],
+            "scaling": "pixel / 127.5 - 1, within the file",
+            "crop": embedder.crop,
+        },
+        "output": {
+            "name": "embeddings",
+            "shape": ["N", int(embedder.config.model.embedding_size)],
+            "dtype": "float32",
+            "norm": 1,
+            "distance": "squared L2, from 0 to 4",
+        },
+        "network": {
+            "name": embedder.config.model.name,
+            "parameters": parameters,
+            "multiply_adds": multiply_adds,
+        },
+        "checkpoint": {"run": wanted.workdir.resolve().name, "step": embedder.step, "digest": embedder.digest},
+    }
+
+
+def _write(file: Path, data: bytes) -> None:
+    temporary = file.with_name(file.name + ".tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(file)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{file} cannot be written ({error.strerror}); give another -o FILE.") from error

@@ -1,0 +1,32 @@
+"""A network as StableHLO, which jax.export serialises and any JAX of the next months reads, on CPU, GPU and TPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import export
+
+from facenet_jax.models.pixels import scale_pixels
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def to_stablehlo(network: nn.Module, params: Any, size: tuple[int, int]) -> bytes:
+    """The network with its parameters, scaling of pixels and L2 normalisation.
+
+    Args:
+      network: of this package; computes in its dtype, float32 or float16, and keeps its parameters in that.
+      params: its parameters.
+      size: (rows, columns) of the input.
+
+    Returns:
+      What `jax.export.deserialize` reads: uint8 RGB [N, rows, columns, 3] -> float32 [N, d] of norm 1, any N.
+    """
+    kept = jax.tree.map(lambda x: jnp.asarray(x, network.dtype), params)
+    (images,) = export.symbolic_shape("N")
+    taken = jax.ShapeDtypeStruct((images, *size, 3), jnp.uint8)
+    embed = jax.jit(lambda images: network.apply({"params": kept}, scale_pixels(images)))
+    return bytes(export.export(embed, platforms=PLATFORMS)(taken).serialize())

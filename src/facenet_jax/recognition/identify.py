@@ -1,0 +1,87 @@
+"""Who is in these photographs? The nearest people of an index, or nobody who is enrolled."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from facenet_jax.recognition.faces import Faces
+from facenet_jax.recognition.index import Neighbour, PeopleIndex
+from facenet_jax.recognition.thresholds import Threshold
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Identified:
+    """A face and who it may be.
+
+    Attributes:
+      face: its name, see `Faces.names`.
+      file, number: its photograph, and its number there from the left.
+      box: (x, y, width, height) in pixels; None where nobody looked for faces.
+      person: the nearest, if within the threshold; otherwise None.
+      neighbours: the nearest people, the nearest first.
+    """
+
+    face: str
+    file: str
+    number: int
+    box: tuple[float, float, float, float] | None
+    person: str | None
+    neighbours: tuple[Neighbour, ...]
+
+
+def identify(index: PeopleIndex, faces: Faces, threshold: Threshold, k: int) -> list[Identified]:
+    """The k nearest people of each face, the nearest of them only within the threshold being its name."""
+    found = []
+    rows = zip(faces.names, faces.photo.tolist(), faces.number.tolist(), index.nearest(faces.points, k), strict=True)
+    for row, (name, photo, number, near) in enumerate(rows):
+        x, y, width, height = faces.boxes[row].tolist()
+        box = None if np.isnan(x) else (x, y, width, height)
+        person = near[0].person if near[0].distance <= threshold.distance else None
+        found.append(Identified(name, faces.files[photo], number, box, person, tuple(near)))
+    return found
+
+
+def format_identified(found: Sequence[Identified]) -> str:
+    """A table for people: a line for each face, and its other neighbours below it."""
+    faces = [one.face for one in found]
+    names = [one.person or UNKNOWN for one in found] + [n.person for one in found for n in one.neighbours]
+    first, second = (max(map(len, column), default=0) + 2 for column in (faces, names))
+    lines = [f"{'face':<{first}}{'person':<{second}}{'distance':<10}nearest photograph"]
+    for one in found:
+        nearest = one.neighbours[0]
+        lines.append(f"{one.face:<{first}}{one.person or UNKNOWN:<{second}}{nearest.distance:<10.4f}{nearest.file}")
+        lines += [
+            f"{'':<{first}}{near.person:<{second}}{near.distance:<10.4f}{near.file}" for near in one.neighbours[1:]
+        ]
+    return "\n".join(lines)
+
+
+def to_json(found: Sequence[Identified], threshold: Threshold, rejected: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Plain values."""
+    return {
+        "threshold": asdict(threshold),
+        "faces": [asdict(one) for one in found],
+        "rejected": [{"file": file, "reason": reason} for file, reason in rejected],
+    }
+
+
+def to_csv(found: Sequence[Identified]) -> str:
+    """A row for each neighbour of each face."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(
+        ["file", "face", "x", "y", "width", "height", "person", "rank", "neighbour", "distance", "nearest_file"]
+    )
+    for one in found:
+        head = [one.file, one.number, *(one.box or ("",) * 4), one.person or UNKNOWN]
+        for rank, near in enumerate(one.neighbours, 1):
+            rows.writerow([*head, rank, near.person, near.distance, near.file])
+    return text.getvalue()

@@ -1,0 +1,184 @@
+"""An index on disk: a manifest, the vectors, and whose they are.
+
+The manifest names the other two files and their SHA-256. They have new names at every change, and the manifest is
+replaced last: at any moment the folder holds a whole index, the old or the new one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facenet_jax import __version__
+from facenet_jax.data.names import join_names, split_names
+from facenet_jax.errors import InputError
+from facenet_jax.recognition.index import PeopleIndex
+from facenet_jax.recognition.thresholds import Threshold
+from facenet_jax.recognition.vectors import read_vectors
+from facenet_jax.storage import write_whole
+
+MANIFEST = "index.json"
+FORMAT, VERSION = "facenet-jax index", 1
+# Where the faces of a gallery are kept until they are in the index.
+PARTS = ".parts"
+# The photographs of the last gallery that were passed over.
+REJECTS = "rejected.txt"
+_LOCK = ".lock"
+_KINDS = ("vectors", "faces")
+
+
+def is_index(root: Path) -> bool:
+    """Whether a folder holds an index."""
+    return (root / MANIFEST).is_file()
+
+
+@contextmanager
+def held(root: Path) -> Iterator[None]:
+    """Makes the folder of an index and holds it against other processes that would change it.
+
+    Raises:
+      InputError: another process changes it, it cannot be written, or it holds something else.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        strange = sorted(name for name in os.listdir(root) if not name.startswith((".", *_KINDS)))
+        if strange and not is_index(root):
+            raise InputError(f"{root} is not empty (it has {strange[0]}) and no index; give a new folder.")
+        lock = (root / _LOCK).open("w")
+    except OSError as error:
+        raise InputError(f"{root} cannot be written ({error.strerror}); give another folder.") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"another process changes {root}; wait for it.") from error
+        yield
+
+
+def save_index(index: PeopleIndex, root: Path) -> None:
+    """Writes an index in place of the one that the folder may hold, whose files are removed."""
+    for left in root.glob(".*.tmp"):  # by a process that was killed
+        left.unlink()
+    temporaries = {kind: root / f".{kind}.{os.getpid()}.tmp" for kind in _KINDS}
+    try:
+        index.vectors.write(temporaries["vectors"])
+        with temporaries["faces"].open("wb") as stream:
+            np.savez(
+                stream,
+                people=join_names(index.people),
+                person=index.person,
+                files=join_names(index.files),
+                contents=index.contents,
+            )
+        files = {}
+        for kind, temporary in temporaries.items():
+            digest = _sha256(temporary)
+            name = f"{kind}-{digest[:16]}.{'faiss' if kind == 'vectors' else 'npz'}"
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(root / name)
+            files[name] = digest
+        write_whole(root / MANIFEST, json.dumps(_signed(_manifest(index, files)), indent=1) + "\n")
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+    for kind in _KINDS:
+        for file in root.glob(f"{kind}-*"):
+            if file.name not in files:
+                file.unlink()
+    shutil.rmtree(root / PARTS, ignore_errors=True)
+
+
+def load_index(root: Path) -> PeopleIndex:
+    """Reads an index, having compared every file with its SHA-256; nothing in it is code.
+
+    Raises:
+      InputError: there is none, it is of another version, or it is damaged or was tampered with.
+    """
+    file = root / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(file.read_text())
+        if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
+            raise InputError(
+                f"{file} is of {manifest['format']} {manifest['version']}, and this program reads {FORMAT} {VERSION}; "
+                "enrol the gallery anew into another folder."
+            )
+        if _signed(manifest) != manifest:
+            raise ValueError("its own digest is another")
+        paths = {name.partition("-")[0]: root / Path(name).name for name in manifest["files"]}
+        for path, digest in zip(paths.values(), manifest["files"].values(), strict=True):
+            if _sha256(path) != digest:
+                raise ValueError(f"the SHA-256 of {path.name} is another")
+        vectors = read_vectors(
+            paths["vectors"],
+            manifest["embedding_size"],
+            manifest["step"],
+            manifest["clipped"],
+            manifest["rounding"],
+        )
+        with paths["faces"].open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            people, person = split_names(arrays["people"]), arrays["person"]
+            files, contents = split_names(arrays["files"]), arrays["contents"]
+        if not len(vectors) == len(person) == len(files) == len(contents):
+            raise ValueError("its files do not belong together")
+        thresholds = [Threshold(**threshold) for threshold in manifest["thresholds"]]
+        about = manifest["embedder"]
+        return PeopleIndex(
+            about["spec"],
+            about["step"],
+            about["name"],
+            about["digest"],
+            manifest["crop"],
+            vectors,
+            people,
+            person,
+            files,
+            contents,
+            thresholds,
+        )
+    except FileNotFoundError as error:
+        what = f"lacks {Path(error.filename).name}" if is_index(root) else f"is no index: it has no {MANIFEST}"
+        raise InputError(f"{root} {what}; make one: facenet-jax enroll GALLERY {root} --embedder EMBEDDER") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{root} is damaged or was tampered with ({error}); copy it again, or enrol the gallery anew."
+        ) from error
+
+
+def _manifest(index: PeopleIndex, files: dict[str, str]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "tool": f"facenet-jax {__version__}",
+        "embedder": {"spec": index.spec, "step": index.step, "name": index.name, "digest": index.digest},
+        "crop": index.crop,
+        "embedding_size": index.vectors.size,
+        "step": index.vectors.step,
+        "clipped": index.vectors.clipped,
+        "rounding": index.vectors.rounding,
+        "people": len(index.people),
+        "faces": len(index.files),
+        "thresholds": [asdict(threshold) for threshold in index.thresholds],
+        "files": files,
+    }
+
+
+def _signed(manifest: dict[str, Any]) -> dict[str, Any]:
+    """With a digest of all the rest at the end: damage shows, and so does a careless hand."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return rest | {"sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

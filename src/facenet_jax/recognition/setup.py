@@ -1,0 +1,50 @@
+"""What faces are found and embedded with: an embedder, how it was named, and the crop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from facenet_jax.data.crop import Crop
+from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder, open_embedder
+from facenet_jax.embedders.base import Embedder
+from facenet_jax.errors import InputError
+from facenet_jax.recognition.finder import crop_for
+
+
+@dataclass(frozen=True)
+class Setup:
+    """An embedder in use.
+
+    Attributes:
+      spec: what `open_embedder` was given.
+      step: of a run's checkpoint; None for others.
+      embedder: what was opened.
+      crop: how faces are cut for it.
+    """
+
+    spec: str
+    step: int | None
+    embedder: CheckpointEmbedder | OnnxEmbedder
+    crop: Crop
+
+    @property
+    def options(self) -> str:
+        """The options that name it on the command line."""
+        return f"--embedder {self.spec}{'' if self.step is None else f' --step {self.step}'} --crop {self.crop}"
+
+
+def open_setup(spec: str, step: int | None = None, crop: Crop | None = None) -> Setup:
+    """Opens an embedder to find faces with.
+
+    Args:
+      spec, step: see `open_embedder`.
+      crop: as `crop_for` takes it.
+
+    Raises:
+      InputError: there is no such embedder, it is a file of embeddings, or nobody says how faces are cut.
+    """
+    embedder = open_embedder(spec, step)
+    if not isinstance(embedder, Embedder):
+        raise InputError(f"{spec} holds embeddings and no network; give a run, onnx:PATH or sface.")
+    own = embedder.step if isinstance(embedder, CheckpointEmbedder) else None
+    return Setup(spec, own, embedder, crop_for(embedder, crop))

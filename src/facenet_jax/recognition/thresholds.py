@@ -1,0 +1,154 @@
+"""Thresholds that were measured: read from what `facenet-jax evaluate --out` wrote, for one embedder and crop alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.errors import InputError
+from facenet_jax.recognition.setup import Setup
+
+# Whose rates are of pairs of single images.
+_OF_PAIRS = ("holdout", "photos", "lfw", "lfw-view1", "pairs")
+_OF_STRANGERS = "identify"
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A distance up to which faces are taken for the same person, and what that was measured to cost.
+
+    Attributes:
+      far: the false accept rate that was asked for; of `identify`, the false-alarm rate.
+      distance: squared L2.
+      reached: the rate at this distance.
+      protocol, data, crop: what it was measured by, and on.
+      trials: pairs of different people; of `identify`, faces of strangers.
+      enrolled: of `identify`, people that strangers were compared with; otherwise None.
+    """
+
+    far: float
+    distance: float
+    reached: float
+    protocol: str
+    data: str
+    crop: str
+    trials: int
+    enrolled: int | None = None
+
+    def __str__(self) -> str:
+        where = f"evaluate {self.protocol} on {self.data}, crop {self.crop}"
+        if self.enrolled is None:
+            return (
+                f"{self.distance:.4f}: of {self.trials:,} pairs of different people {100 * self.reached:.3g}% were "
+                f"accepted ({where})"
+            )
+        return (
+            f"{self.distance:.4f}: of {self.trials:,} faces of strangers {100 * self.reached:.3g}% were taken for one "
+            f"of {self.enrolled:,} people enrolled ({where})"
+        )
+
+
+def read_thresholds(file: Path, setup: Setup, among_people: bool = False) -> list[Threshold]:
+    """All thresholds that an evaluation of an embedder resolved, the strictest first.
+
+    Args:
+      file: PROTOCOL.json of holdout, photos, lfw or pairs; of identify too for a search among people.
+      setup: what makes the distances that will be judged; the evaluation must be of the same.
+      among_people: whether faces will be compared with all of an index.
+
+    Raises:
+      InputError: the file cannot be read, is of another embedder, crop or protocol, or resolved nothing.
+    """
+    instead = make_one(setup, among_people)
+    try:
+        document = json.loads(file.read_text())
+        protocol, data, entries = document["protocol"], document["data"], document["embedders"]
+        digests = [entry.get("digest") for entry in entries]
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}); {instead}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file} is no result of `facenet-jax evaluate`; {instead}") from error
+    if protocol not in _OF_PAIRS and not (among_people and protocol == _OF_STRANGERS):
+        raise InputError(f"{file} is of the protocol {protocol}, which does not judge pairs of photographs; {instead}")
+    if setup.embedder.digest not in digests:
+        raise InputError(
+            f"{file} is of {', '.join(entry.get('name', '?') for entry in entries)}, and not of {setup.embedder.name} "
+            f"as it is now (its digest is another); {instead}"
+        )
+    entry = entries[digests.index(setup.embedder.digest)]
+    if entry.get("crop") != setup.crop:
+        raise InputError(
+            f"{file} judged faces with --crop {entry.get('crop')}, and here they are cut with --crop {setup.crop}; "
+            f"{instead}"
+        )
+    try:
+        found = _of_strangers(entry, data) if protocol == _OF_STRANGERS else _of_pairs(entry, protocol, data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file} lacks {error}; {instead}") from error
+    if not found:
+        raise InputError(
+            f"{file} resolved no false accept rate: it has too few pairs; measure on more faces, or ask for a larger "
+            "rate with --far."
+        )
+    return sorted(found, key=lambda threshold: threshold.far)
+
+
+def choose(thresholds: list[Threshold], far: float | None) -> Threshold:
+    """The threshold of a false accept rate, or the strictest.
+
+    Raises:
+      InputError: it was not measured.
+    """
+    if far is None:
+        return thresholds[0]
+    for threshold in thresholds:
+        if threshold.far == far:
+            return threshold
+    there = ", ".join(f"{threshold.far:g}" for threshold in thresholds)
+    option = "--false-alarms" if thresholds[0].enrolled is not None else "--far"
+    raise InputError(
+        f"--far={far:g} was not measured; there are {there}. Give one of them, or evaluate again with {option} {far:g}."
+    )
+
+
+def make_one(setup: Setup, among_people: bool = False) -> str:
+    """The end of a sentence: how an evaluation is made that would serve."""
+    protocol = _OF_STRANGERS if among_people else "photos"
+    return f"make one, on other people: facenet-jax evaluate {protocol} {setup.options} --data PEOPLE --out RESULTS"
+
+
+def _of_pairs(entry: dict[str, Any], protocol: str, data: str) -> list[Threshold]:
+    result = entry["result"]
+    return [
+        Threshold(
+            float(rate["far"]),
+            float(rate["threshold"]),
+            float(rate["far_reached"]),
+            protocol,
+            data,
+            entry["crop"],
+            int(result["different_pairs"]),
+        )
+        for rate in result["rates"]
+        if rate["threshold"] is not None
+    ]
+
+
+def _of_strangers(entry: dict[str, Any], data: str) -> list[Threshold]:
+    result = entry["result"]
+    return [
+        Threshold(
+            float(rate["false_alarm_rate"]),
+            float(rate["threshold"]),
+            float(rate["reached"]),
+            _OF_STRANGERS,
+            data,
+            entry["crop"],
+            int(result["strangers"]),
+            int(result["open_enrolled"]),
+        )
+        for rate in result["open_set"]
+        if rate["threshold"] is not None
+    ]

@@ -1,0 +1,152 @@
+"""`facenet-jax export`: files of every form, their cards, and what is refused."""
+
+import hashlib
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from facenet_jax.cli import main
+from facenet_jax.embedders import OnnxEmbedder, open_embedder
+from facenet_jax.errors import InputError
+from facenet_jax.export.run import Wanted, export
+
+IMAGES = np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def expected(run):
+    return open_embedder(str(run)).embed(IMAGES)
+
+
+def test_an_exported_file_is_an_embedder_without_being_told_anything(exported, expected):
+    embedder = open_embedder(f"onnx:{exported()}")
+    assert isinstance(embedder, OnnxEmbedder)
+    assert (embedder.size, embedder.crop) == ((32, 32), "none")
+    np.testing.assert_allclose(embedder.embed(IMAGES), expected, atol=1e-4)
+    assert embedder.remarks == []
+
+
+def test_stablehlo_takes_any_number_of_images(exported, expected):
+    network = jax.export.deserialize(bytearray(exported("stablehlo").read_bytes()))
+    assert {"cpu", "cuda", "tpu"} <= set(network.platforms)
+    for count in (1, 5):
+        np.testing.assert_allclose(network.call(IMAGES[:count]), expected[:count], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype", "bound"), [("onnx", "float16", 0.01), ("onnx", "int8", 0.1), ("stablehlo", "float16", 0.01)]
+)
+def test_shorter_numbers_give_smaller_files_and_stay_near(exported, expected, form, dtype, bound):
+    file, whole = exported(form, dtype), exported(form)
+    if form == "onnx":
+        found = open_embedder(f"onnx:{file}").embed(IMAGES)
+    else:
+        found = np.asarray(jax.export.deserialize(bytearray(file.read_bytes())).call(IMAGES))
+    off = np.abs(found - expected).max()
+    assert 0 < off < bound
+    assert file.stat().st_size < 0.65 * whole.stat().st_size
+    card = json.loads(file.with_name(file.name + ".json").read_text())
+    assert card["parity"]["largest_difference"] < bound
+
+
+def test_the_card_says_what_a_reader_needs(exported, run):
+    file = exported()
+    card = json.loads(file.with_name(file.name + ".json").read_text())
+    assert card["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert card["bytes"] == file.stat().st_size
+    assert card["input"]["shape"] == ["N", 32, 32, 3]
+    assert card["output"]["shape"] == ["N", 64]
+    assert card["checkpoint"] == {"run": "tiny", "step": 6, "digest": open_embedder(str(run)).digest}
+    assert card["parity"]["largest_difference"] < 1e-4
+    assert card["evaluation"] is None
+    assert str(run.parent) not in json.dumps(card)
+
+
+def test_figures_of_an_evaluation_go_onto_the_card(run, photos, tmp_path, capsys):
+    assert main(["evaluate", "holdout", f"--embedder={run}", f"--data={photos}", "--far=0.1", f"--out={tmp_path}"]) == 0
+    result = tmp_path / "holdout.json"
+    command = ["export", str(run), "--to=stablehlo", f"--out={tmp_path / 'net'}", f"--evaluation={result}"]
+    assert main(command) == 0
+    assert "at FAR 0.1 (of the checkpoint, in float32)" in capsys.readouterr().out
+    card = json.loads((tmp_path / "net.json").read_text())
+    rate = json.loads(result.read_text())["embedders"][0]["result"]["rates"][0]
+    assert card["evaluation"]["rates"][0] == rate
+    assert (card["evaluation"]["protocol"], card["evaluation"]["crop"]) == ("holdout", "none")
+    assert main([*command, "--step=4"]) == 0  # the same parameters at another step
+    document = json.loads(result.read_text())
+    document["embedders"][0]["digest"] = "another"
+    result.write_text(json.dumps(document))
+    assert main(command) == 2
+    assert "its digest is another" in capsys.readouterr().err
+
+
+def test_a_tampered_file_is_told_by_its_card(exported, tmp_path):
+    for file in (exported(), exported().with_name(exported().name + ".json")):
+        shutil.copy(file, tmp_path)
+    file = tmp_path / exported().name
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(InputError, match=r"is not the file that its card tiny_float32\.onnx\.json speaks of"):
+        open_embedder(f"onnx:{file}")
+    card = tmp_path / (file.name + ".json")
+    card.write_text(card.read_text().replace('"version": 1', '"version": 2'))
+    with pytest.raises(InputError, match="of a format that this version does not know"):
+        open_embedder(f"onnx:{file}")
+    card.write_text("{")
+    with pytest.raises(InputError, match="no card of an exported file"):
+        open_embedder(f"onnx:{file}")
+    card.unlink()
+    assert open_embedder(f"onnx:{exported()}").size == (32, 32)
+
+
+@pytest.mark.parametrize("name", ["metadata", "_METADATA"])
+def test_a_damaged_checkpoint_is_one_sentence(run, tmp_path, name):
+    shutil.copytree(run, tmp_path / "run")
+    damaged = [file for file in (tmp_path / "run").rglob(name) if "6" in file.parts]
+    assert damaged
+    for file in damaged:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(InputError, match=r"the checkpoint of step 6 in .* is damaged") as caught:
+        open_embedder(str(tmp_path / "run"))
+    assert len(str(caught.value).splitlines()) == 1
+    assert open_embedder(str(tmp_path / "run"), step=4).size == (32, 32)
+
+
+def test_what_is_refused(run, exported, photos, tmp_path):
+    def refused(sentence, workdir=run, to="onnx", file=tmp_path / "net", **more):
+        with pytest.raises(InputError, match=sentence):
+            export(Wanted(workdir, to, file, **more))
+
+    refused("int8 is made for ONNX", to="stablehlo", dtype="int8", calibrate=photos)
+    refused("go together", dtype="int8")
+    refused("go together", calibrate=photos)
+    refused("no checkpoint of step 5; there are: 4, 6", step=5)
+    refused("give the working directory of a run", workdir=tmp_path)
+    refused("is no folder; make it", file=tmp_path / "none" / "net")
+    refused("is a folder; give -o a file", file=tmp_path)
+    refused("cannot be read", evaluation=tmp_path / "none.json")
+    (tmp_path / "other.json").write_text("[]")
+    refused("no result of `facenet-jax evaluate`", evaluation=tmp_path / "other.json")
+    (tmp_path / "faces" / "ada").mkdir(parents=True)
+    (tmp_path / "faces" / "ada" / "1.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    refused("none of the images of", dtype="int8", calibrate=tmp_path / "faces")
+    with pytest.raises(InputError, match="leave scale=… and mean=… out"):
+        open_embedder(f"onnx:{exported()},scale=1")
+    assert not list(tmp_path.glob("net*"))
+
+
+def test_nothing_is_unpickled(run, exported, monkeypatch):
+    import pickle
+
+    def refuse(*_, **__):
+        raise AssertionError("something was unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    open_embedder(str(run)).embed(IMAGES)
+    open_embedder(f"onnx:{exported()}").embed(IMAGES)
+    jax.export.deserialize(bytearray(exported("stablehlo").read_bytes()))

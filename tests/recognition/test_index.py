@@ -1,0 +1,185 @@
+"""The index: exact, whole on disk at any moment, and refused where it is not what it says."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.compact import calibrate, pack
+from facenet_jax.recognition.index import PeopleIndex
+from facenet_jax.recognition.index_files import MANIFEST, held, load_index, save_index
+from facenet_jax.recognition.thresholds import Threshold
+from facenet_jax.recognition.vectors import Vectors
+
+pytest.importorskip("faiss")
+THRESHOLD = Threshold(0.01, 1.1, 0.0099, "identify", "people", "none", 1083, 180)
+
+
+def unit(n, d=12, seed=0):
+    points = np.random.default_rng(seed).normal(size=(n, d))
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
+def enrolled(points, people, compact=False):
+    vectors = Vectors(points.shape[1], calibrate(points) if compact else None)
+    index = PeopleIndex("sface", None, "sface", "digest", "none", vectors, thresholds=[THRESHOLD])
+    names = [f"p{person}" for person in people]
+    files = [f"{name}/{number}.jpg" for number, name in enumerate(names)]
+    index.add(points, names, files, [number.to_bytes(16, "big") for number in range(len(points))])
+    return index
+
+
+def nearest_by_hand(points, people, query, k):
+    """(person, distance) of the k nearest people, each by the best face, in float64."""
+    distances = np.sum((points.astype(np.float64) - query) ** 2, axis=1)
+    best = sorted((min(distances[people == person]), person) for person in set(people.tolist()))
+    return [(f"p{person}", distance) for distance, person in best[:k]]
+
+
+@given(st.integers(1, 80), st.integers(1, 9), st.integers(1, 4), st.integers(1, 12), st.booleans(), st.integers(0, 99))
+def test_the_nearest_people_are_those_of_a_loop(n, most, queries, k, compact, seed):
+    # Half of the faces are of one person, whom the queries resemble: many of them are nearer than anybody else.
+    rng = np.random.default_rng(seed)
+    people = np.sort(rng.integers(0, most, n) * rng.integers(0, 2, n))
+    centres = unit(most, seed=seed)
+    points, asked = (
+        c + 0.1 * unit(len(c), seed=seed + 1) for c in (centres[people], np.repeat(centres[:1], queries, axis=0))
+    )
+    index = enrolled(points, people, compact)
+    if compact:  # the same question about what the bytes say
+        step = index.vectors.step
+        points, asked_as = pack(points, step).points, pack(asked, step).points
+    else:
+        asked_as = asked
+    for query, found in zip(asked_as, index.nearest(asked, k), strict=True):
+        expected = nearest_by_hand(points, people, query, k)
+        np.testing.assert_allclose([near.distance for near in found], [d for _, d in expected], atol=1e-5)
+        assert [near.person for near in found] == [person for person, _ in expected]
+        assert all(near.file.startswith(f"{near.person}/") for near in found)
+    assert index.nearest(asked[:0], k) == []
+
+
+@given(st.data(), st.booleans())
+def test_removing_is_as_if_they_had_never_come(data, compact):
+    points = unit(40)
+    people = np.array(data.draw(st.lists(st.integers(0, 6), min_size=40, max_size=40)))
+    gone = data.draw(st.sets(st.sampled_from(sorted(set(people.tolist()))), min_size=1))
+    index = enrolled(points, people, compact)
+    stay = ~np.isin(people, list(gone))
+    assert index.remove([f"p{person}" for person in gone]) == np.sum(~stay)
+    assert (len(index.vectors), len(index.files), len(index.contents)) == (stay.sum(),) * 3
+    assert {index.people[person] for person in index.person} == set(index.people)
+    if stay.any():
+        for row in np.flatnonzero(stay)[:5]:
+            (near,) = index.nearest(points[row : row + 1], 1)[0]
+            assert (near.person, near.file) == (f"p{people[row]}", f"p{people[row]}/{row}.jpg")
+    with pytest.raises(InputError, match="not enrolled under this name"):
+        index.remove([f"p{gone.pop()}"])
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_it_comes_back_from_disk_and_goes_on(tmp_path, compact):
+    points, people = unit(30), np.arange(30) // 3
+    index = enrolled(points[:20], people[:20], compact)
+    save_index(index, tmp_path)
+    index = load_index(tmp_path)
+    assert index.thresholds == [THRESHOLD]
+    index.add(points[20:], [f"p{p}" for p in people[20:]], ["a\udcff/b.jpg"] * 10, [os.urandom(16)] * 10)
+    save_index(index, tmp_path)
+    again = load_index(tmp_path)
+    assert again.known() == index.known()
+    assert again.files == index.files
+    assert (again.vectors.step, again.vectors.clipped) == (index.vectors.step, index.vectors.clipped)
+    assert again.nearest(points, 4) == index.nearest(points, 4)
+    assert len(list(tmp_path.iterdir())) == 3
+    bytes_each = (tmp_path / next(iter(json.loads((tmp_path / MANIFEST).read_text())["files"]))).stat().st_size / 30
+    assert 12 * (1 if compact else 4) <= bytes_each < 12 * (1 if compact else 4) + 20
+
+
+def test_what_is_clipped_is_counted():
+    points = unit(10)
+    index = enrolled(points * np.float32(0.5), np.arange(10), compact=True)
+    assert index.vectors.clipped == 0
+    index.vectors.add(points)
+    assert index.vectors.clipped == pack(points, index.vectors.step).clipped > 0
+
+
+def test_a_save_that_is_cut_off_leaves_the_old_index(tmp_path, monkeypatch):
+    old, new = enrolled(unit(5), np.arange(5)), enrolled(unit(6), np.arange(6))
+    save_index(old, tmp_path)
+    from facenet_jax.recognition import index_files
+
+    monkeypatch.setattr(index_files, "write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        save_index(new, tmp_path)
+    assert load_index(tmp_path).people == old.people
+    monkeypatch.undo()
+    (tmp_path / ".vectors.1.tmp").write_bytes(b"of a process that was killed")
+    save_index(new, tmp_path)
+    assert load_index(tmp_path).people == new.people
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_damage_and_tampering_are_refused(tmp_path):
+    def saved():
+        save_index(enrolled(unit(5), np.arange(5)), tmp_path)
+        return tmp_path / MANIFEST
+
+    for kind in ("vectors", "faces"):
+        saved()
+        (file,) = tmp_path.glob(f"{kind}-*")
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=f"tampered with .the SHA-256 of {kind}-.* is another"):
+            load_index(tmp_path)
+        file.unlink()
+        with pytest.raises(InputError, match=f"lacks {kind}-"):
+            load_index(tmp_path)
+    manifest = saved()
+    text = manifest.read_text()
+    for old, new, sentence in (
+        ('"distance": 1.1', '"distance": 3.9', "tampered with .its own digest"),
+        ('"version": 1', '"version": 2', "this program reads facenet-jax index 1"),
+        ('"format"', '"formal"', "damaged"),
+        (text, "[]", "damaged"),
+        (text, text[:100], "damaged"),
+    ):
+        assert old in text
+        manifest.write_text(text.replace(old, new, 1))
+        with pytest.raises(InputError, match=sentence):
+            load_index(tmp_path)
+    manifest.unlink()
+    with pytest.raises(InputError, match="is no index"):
+        load_index(tmp_path)
+
+
+def test_files_of_another_kind_are_refused_though_their_digest_fits(tmp_path):
+    """Whoever writes the digests can say anything, but nothing is ever unpickled."""
+    from facenet_jax.recognition.index_files import _sha256, _signed
+
+    save_index(enrolled(unit(5), np.arange(5)), tmp_path)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    for kind, sentence in (("vectors", "no index of faiss"), ("faces", "allow_pickle=False")):
+        (file,) = tmp_path.glob(f"{kind}-*")
+        whole = file.read_bytes()
+        with file.open("wb") as stream:
+            np.savez(stream, people=np.array([{}]), person=0, files=0, contents=0)
+        manifest["files"][file.name] = _sha256(file)
+        (tmp_path / MANIFEST).write_text(json.dumps(_signed(manifest)))
+        with pytest.raises(InputError, match=sentence):
+            load_index(tmp_path)
+        file.write_bytes(whole)
+        manifest["files"][file.name] = _sha256(file)
+
+
+def test_one_process_changes_it_at_a_time(tmp_path):
+    with held(tmp_path / "index"), pytest.raises(InputError, match="another process changes"), held(tmp_path / "index"):
+        pass
+    (tmp_path / "other" / "thing").mkdir(parents=True)
+    with pytest.raises(InputError, match="is not empty"), held(tmp_path / "other"):
+        pass
