@@ -1,5 +1,7 @@
 # Each target is one line that a person can type; `make help` lists them.
 CONFIG ?= quickstart
+DATA ?= photos
+MINUTES ?= 40
 WORKDIR ?= runs/$(notdir $(basename $(CONFIG)))
 ARGS ?=
 SWEEP ?= embedding_size
@@ -14,7 +16,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test lint describe bench-triplets bench-loader bench-plan bench-evaluation bench-index bench-latency
+.PHONY: help setup train sweep reproduce test lint describe bench-triplets bench-loader bench-plan bench-evaluation bench-index bench-latency
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -35,6 +37,9 @@ train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.
 
 sweep: $(STAMP)  ## answer a question by several runs: SWEEP=embedding_size CONFIG=quickstart LAUNCHER=local
 	$(BIN)/facenet-jax sweep $(SWEEP) --config=$(CONFIG) --launcher=$(LAUNCHER) $(if $(filter-out file,$(origin WORKDIR)),--workdir=$(WORKDIR)) $(ARGS)
+
+reproduce: $(STAMP)  ## the recipe for so many minutes: DATA=photos MINUTES=40 ARGS=--peer for PyTorch beside it
+	$(BIN)/python -m benchmarks.reproduce --data=$(DATA) --minutes=$(MINUTES) $(ARGS)
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)

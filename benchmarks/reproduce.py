@@ -39,6 +39,8 @@ _ALIGNED = "aligned112"
 
 def reserve(data: Path, folder: Path) -> Path:
     """Links the identities that are set aside into `<folder>/reserved`, and lists them in reserved.txt beside it."""
+    if not data.is_dir():
+        sys.exit(f"--data={data} is no folder; give one with <identity>/<image>.")
     people = {p.name: p for p in data.iterdir() if p.is_dir() and len(os.listdir(p)) >= MIN_FACES}
     if len(people) < 2 * RESERVED:
         sys.exit(f"{data} has {len(people)} identities with {MIN_FACES} faces; {2 * RESERVED} are needed.")
