@@ -14,7 +14,7 @@ usage: CONFIG=nn1 WORKDIR=gs://BUCKET/nn1 ARGS="--config.data.path='my photos'" 
   create    asks for the slice, as a queued resource: it comes when there is room
   wait      until it is there
   ship      brings the code of COMMIT (HEAD) to every worker
-  setup     installs it there; EXTRAS (tpu) as in the Makefile
+  setup     installs it there; EXTRAS (tpu,gcs) as in the Makefile
   start     starts training on every worker, or goes on
   fill      ship, setup and start
   keep      watches until the run has ended; after a preemption, deletes what is left and does up again; asks first
@@ -99,7 +99,7 @@ setup() {
     on_workers all "cd facenet-jax/code && PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet uv &&\
  python3 -m uv venv --quiet --allow-existing --python=3.11 ../.venv &&\
  python3 -m uv pip install --quiet --python=../.venv/bin/python --reinstall-package=facenet-jax\
- --constraint=constraints.txt \".[${EXTRAS:-tpu}]\""
+ --constraint=constraints.txt \".[${EXTRAS:-tpu,gcs}]\""
 }
 
 start() {

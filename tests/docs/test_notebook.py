@@ -20,6 +20,7 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
     nbformat.validate(notebook)
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1] / "src"), prepend=os.pathsep)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     done = nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute(cwd=str(tmp_path))
     said = "".join(str(output) for cell in done.cells for output in cell.get("outputs", []))
     assert "of 24 faces are named right" in said

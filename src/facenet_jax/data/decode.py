@@ -9,7 +9,6 @@ import io
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -120,7 +119,7 @@ def decode(
 
 def _read(path: str | os.PathLike[str]) -> bytes:
     try:
-        with Path(path).open("rb") as file:
+        with open(path, "rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size > MAX_BYTES:
                 raise BadFace(Reason.TOO_LARGE)
             return file.read()
