@@ -36,7 +36,7 @@ from facenet_jax.data.workers import (
 from facenet_jax.errors import InputError, TrainingError
 
 # What a worker hands over at a time.
-_SLAB_BYTES = 2**20
+_SLAB_BYTES = 2**21
 _SLAB_ROWS = 64
 _SLABS_WAITING = 2
 
