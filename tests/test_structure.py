@@ -15,6 +15,7 @@ ORDER = [
     "triplets",
     "data",
     "prepare",
+    "fingerprint",
     "checkpoints",
     "embedders",
     "face_embedder",

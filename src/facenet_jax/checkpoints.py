@@ -13,9 +13,11 @@ from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
 from facenet_jax.errors import InputError
+from facenet_jax.fingerprint import fingerprint
 from facenet_jax.hosts import is_first, wait_for_all
 
 FOLDER = "checkpoints"
+FINGERPRINT = "fingerprint"
 # What makes a checkpoint the best: VAL on the held-out identities.
 METRIC = "val"
 
@@ -23,8 +25,9 @@ METRIC = "val"
 class Checkpoints:
     """The checkpoints of a working directory, in `<workdir>/checkpoints/<step>/`.
 
-    Each holds `state` (parameters, optimiser, step) and `config`, the config that made them. Saving goes on while
-    training does; a checkpoint appears under its name only once it is whole.
+    Each holds `state` (parameters, optimiser, step), `config`, the config that made them, and `fingerprint`, by which
+    values that changed on disk are noticed. Saving goes on while training does; a checkpoint appears under its name
+    only once it is whole.
     """
 
     def __init__(self, workdir: Path, keep: int = 2, read_only: bool = False) -> None:
@@ -55,7 +58,11 @@ class Checkpoints:
             preservation_policy=policy, create=not read_only, enable_async_checkpointing=not read_only
         )
         # Handlers are named, and not left to the first save, so that a checkpoint's metadata can be asked for.
-        handlers = {"state": ocp.StandardCheckpointHandler(), "config": ocp.JsonCheckpointHandler()}
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "config": ocp.JsonCheckpointHandler(),
+            FINGERPRINT: ocp.JsonCheckpointHandler(),
+        }
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def save(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:
@@ -69,7 +76,11 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state), config=ocp.args.JsonSave(config))
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            config=ocp.args.JsonSave(config),
+            **{FINGERPRINT: ocp.args.JsonSave({name: fingerprint(part) for name, part in _parts(state).items()})},
+        )
         saved = self._manager.save(step, args=items, metrics=None if val is None else {METRIC: val})
         if not saved:
             raise RuntimeError(f"no checkpoint of step {step} was saved in {self._folder}, which holds {self.steps()}")
@@ -98,9 +109,13 @@ class Checkpoints:
           step: one of `steps()`.
           target: the state's tree of jax.ShapeDtypeStruct, with the shardings wanted now; they need not be those
             that it was saved from.
+
+        Raises:
+          InputError: it holds other values than were saved. What cannot be read at all raises what Orbax does.
         """
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        return self._manager.restore(step, args=items)["state"]
+        restored = self._restore(step, target)
+        self._check(step, _parts(restored))
+        return restored
 
     def restore_latest(self, target: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
         """The newest state that can be read, with its step, or None where there is no checkpoint.
@@ -137,15 +152,36 @@ class Checkpoints:
         return None
 
     def restore_params(self, step: int) -> Any:
-        """The parameters alone, on this process's first device, whatever devices they were saved from."""
+        """The parameters alone, on this process's first device, whatever devices they were saved from.
+
+        Raises: as `restore`.
+        """
         here = SingleDeviceSharding(jax.local_devices()[0])
         saved = self._manager.item_metadata(step)["state"]
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
-        return self.restore(step, target)["params"]
+        params = self._restore(step, target)["params"]
+        self._check(step, {"params": params})
+        return params
 
     def config(self, step: int) -> dict[str, Any]:
         """The flattened config that made a checkpoint."""
         return dict(self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"])
+
+    def _restore(self, step: int, target: Any) -> Any:
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        return self._manager.restore(step, args=items)["state"]
+
+    def _check(self, step: int, parts: dict[str, Any]) -> None:
+        """Raises InputError where arrays are not those that were saved."""
+        folder = self._folder / str(step)
+        if not (folder / FINGERPRINT).is_dir():  # saved before there were fingerprints
+            return
+        items = ocp.args.Composite(**{FINGERPRINT: ocp.args.JsonRestore()})
+        saved = self._manager.restore(step, args=items)[FINGERPRINT]
+        if any(fingerprint(tree) != saved.get(part) for part, tree in parts.items()):
+            raise InputError(
+                f"{folder} holds other values than were saved: it was damaged or changed; take another checkpoint."
+            )
 
     def wait(self) -> None:
         """Returns once everything saved is on disk."""
@@ -154,3 +190,9 @@ class Checkpoints:
     def close(self) -> None:
         """Waits, and frees the threads."""
         self._manager.close()
+
+
+def _parts(state: Any) -> dict[str, Any]:
+    """What of a state has a fingerprint."""
+    fields: dict[str, Any] = state if isinstance(state, dict) else state._asdict()
+    return {name: fields[name] for name in ("params", "opt_state") if name in fields}

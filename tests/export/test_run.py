@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -150,3 +152,35 @@ def test_nothing_is_unpickled(run, exported, monkeypatch):
     open_embedder(str(run)).embed(IMAGES)
     open_embedder(f"onnx:{exported()}").embed(IMAGES)
     jax.export.deserialize(bytearray(exported("stablehlo").read_bytes()))
+
+
+# Orbax leaves tasks behind where what it reads is damaged, and their complaints: a process of its own.
+DAMAGE = """
+import json, sys
+from pathlib import Path
+from facenet_jax.embedders import CheckpointEmbedder
+from facenet_jax.errors import InputError
+
+whole, workdir = CheckpointEmbedder(Path(sys.argv[1]), 6).digest, Path(sys.argv[2])
+outcomes = []
+for file in workdir.rglob("*"):
+    if not (file.is_file() and {"6", "state", "d"} <= set(file.parts)):
+        continue
+    data = file.read_bytes()
+    for place in range(0, len(data), max(1, len(data) // 12)):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :])
+        try:
+            outcomes.append("as saved" if CheckpointEmbedder(workdir, 6).digest == whole else "others")
+        except InputError as error:
+            outcomes.append("changed" if "holds other values than were saved" in str(error) else "unreadable")
+    file.write_bytes(data)
+print(json.dumps(outcomes))
+"""
+
+
+def test_changed_parameters_are_never_used(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    command = [sys.executable, "-c", DAMAGE, str(run), str(tmp_path / "run")]
+    outcomes = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert "others" not in outcomes
+    assert {"changed", "unreadable"} <= set(outcomes)
