@@ -59,7 +59,7 @@ def overrides(arm: str, seed: int, steps: int) -> list[str]:
 def train(arm: str, seed: int, steps: int, folder: Path) -> list[dict[str, Any]]:
     """Trains, or finds trained, and returns the rows of its metrics.jsonl."""
     workdir = folder / f"{arm}-{steps}-{seed}"
-    command = [sys.executable, "-m", "facenet_jax.cli", "train", "--config=quickstart", f"--workdir={workdir}"]
+    command = [sys.executable, "-m", "facenet_jax", "train", "--config=quickstart", f"--workdir={workdir}"]
     subprocess.run([*command, *overrides(arm, seed, steps)], check=True, stdout=sys.stderr, cwd=ROOT)
     return read_metrics(workdir)
 

@@ -207,7 +207,7 @@ def _steps(steps: int) -> list[str]:
 
 
 def _facenet(*arguments: str) -> None:
-    command = [sys.executable, "-m", "facenet_jax.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "facenet_jax", *map(str, arguments)]
     subprocess.run(command, check=True)
 
 

@@ -67,7 +67,7 @@ class Job:
         for index in range(count):
             place = [f"--coordinator={coordinator}", f"--processes={count}", f"--process={index}"]
             process = subprocess.Popen(
-                [sys.executable, "-m", "facenet_jax.cli", *command, *place],
+                [sys.executable, "-m", "facenet_jax", *command, *place],
                 env=environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

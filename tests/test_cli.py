@@ -43,7 +43,7 @@ def test_every_protocol_has_help(protocol, capsys):
 
 
 def test_the_version_and_the_module():
-    command = [sys.executable, "-m", "facenet_jax.cli", "--version"]
+    command = [sys.executable, "-m", "facenet_jax", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"facenet-jax {__version__}\n"
 
 

@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 ORDER = [
+    "huge_pages",
     "errors",
     "config",
     "hosts",
@@ -27,6 +28,7 @@ ORDER = [
     "planning",
     "commands",
     "cli",
+    "__main__",
 ]
 PACKAGE = Path(__file__).parents[1] / "src" / "facenet_jax"
 

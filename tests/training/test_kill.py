@@ -41,7 +41,7 @@ def test_killed_runs_go_on_bit_for_bit(tmp_path):
     for step in kill_after:
         log = (tmp_path / "log").open("w")
         process = subprocess.Popen(
-            [sys.executable, "-m", "facenet_jax.cli", *command(workdir)], stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, "-m", "facenet_jax", *command(workdir)], stdout=log, stderr=subprocess.STDOUT
         )
         while process.poll() is None and last_step(workdir) < step:
             time.sleep(0.005)

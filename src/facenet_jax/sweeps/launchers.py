@@ -59,7 +59,7 @@ def command_for(sweep: Sweep, point: Point, workdir: str, launcher: str) -> Comm
     if launcher == "local":
         train = ["train", f"--config={sweep.base}", f"--workdir={workdir}", *arguments]
         # This interpreter's own package, whatever facenet-jax there may be on the path.
-        return Command([sys.executable, "-m", "facenet_jax.cli", *train], shlex.join(["facenet-jax", *train]))
+        return Command([sys.executable, "-m", "facenet_jax", *train], shlex.join(["facenet-jax", *train]))
     name, *words = _SCRIPTS[launcher]
     script = _launch_folder() / name
     if not script.is_file():

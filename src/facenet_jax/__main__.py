@@ -1,0 +1,19 @@
+"""The process of the command `facenet-jax`, or of `python -m facenet_jax`."""
+
+from __future__ import annotations
+
+import sys
+
+from facenet_jax.huge_pages import ask_for_huge_pages
+
+
+def main() -> int:
+    """Runs the command; see `facenet_jax.cli`."""
+    ask_for_huge_pages()
+    from facenet_jax.cli import main as run  # after a start that would be thrown away
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
