@@ -12,6 +12,7 @@ from facenet_jax.config import default_config
 from facenet_jax.errors import InputError
 from facenet_jax.mesh import make_mesh, padded_batch_size
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
+from facenet_jax.training import step as step_module
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.state import abstract_state, bytes_of_state, create_state
 from facenet_jax.training.step import DeviceBatch, abstract_batch, make_embed, make_train_step
@@ -63,6 +64,16 @@ def assert_same_step(found, rtol):
 @pytest.mark.parametrize(("devices", "chunk"), [(8, 0), (1, 8), (8, 2)])
 def test_the_step_does_not_depend_on_devices_or_chunks(devices, chunk):
     assert_same_step(step_on(devices, chunk)(fresh_state(devices), some_batch()), rtol=1e-4)
+
+
+def test_the_step_does_not_depend_on_parts(monkeypatch):
+    monkeypatch.setattr(step_module, "_FEWEST_ROWS", 6)  # 4 parts of 8 rows; one_device() has one of 32
+    one_device()
+    step = make_train_step(NETWORK, OPTIMIZER, make_mesh(1), margin=0.2, divide_by="pairs")
+    found = step(fresh_state(1), some_batch())
+    assert_same_step(found, rtol=1e-4)
+    pairs = zip(*(jax.tree.leaves(jax.device_get(s).params) for s in (found[0], one_device()[0])), strict=True)
+    assert any(np.any(part != whole) for part, whole in pairs)  # sums over parts round otherwise: there were parts
 
 
 class Tall(nn.Module):
