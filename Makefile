@@ -16,7 +16,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep reproduce test lint describe bench-triplets bench-loader bench-plan bench-evaluation bench-index bench-latency
+.PHONY: help setup train sweep reproduce test lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -49,6 +49,9 @@ lint: $(STAMP)  ## ruff and mypy
 
 bench-triplets: $(STAMP)  ## selection and loss against peers and a floor; ARGS="--sizes 180,360" for less
 	$(BIN)/python -m benchmarks.triplets $(ARGS)
+
+bench-step: $(STAMP)  ## what a face costs in training on a CPU, beside PyTorch; ARGS="--turns 2" for less
+	$(BIN)/python -m benchmarks.step $(ARGS)
 
 bench-loader: $(STAMP)  ## the loader against PyTorch's DataLoader and the bare decoder; ARGS="--turns 3" for less
 	$(BIN)/python -m benchmarks.loader $(ARGS)

@@ -30,7 +30,9 @@ class Refused(Exception):
 class Child:
     """A process that runs a module with `serve`, under a limit of memory and of processors."""
 
-    def __init__(self, python: str | Path, module: str, *, threads: int, memory: int) -> None:
+    def __init__(
+        self, python: str | Path, module: str, *, threads: int, memory: int, variables: Mapping[str, str] | None = None
+    ) -> None:
         """Starts it.
 
         Args:
@@ -38,6 +40,7 @@ class Child:
           module: what to run, `benchmarks.…`.
           threads: how many processors it may use.
           memory: bytes of address space it may use.
+          variables: of the environment, beyond this process's own.
         """
         processors = sorted(os.sched_getaffinity(0))[:threads]
 
@@ -46,7 +49,7 @@ class Child:
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
         # JAX's and PyTorch's pools take the processors that the process may use; these are for what looks here instead.
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"} | dict(variables or {})
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the child
         self._process = subprocess.Popen(

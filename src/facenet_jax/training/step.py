@@ -110,11 +110,11 @@ def make_train_step(
             embeddings, batch.labels, batch.valid, mesh=mesh, stages=stages, step=step, divide_by=divide_by, seed=seed
         )
 
-    embed: Callable[[Any, jax.Array], jax.Array] = partial(_embed, network)
+    embed: Callable[[Any, jax.Array], jax.Array] = partial(embed_images, network)
     if rematerialise:
         embed = jax.checkpoint(embed, policy=_KEPT)
     if mesh.size == 1 and _on_cpu(mesh):
-        embed = partial(_embed_in_parts, embed)
+        embed = partial(embed_in_parts, embed)
 
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
         chex.assert_rank([batch.images, batch.labels, batch.valid], [4, 1, 1])
@@ -178,13 +178,13 @@ def _loss_and_gradient(
     return loss, stats, gradient
 
 
-def _embed(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
+def embed_images(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
     """uint8 images [n, rows, columns, 3] -> float32 [n, d]."""
     points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
     return points
 
 
-def _embed_in_parts(embed: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array) -> jax.Array:
+def embed_in_parts(embed: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array) -> jax.Array:
     """The same, a part of the rows after the other: what lies between layers stays nearer to a CPU's cores.
 
     On two cores 360 faces of NNS2 took 0.6 times as long in parts as at once, 240 of NNS1 0.65 times, 120 of NN4 0.8.
@@ -206,7 +206,8 @@ def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
 
 def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
     """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
-    return jax.jit(partial(_embed, network), in_shardings=(None, over_batch(mesh)), out_shardings=replicated(mesh))
+    embed = partial(embed_images, network)
+    return jax.jit(embed, in_shardings=(None, over_batch(mesh)), out_shardings=replicated(mesh))
 
 
 def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh) -> Any:
