@@ -162,6 +162,7 @@ def test_what_an_audit_leaves(mislabelled, tmp_path, capsys, form):
     said = capsys.readouterr().out
     assert "2 faces nearer to another identity" in said
     assert "1 of the same bytes, 0 of them under another identity" in said
+    assert "doubtful" not in said
     assert set((out / "exclude.txt").read_text().splitlines()) == OUT
     document = json.loads((out / "audit.json").read_text())
     assert {one["face"]: one["nearer_to"] for one in document["wrong_labels"]} == {
@@ -190,6 +191,18 @@ def test_what_an_audit_leaves(mislabelled, tmp_path, capsys, form):
     (out / "mine.txt").write_text("mine")
     assert main(command) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
+
+
+def test_an_embedder_that_hardly_tells_people_apart_is_doubted(mislabelled, tmp_path, capsys):
+    root, points = mislabelled
+    with np.load(points) as held:
+        names, embeddings = held["names"].tolist(), held["embeddings"]
+    noise = np.random.default_rng(0).normal(size=embeddings.shape)
+    np.savez(points, embeddings=embeddings + 1.5 * noise, names=names)
+    assert main(["audit", str(root), "--embedder", str(points), "-o", str(tmp_path / "audit")]) == 0
+    words = "does not tell these faces apart"
+    assert words in capsys.readouterr().out
+    assert words in (tmp_path / "audit" / "audit.html").read_text()
 
 
 def test_one_picture_under_two_names_is_wrong_once(mislabelled, tmp_path):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.data.decode import BadFace
 from facenet_jax.evaluation.report.page import note, page, section, table, thumbnail
-from facenet_jax.recognition.audited import EXCLUDE_FILE, FINDINGS_FILE, Audited
+from facenet_jax.recognition.audited import EXCLUDE_FILE, FINDINGS_FILE, Audited, caution
 
 # Of each kind so many are shown, the surest: a page of more is no longer looked through.
 _MOST = 200
@@ -42,6 +42,7 @@ def build_page(found: Audited) -> str:
                 f"--config.data.exclude: take out of it what you find right. Of each kind at most {_MOST} are shown; "
                 f"{FINDINGS_FILE} holds all."
             ),
+            note(caution(found)) if caution(found) else "",
         ),
         section("Probably wrong labels", *_wrong(found)),
         section("Probably two people under one name", *_merged(found)),

@@ -42,6 +42,8 @@ OWN_FILES = (FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE)
 _COLUMNS = ("kind", "suspicion", "distance", "face", "identity", "other_face", "other_identity", "excluded")
 # Chosen on CelebA with SFace (benchmarks/audit.py): from here on hardly a right label is among them.
 EXCLUDE_FROM = 0.55
+# More faces that seem wrong than in the worst public sets speak against the embedder.
+_BELIEVABLE = 0.25
 # Two faces this much nearer than those of one identity typically are: nearly the same picture.
 _NEAR_COPY = 0.1
 
@@ -278,6 +280,17 @@ def to_json(found: Audited) -> dict[str, Any]:
     }
 
 
+def caution(found: Audited) -> str:
+    """What a reader should know before believing an audit; empty where there is nothing."""
+    share = len(found.wrong) / max(int(np.sum(~np.isnan(found.near.own))), 1)
+    if share <= _BELIEVABLE:
+        return ""
+    return (
+        f"{share:.0%} of the faces are nearer to another identity: either labels are that bad or, more likely, this "
+        "embedder does not tell these faces apart; leave nothing out before another one says the same."
+    )
+
+
 def format_audited(found: Audited) -> str:
     """A table for the screen."""
     across = int(np.sum(found.identity[found.copies[:, 0]] != found.identity[found.copies[:, 1]]))
@@ -299,4 +312,6 @@ def format_audited(found: Audited) -> str:
         first = ", ".join(f"{file} ({reason})" for file, reason in found.bad[:3])
         rows.append(("rejected", f"{len(found.bad):,} images: {first}{', ...' if len(found.bad) > 3 else ''}"))
     rows.append(("to leave out", f"{int(found.excluded.sum()):,} faces in {EXCLUDE_FILE}"))
+    if words := caution(found):
+        rows.append(("doubtful", words))
     return "\n".join(f"{name:<16}{words}" for name, words in rows)

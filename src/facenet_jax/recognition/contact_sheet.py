@@ -21,6 +21,7 @@ _SIDE = 84
 _MARGIN = 1.3
 _STYLE = """
 .person { border-top: 1px solid #ddd; padding: .75rem 0; }
+h2 + .person { border-top: 0; }
 .person h3 { margin: 0 0 .4rem; } .person h3 span { color: #666; font-weight: 400; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)); gap: 4px; }
 .sheet img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 4px; }
