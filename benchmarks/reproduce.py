@@ -139,11 +139,6 @@ def judge(options: argparse.Namespace, name: str, reserved: Path, lfw: Path | No
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
     """Markdown: means over seeds, and from the lowest to the highest."""
-    keys = [
-        key
-        for key in ("images", "val_far_0.01", "val_far_0.001", "lfw_accuracy")
-        if key in next(iter(rows.values()))[0]
-    ]
     heads = {
         "images": "faces seen",
         "val_far_0.01": "VAL at FAR 1e-2",
@@ -191,8 +186,7 @@ def main() -> None:
         if options.peer:
             made = yardstick(options, seed)
             log = [json.loads(line) for line in (made / "log.jsonl").read_text().splitlines()]
-            files = (made / f"{name}-{options.minutes:g}.npz" for name in ("reserved", "lfw"))
-            reserved, lfw = files
+            reserved, lfw = (made / f"{name}-{options.minutes:g}.npz" for name in ("reserved", "lfw"))
             found = judge(options, f"yardstick-{seed}", reserved, lfw if options.lfw else None)
             rows.setdefault("PyTorch, NN4 with batch norm", []).append(found | {"images": log[-1]["images"]})
     machine = describe_machine()
