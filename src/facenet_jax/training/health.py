@@ -8,8 +8,10 @@ import numpy as np
 from facenet_jax.errors import TrainingError
 from facenet_jax.training.step import StepMetrics
 
-# Below this spread (1 - |mean embedding|^2) all faces lie within a squared distance of about 0.002 of each other.
-COLLAPSED_SPREAD = 1e-3
+# Spread is 1 - |mean embedding|^2, half of the mean squared distance between faces. Networks begin between 0.02 and 0.25
+# by their normalisation, so a fall says more than a level: runs that stalled fell to less than a tenth of where they were.
+_COLLAPSED_SPREAD = 1e-3
+_COLLAPSED_SHARE = 0.1
 
 
 def read_step(measured: StepMetrics) -> dict[str, float]:
@@ -40,11 +42,22 @@ def check_finite(values: dict[str, float], step: int) -> None:
             )
 
 
-def collapse_words(step: int, values: dict[str, float]) -> str:
-    """What to say of a step whose spread is below COLLAPSED_SPREAD."""
+def has_collapsed(spread: float, most: float) -> bool:
+    """Whether embeddings have run together.
+
+    Args:
+      spread: of a step.
+      most: the largest spread of a step before it.
+    """
+    return spread < max(_COLLAPSED_SPREAD, _COLLAPSED_SHARE * most)
+
+
+def collapse_words(step: int, values: dict[str, float], most: float) -> str:
+    """What to say of the first such step."""
     return (
-        f"warning: at step {step:,} the embedding has all but collapsed: the spread of the embeddings is "
-        f"{values['spread']:.1e}, so every face lies at almost the same point (mean D(a,p) {values['mean_ap']:.1e}, "
+        f"warning: at step {step:,} the embedding is collapsing: the spread of the embeddings fell from {most:.1e} to "
+        f"{values['spread']:.1e}, every face comes to lie at almost the same point (mean D(a,p) {values['mean_ap']:.1e}, "
         f"mean D(a,n) {values['mean_an']:.1e}) and the loss stays near the margin. If it does not grow within some "
-        "hundred steps, lower config.optimizer.learning_rate or set config.optimizer.warmup_steps."
+        "hundred steps, begin again with a third of this config.optimizer.learning_rate and a longer "
+        "config.optimizer.warmup_steps."
     )

@@ -32,7 +32,7 @@ from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.compiled import compile_step
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, open_faces
-from facenet_jax.training.health import COLLAPSED_SPREAD, check_finite, collapse_words, read_step
+from facenet_jax.training.health import check_finite, collapse_words, has_collapsed, read_step
 from facenet_jax.training.metrics import Metrics, MetricsWriter, NoMetrics, read_metrics
 from facenet_jax.training.offline import FOLDER, OfflineSelection
 from facenet_jax.training.optimizer import learning_rate, make_optimizer
@@ -207,6 +207,7 @@ class _Run:
         self.clock = Clock(config.batch.size)
         self.result: HoldoutResult | None = None
         self.warned = False
+        self.most_spread = 0.0  # of any step so far
         self.going = False
         try:
             if self._is_due(first_step) and not (measured_before and first_step < config.steps):
@@ -273,9 +274,10 @@ class _Run:
                         values |= {"images_per_second": clock.images_per_second, "wait_share": clock.wait_share}
                     self.metrics.write(step, values)
                     progress.line(self._progress_line(step, values))
-                if values["spread"] < COLLAPSED_SPREAD and not self.warned:
+                if has_collapsed(values["spread"], self.most_spread) and not self.warned:
                     self.warned = True
-                    progress.say(collapse_words(step, values))
+                    progress.say(collapse_words(step, values, self.most_spread))
+                self.most_spread = max(self.most_spread, values["spread"])
 
                 asked = stop.asked(step)
                 paused = time.perf_counter()
