@@ -4,7 +4,7 @@ import pytest
 
 from facenet_jax.training.health import collapse_words, has_collapsed
 
-# NNS2 at first with response normalisation, with standardised kernels; NNS1 at a third of the rate that it collapsed at.
+# NNS2 with response normalisation, then with standardised kernels; NNS1 at a third of the rate at which it collapsed.
 TRAINED = [
     [0.0207, 0.0199, 0.0211, 0.0274, 0.0431, 0.11, 0.35, 0.61],
     [0.243, 0.206, 0.498, 0.435, 0.347, 0.62, 0.85, 0.91],
@@ -31,7 +31,7 @@ def test_a_run_that_trains_is_left_alone(curve):
     assert first_warning(curve) is None
 
 
-@pytest.mark.parametrize(("curve", "place"), zip(COLLAPSED, (6, 4, 0), strict=True))
+@pytest.mark.parametrize(("curve", "place"), list(zip(COLLAPSED, (6, 4, 0), strict=True)))
 def test_a_fall_is_said_with_what_to_do(curve, place):
     warning = first_warning(curve)
     assert warning is not None

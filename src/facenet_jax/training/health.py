@@ -8,8 +8,8 @@ import numpy as np
 from facenet_jax.errors import TrainingError
 from facenet_jax.training.step import StepMetrics
 
-# Spread is 1 - |mean embedding|^2, half of the mean squared distance between faces. Networks begin between 0.02 and 0.25
-# by their normalisation, so a fall says more than a level: runs that stalled fell to less than a tenth of where they were.
+# Spread is 1 - |mean embedding|^2, half of the mean squared distance between faces. By their normalisation networks
+# begin between 0.02 and 0.25, so a fall says more than a level: runs that stalled fell to less than a tenth.
 _COLLAPSED_SPREAD = 1e-3
 _COLLAPSED_SHARE = 0.1
 
@@ -56,8 +56,8 @@ def collapse_words(step: int, values: dict[str, float], most: float) -> str:
     """What to say of the first such step."""
     return (
         f"warning: at step {step:,} the embedding is collapsing: the spread of the embeddings fell from {most:.1e} to "
-        f"{values['spread']:.1e}, every face comes to lie at almost the same point (mean D(a,p) {values['mean_ap']:.1e}, "
-        f"mean D(a,n) {values['mean_an']:.1e}) and the loss stays near the margin. If it does not grow within some "
-        "hundred steps, begin again with a third of this config.optimizer.learning_rate and a longer "
+        f"{values['spread']:.1e}, every face comes to lie at almost the same point (mean D(a,p) "
+        f"{values['mean_ap']:.1e}, mean D(a,n) {values['mean_an']:.1e}) and the loss stays near the margin. "
+        "If it does not grow within some hundred steps, begin again with a third of this config.optimizer.learning_rate and a longer "
         "config.optimizer.warmup_steps."
     )
