@@ -58,6 +58,6 @@ def collapse_words(step: int, values: dict[str, float], most: float) -> str:
         f"warning: at step {step:,} the embedding is collapsing: the spread of the embeddings fell from {most:.1e} to "
         f"{values['spread']:.1e}, every face comes to lie at almost the same point (mean D(a,p) "
         f"{values['mean_ap']:.1e}, mean D(a,n) {values['mean_an']:.1e}) and the loss stays near the margin. "
-        "If it does not grow within some hundred steps, begin again with a third of this config.optimizer.learning_rate and a longer "
-        "config.optimizer.warmup_steps."
+        "If it does not grow within some hundred steps, begin again with a third of this "
+        "config.optimizer.learning_rate and a longer config.optimizer.warmup_steps."
     )
