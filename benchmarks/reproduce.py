@@ -15,7 +15,6 @@ the environment that the first call makes. What is finished is found again: the 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
 import os
@@ -28,8 +27,8 @@ from typing import Any
 from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
+from benchmarks.peers.table import nn4_table
 from facenet_jax.config import load_config
-from facenet_jax.models.nn2 import TABLE_2, WITHOUT_5X5
 from facenet_jax.training.metrics import read_metrics
 
 RESERVED, MIN_FACES = 150, 5
@@ -100,10 +99,7 @@ def yardstick(options: argparse.Namespace, seed: int) -> Path:
             "clock": options.clock,
             "seed": seed,
             "size": 96,
-            "table": {
-                row: dataclasses.asdict(c.without_5x5() if row in WITHOUT_5X5["lower"] else c)
-                for row, c in TABLE_2.items()
-            },
+            "table": nn4_table(),
             "judged": {name: [str(f) for f in files[name]] for name in files},
             "names": {name: [str(f.relative_to(folders[name])) for f in files[name]] for name in files},
             "out": str(out),

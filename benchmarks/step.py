@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import os
 import statistics
@@ -23,7 +22,7 @@ from typing import Any
 from benchmarks.lines import ROOT, Child, Refused
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
-from facenet_jax.models.nn2 import TABLE_2, WITHOUT_5X5
+from benchmarks.peers.table import nn4_table
 
 FACES = {"nns2": 360, "nns1": 240, "nn4": 120}
 # Our own, by what the command `facenet-jax train` does: (rows in parts, memory in huge pages).
@@ -52,12 +51,8 @@ def measure(network: str, turns: int, python: Path | None) -> dict[str, list[flo
             children[form] = stack.enter_context(child)
             child.ask(_TIMEOUT, "prepare", network=network, faces=faces, in_parts=in_parts)
         if python is not None and network == "nn4":
-            table = {
-                row: dataclasses.asdict(c.without_5x5() if row in WITHOUT_5X5["lower"] else c)
-                for row, c in TABLE_2.items()
-            }
             peer = stack.enter_context(Child(python, "benchmarks.peers.step", **limits))
-            peer.ask(_TIMEOUT, "prepare", table=table, faces=faces)
+            peer.ask(_TIMEOUT, "prepare", table=nn4_table(), faces=faces)
             children[PEER] = peer
         for _ in range(turns):
             for name, child in children.items():

@@ -11,7 +11,8 @@ import numpy as np
 
 from benchmarks.lines import serve, timed
 from facenet_jax import models
-from facenet_jax.training.step import embed_images, embed_in_parts
+from facenet_jax.models.pixels import apply_network
+from facenet_jax.training.step import embed_in_parts
 
 
 class Ours:
@@ -24,7 +25,7 @@ class Ours:
         images = jnp.asarray(rng.integers(0, 256, (faces, 96, 96, 3), np.uint8))
         weights = jnp.asarray(rng.standard_normal((faces, 128)), jnp.float32)
         params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))["params"]
-        embed = partial(embed_images, model)
+        embed = partial(apply_network, model)
         if in_parts:
             embed = partial(embed_in_parts, embed)
 

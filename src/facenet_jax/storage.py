@@ -35,8 +35,8 @@ def in_bucket(path: Path) -> bool:
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Writes a file, text as UTF-8, so that it is there whole or not at all."""
-    data = data.encode() if isinstance(data, str) else data
+    """Writes a file so that it is there whole or not at all: text as UTF-8, names of files in it by their own bytes."""
+    data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
     if in_bucket(path):  # an object appears when it is complete
         path.write_bytes(data)
         return

@@ -20,7 +20,7 @@ class Source:
         self.index = IdentityIndex(["a"], np.array([0, faces]))
 
     def load(self, record, size):
-        raise NotImplementedError
+        raise NotImplementedError  # the account of bad files asks for names alone
 
     def describe(self, record):
         return f"/data/a/{record}.jpg"

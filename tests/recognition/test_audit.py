@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from html.parser import HTMLParser
 
@@ -203,6 +204,20 @@ def test_an_embedder_that_hardly_tells_people_apart_is_doubted(mislabelled, tmp_
     words = "does not tell these faces apart"
     assert words in capsys.readouterr().out
     assert words in (tmp_path / "audit" / "audit.html").read_text()
+
+
+def test_names_that_are_no_text(mislabelled, tmp_path):
+    root, points = mislabelled
+    was, name = "person 05/again.png", os.fsdecode(b"person 05/\xff.png")
+    (root / was).rename(root / name)
+    with np.load(points) as held:
+        names, embeddings = held["names"].tolist(), held["embeddings"]
+    np.savez(points, embeddings=embeddings, names=[name if known == was else known for known in names])
+    assert main(["audit", str(root), "--embedder", str(points), "-o", str(tmp_path / "audit")]) == 0
+    listed = (tmp_path / "audit" / "exclude.txt").read_bytes().splitlines()
+    assert set(listed) == {os.fsencode(one) for one in {*WRONG, name}}
+    report = prepared(root, tmp_path / "again", exclude=tmp_path / "audit" / "exclude.txt").report
+    assert report.rejects["left out by --exclude"] == 3
 
 
 def test_one_picture_under_two_names_is_wrong_once(mislabelled, tmp_path):

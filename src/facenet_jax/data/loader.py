@@ -320,7 +320,7 @@ class _JoinedIterator(grain.DatasetIterator):
         return {}  # the plan needs a step and nothing else
 
     def set_state(self, state: dict[str, Any]) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # of PyGrain's protocol; a loader that goes on is made with the step to go on from
 
 
 def embedding_batches(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from facenet_jax.config import default_config, flatten
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError
 from facenet_jax.mesh import make_mesh, over_batch, padded_batch_size, replicated
-from facenet_jax.models.pixels import scale_pixels
+from facenet_jax.models.pixels import apply_network
 
 # So many images or fewer are not worth a batch.
 _FEW = 8
@@ -70,7 +70,7 @@ class CheckpointEmbedder:
         self.training: dict[str, int | str] = {}
         network = self.network
         self._embed = jax.jit(
-            lambda params, images: network.apply({"params": params}, scale_pixels(images)),
+            partial(apply_network, network),
             in_shardings=(replicated(self.mesh), over_batch(self.mesh)),
             out_shardings=over_batch(self.mesh),
         )

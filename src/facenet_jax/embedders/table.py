@@ -46,7 +46,8 @@ class FileOfEmbeddings:
             raise InputError(f"{path} holds no embedding; give one for each face.")
         self.points = on_unit_sphere(points.astype(np.float64), self.name, self.remarks.append)
         self.names = [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
-        self.digest = hashlib.sha256(self.points.tobytes() + "\0".join(self.names).encode()).hexdigest()
+        names_as_bytes = "\0".join(self.names).encode("utf-8", "surrogatepass")  # a file's name need not be text
+        self.digest = hashlib.sha256(self.points.tobytes() + names_as_bytes).hexdigest()
         self._rows = {name: row for row, name in enumerate(self.names)}
         if len(self._rows) < len(self.names):
             twice = next(name for row, name in enumerate(self.names) if self._rows[name] != row)

@@ -8,6 +8,7 @@ from typing import Any
 
 from facenet_jax.embedders.card import card_path
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 
 _INSTEAD = "make one: facenet-jax evaluate holdout --embedder RUN --data PEOPLE --out RESULTS"
 
@@ -52,7 +53,5 @@ def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
 def write_card(file: Path, card: dict[str, Any]) -> Path:
     """Writes a file's card; gives back where."""
     path = card_path(file)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(card, indent=1, allow_nan=False) + "\n")
-    temporary.replace(path)
+    write_whole(path, json.dumps(card, indent=1, allow_nan=False) + "\n")
     return path

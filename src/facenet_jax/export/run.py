@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from facenet_jax.errors import InputError
 from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
 from facenet_jax.mesh import make_mesh
-from facenet_jax.models.pixels import scale_pixels
+from facenet_jax.models.pixels import apply_network
+from facenet_jax.storage import write_whole
 
 FORMS = ("onnx", "stablehlo")
 DTYPES = ("float32", "float16", "int8")
@@ -133,9 +135,7 @@ def _parity(
 ) -> dict[str, float | int | str]:
     """How far the file is from the Flax module in float32."""
     network = embedder.network.clone(dtype=jnp.float32)
-    expected = jax.jit(lambda params, images: network.apply({"params": params}, scale_pixels(images)))(
-        embedder.params, images
-    )
+    expected = jax.jit(partial(apply_network, network))(embedder.params, images)
     if wanted.to == "stablehlo":
         found = jax.export.deserialize(bytearray(data)).call(images)
     else:
@@ -191,10 +191,7 @@ def _card(wanted: Wanted, embedder: CheckpointEmbedder, data: bytes) -> dict[str
 
 
 def _write(file: Path, data: bytes) -> None:
-    temporary = file.with_name(file.name + ".tmp")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(file)
+        write_whole(file, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"{file} cannot be written ({error.strerror}); give another -o FILE.") from error

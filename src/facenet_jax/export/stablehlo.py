@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from facenet_jax.models.pixels import scale_pixels
+from facenet_jax.models.pixels import apply_network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -28,5 +29,5 @@ def to_stablehlo(network: nn.Module, params: Any, size: tuple[int, int]) -> byte
     kept = jax.tree.map(lambda x: jnp.asarray(x, network.dtype), params)
     (images,) = export.symbolic_shape("N")
     taken = jax.ShapeDtypeStruct((images, *size, 3), jnp.uint8)
-    embed = jax.jit(lambda images: network.apply({"params": kept}, scale_pixels(images)))
+    embed = jax.jit(partial(apply_network, network, kept))
     return bytes(export.export(embed, platforms=PLATFORMS)(taken).serialize())

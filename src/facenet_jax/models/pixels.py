@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -35,3 +38,9 @@ def scale_pixels(images: jax.Array) -> jax.Array:
     chex.assert_shape(images, (None, None, None, 3))
     chex.assert_type(images, jnp.uint8)
     return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def apply_network(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
+    """uint8 images [n, rows, columns, 3] -> float32 [n, d] of norm 1."""
+    points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
+    return points

@@ -98,7 +98,7 @@ class Workplace:
             raise InputError(
                 f"{self.out} is not empty (it has {strange[0]}) and no prepared dataset; give a new folder."
             )
-        write_whole(self.out / JOB_FILE, (json.dumps(asdict(job), indent=1) + "\n").encode())
+        write_whole(self.out / JOB_FILE, json.dumps(asdict(job), indent=1) + "\n")
 
 
 def read_job(out: Path) -> Job | None:

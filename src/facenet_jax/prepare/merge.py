@@ -124,12 +124,12 @@ def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
         int(np.count_nonzero(~copies.within)),
         histogram(counts[counts > 0]),
     )
-    write_whole(out / REPORT_FILE, report.to_json().encode())
+    write_whole(out / REPORT_FILE, report.to_json())
     digest = _digest(job, offsets, held, out)
     card = Card(**asdict(job), records=records, digest=digest, shard_records=shard_records, shard_bytes=shard_bytes)
     for file in (out / INDEX).iterdir():
         _sync(file)
-    write_whole(out / CARD_FILE, card.to_json().encode())
+    write_whole(out / CARD_FILE, card.to_json())
     tidy(out)
     return report
 

@@ -42,7 +42,7 @@ def build_page(found: Audited) -> str:
                 f"--config.data.exclude: take out of it what you find right. Of each kind at most {_MOST} are shown; "
                 f"{FINDINGS_FILE} holds all."
             ),
-            note(caution(found)) if caution(found) else "",
+            note(words) if (words := caution(found)) else "",
         ),
         section("Probably wrong labels", *_wrong(found)),
         section("Probably two people under one name", *_merged(found)),

@@ -49,7 +49,7 @@ class MetricsWriter:
         """Opens both; rows of `metrics.jsonl` with a step above from_step are cut off, and a torn last line."""
         path = workdir / METRICS_FILE
         kept = [row for row in read_metrics(workdir) if row["step"] <= from_step]
-        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._path = path
         self._rows: list[str] = []
         self._written = time.monotonic()

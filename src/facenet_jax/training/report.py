@@ -38,7 +38,7 @@ def write_report(workdir: Path, step: int, result: HoldoutResult, held_out_name:
         f"checkpoint      {workdir / 'checkpoints' / str(step)}"
     )
     report = {"step": step, "table": table, "holdout": to_json(result)}
-    write_whole(workdir / REPORT_FILE, (json.dumps(report, indent=1) + "\n").encode())
+    write_whole(workdir / REPORT_FILE, json.dumps(report, indent=1) + "\n")
     return table
 
 

@@ -80,7 +80,7 @@ class RunDirectory:
         """
         file = self.path / RUN_FILE
         if is_first():
-            write_whole(file, (json.dumps({"config": config, "digests": digests}, indent=1) + "\n").encode())
+            write_whole(file, json.dumps({"config": config, "digests": digests}, indent=1) + "\n")
         wait_for_all("run.json is written")
         if not file.exists():
             raise InputError(

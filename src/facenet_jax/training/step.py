@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 
 from facenet_jax.mesh import BATCH_AXES, over_batch, replicated
 from facenet_jax.models.layers import PRODUCT
-from facenet_jax.models.pixels import scale_pixels
+from facenet_jax.models.pixels import apply_network
 from facenet_jax.training.state import TrainState, shardings_of
 from facenet_jax.triplets import (
     Selection,
@@ -110,7 +110,7 @@ def make_train_step(
             embeddings, batch.labels, batch.valid, mesh=mesh, stages=stages, step=step, divide_by=divide_by, seed=seed
         )
 
-    embed: Callable[[Any, jax.Array], jax.Array] = partial(embed_images, network)
+    embed: Callable[[Any, jax.Array], jax.Array] = partial(apply_network, network)
     if rematerialise:
         embed = jax.checkpoint(embed, policy=_KEPT)
     if mesh.size == 1 and _on_cpu(mesh):
@@ -178,12 +178,6 @@ def _loss_and_gradient(
     return loss, stats, gradient
 
 
-def embed_images(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
-    """uint8 images [n, rows, columns, 3] -> float32 [n, d]."""
-    points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
-    return points
-
-
 def embed_in_parts(embed: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array) -> jax.Array:
     """The same, a part of the rows after the other: what lies between layers stays nearer to a CPU's cores.
 
@@ -206,7 +200,7 @@ def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
 
 def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
     """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
-    embed = partial(embed_images, network)
+    embed = partial(apply_network, network)
     return jax.jit(embed, in_shardings=(None, over_batch(mesh)), out_shardings=replicated(mesh))
 
 
