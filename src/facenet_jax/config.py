@@ -29,7 +29,7 @@ def default_config() -> ConfigDict:
     config.model.embedding_size = 128  # section 5.3; Table 5 tries 64 to 512
     config.model.dtype = "float32"  # of the network's arithmetic: float32, bfloat16; parameters are float32
     config.model.five_by_five = ""  # NN2 to NN4: modules with a 5x5 branch, all, lower or none; empty: as in the paper
-    # What keeps activations in range: response as in the paper, or group or weight in its place (see models.layers).
+    # What keeps activations in range: response as in the paper, or weight in its place (see models.layers).
     config.model.norm = "response"
 
     config.data = ConfigDict()
@@ -179,7 +179,7 @@ _AT_MOST: dict[str, float] = {
 }
 _ONE_OF: dict[str, tuple[str, ...]] = {
     "model.dtype": ("float32", "bfloat16"),
-    "model.norm": ("response", "group", "weight"),
+    "model.norm": ("response", "weight"),
     "loss.divide_by": ("pairs", "active", "one"),
     "loss.positives": ("all", "hardest"),
     "loss.negatives": ("semi_hard", "hardest", "random_semi_hard"),

@@ -24,7 +24,6 @@ CASES = {
     "nn4": ("nn4", (33, 38), {}),
     "nns1": ("nns1", (35, 32), {}),
     "nns2": ("nns2", (41, 58), {}),
-    "nns2, group norm": ("nns2", (41, 58), {"norm": "group"}),
     "nns2, standardised": ("nns2", (41, 58), {"norm": "weight"}),
 }
 

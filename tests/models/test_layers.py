@@ -307,32 +307,6 @@ class TestNorms:
         y = Conv(4, kernel, stride, relu=False, norm="weight").apply(params, jnp.asarray(x, jnp.float32))
         np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
-    @few
-    @given(features=st.sampled_from([4, 12, 48, 64]), seed=seeds)
-    def test_groups_are_normalised_as_flax_does(self, features, seed):
-        rng = np.random.default_rng(seed)
-        x = jnp.asarray(rng.normal(1, 2, (2, 4, 3, 5)), jnp.float32)
-        params = {
-            "kernel": jnp.asarray(rng.standard_normal((3, 3, 5, features)), jnp.float32),
-            "gain": jnp.asarray(rng.standard_normal(features), jnp.float32),
-            "bias": jnp.asarray(rng.standard_normal(features), jnp.float32),
-        }
-        bare = params | {"bias": jnp.zeros(features)}
-        product = Conv(features, 3, relu=False).apply({"params": {k: bare[k] for k in ("kernel", "bias")}}, x)
-        norm = nn.GroupNorm(num_groups=int(np.gcd(features, 32)), epsilon=1e-5)
-        expected = norm.apply({"params": {"scale": params["gain"], "bias": params["bias"]}}, product)
-        y = Conv(features, 3, relu=False, norm="group").apply({"params": params}, x)
-        np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-3)
-
-    @pytest.mark.parametrize("norm", ["group", "weight"])
-    def test_a_face_is_normalised_by_itself(self, norm):
-        layer, x = (
-            Conv(8, 3, norm=norm),
-            jnp.asarray(np.random.default_rng(0).standard_normal((4, 5, 5, 3)), jnp.float32),
-        )
-        params = layer.init(jax.random.key(0), x)
-        np.testing.assert_allclose(layer.apply(params, x)[1:2], layer.apply(params, x[1:2]), rtol=1e-5, atol=1e-6)
-
     def test_the_size_of_a_standardised_kernel_says_nothing(self):
         layer, x = Conv(8, 3, norm="weight"), jnp.ones((1, 5, 5, 3))
         params = layer.init(jax.random.key(0), x)["params"]

@@ -157,10 +157,9 @@ def test_pixels_must_be_float32_with_three_channels():
             jax.eval_shape(network.init, jax.random.key(0), wrong)
 
 
-@pytest.mark.parametrize("norm", ["group", "weight"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_another_norm_takes_the_place_of_response_normalisation(name, norm):
-    parameters, embeddings = shapes(build(name, norm=norm), NETWORKS[name].input_size)
+def test_standardised_kernels_take_the_place_of_response_normalisation(name):
+    parameters, embeddings = shapes(build(name, norm="weight"), NETWORKS[name].input_size)
     plain, _ = shapes(build(name), NETWORKS[name].input_size)
     gains = [path for path, _ in jax.tree_util.tree_leaves_with_path(parameters) if path[-1].key == "gain"]
     convolutions = [p for p, leaf in jax.tree_util.tree_leaves_with_path(plain) if len(leaf.shape) == 4]
@@ -169,5 +168,5 @@ def test_another_norm_takes_the_place_of_response_normalisation(name, norm):
 
 
 def test_there_is_no_such_norm():
-    with pytest.raises(InputError, match=r"'batch'.*choose one of response, group, weight"):
+    with pytest.raises(InputError, match=r"'batch'.*choose one of response, weight"):
         build("nn4", norm="batch")

@@ -5,7 +5,6 @@ A layer of a new class needs a function and a line in LAYERS. Each computes in t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -49,36 +48,17 @@ class Call:
 
 def _conv(graph: Graph, call: Call) -> None:
     layer = call.layer
-    kernel, bias, *gain = call.parameters("kernel", "bias", *["gain"] * (layer.norm != "response"))
+    kernel, bias, *gain = call.parameters("kernel", "bias", *["gain"] * (layer.norm == "weight"))
     if layer.norm == "weight":
         with jax.ensure_compile_time_eval():
             kernel = np.asarray(layers.standardised(jnp.asarray(kernel))) * gain[0]
     inputs = [
         graph.cast(call.source, layer.dtype),
         graph.weight(f"{call.name}/kernel", kernel.transpose(3, 2, 0, 1), layer.dtype),
+        graph.weight(f"{call.name}/bias", bias, layer.dtype),
     ]
-    if layer.norm != "group":
-        inputs.append(graph.weight(f"{call.name}/bias", bias, layer.dtype))
     y = graph.add("Conv", inputs, f"{call.name}/product", **_window(call.shape, layer.kernel, layer.stride))
-    if layer.norm == "group":
-        y = _group_norm(graph, call, y, gain[0], bias)
     graph.rename(graph.add("Relu", [y], f"{call.name}/relu") if layer.relu else y, call.name)
-
-
-def _group_norm(graph: Graph, call: Call, y: str, gain: NDArray[np.float32], bias: NDArray[np.float32]) -> str:
-    """Each group of channels as one channel of an InstanceNormalization, in float32."""
-    channels, groups = len(gain), math.gcd(len(gain), 32)
-    dtype, name = graph.dtype(y), f"{call.name}/group"
-    grouped = graph.weight(f"{name}/grouped", [0, groups, -1], np.int64)
-    sides = [-(-side // call.layer.stride) for side in call.shape[1:3]]
-    apart = graph.weight(f"{name}/apart", [0, channels, *sides], np.int64)
-    ones, zeros = graph.weight(f"{name}/ones", np.ones(groups)), graph.weight(f"{name}/zeros", np.zeros(groups))
-    y = graph.add("Reshape", [graph.cast(y, np.float32), grouped], f"{name}/in")
-    y = graph.add("InstanceNormalization", [y, ones, zeros], f"{name}/norm", epsilon=1e-5)
-    y = graph.add("Reshape", [y, apart], f"{name}/out")
-    y = graph.add("Mul", [y, graph.weight(f"{call.name}/gain", gain[:, None, None])], f"{name}/scaled")
-    y = graph.add("Add", [y, graph.weight(f"{call.name}/bias", bias[:, None, None])], f"{name}/shifted")
-    return graph.cast(y, dtype)
 
 
 def _max_pool(graph: Graph, call: Call) -> None:

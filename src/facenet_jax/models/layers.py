@@ -25,9 +25,9 @@ from jax.typing import DTypeLike
 # What convolutions give goes by this name where it is decided what to keep for the gradient (jax.checkpoint).
 PRODUCT = "product"
 
-# What keeps activations in range: response normalisation where the paper has it; or, in its place, groups of channels
-# normalised after every convolution (Wu, He 2018), or kernels standardised (Brock, De, Smith, Simonyan 2021).
-NORMS = ("response", "group", "weight")
+# What keeps activations in range: response normalisation where the paper has it; or, in its place, kernels standardised
+# (Brock, De, Smith, Simonyan 2021).
+NORMS = ("response", "weight")
 
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 _lecun = nn.initializers.lecun_normal()
@@ -39,8 +39,7 @@ class Conv(nn.Module):
 
     [N, r, c, in] -> [N, r / s, c / s, features]. Parameters: kernel [k, k, in, features], bias [features].
 
-    `norm` is one of NORMS. With 'weight' the kernel is standardised before it is used, and with 'group' its output is
-    normalised before the bias; both have a gain [features] besides.
+    `norm` is one of NORMS. With 'weight' the kernel is standardised before it is used, and has a gain [features].
     """
 
     features: int
@@ -56,16 +55,14 @@ class Conv(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", _he if self.relu else _lecun, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        if self.norm != "response":
-            gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
         if self.norm == "weight":
+            gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
             kernel = standardised(kernel) * gain
         x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
         # XLA on CPU runs a matrix product faster than the same thing called a convolution.
         pointwise = self.kernel == 1 and self.stride == 1
         y = jnp.dot(x, kernel[0, 0]) if pointwise else _convolve(x, kernel, self.stride)
-        y = checkpoint_name(y, PRODUCT)
-        y = _group_norm(y, gain, bias) if self.norm == "group" else y + bias
+        y = checkpoint_name(y, PRODUCT) + bias
         return nn.relu(y) if self.relu else y
 
 
@@ -200,19 +197,6 @@ def standardised(kernel: jax.Array) -> jax.Array:
     centred = kernel - jnp.mean(kernel, axes, keepdims=True)
     squares = jnp.sum(centred * centred, axes, keepdims=True)
     return centred * (_GAIN * lax.rsqrt(jnp.maximum(squares, 1e-8)))
-
-
-def _group_norm(x: jax.Array, gain: jax.Array, bias: jax.Array) -> jax.Array:
-    """[N, r, c, C]: up to 32 groups of neighbouring channels, each with mean 0 and variance 1 over all positions."""
-    channels = x.shape[-1]
-    groups = math.gcd(channels, 32)
-    wide = jnp.asarray(x, jnp.float32)
-    per_channel = (x.shape[0], groups, channels // groups)
-    mean, square = (jnp.mean(jnp.mean(v, (1, 2)).reshape(per_channel), -1, keepdims=True) for v in (wide, wide * wide))
-    scale = lax.rsqrt(jnp.maximum(square - mean * mean, 0) + 1e-5)
-    scale = jnp.broadcast_to(scale, per_channel).reshape(-1, 1, 1, channels) * gain
-    shift = bias - jnp.broadcast_to(mean, per_channel).reshape(-1, 1, 1, channels) * scale
-    return (wide * scale + shift).astype(x.dtype)
 
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")

@@ -50,7 +50,7 @@ def make_initial_state(
         raise InputError(
             f"the network keeps {', '.join(sorted(set(variables) - {'params'}))}: with statistics of the batch its "
             "gradient in pieces of batch.chunk faces would be that of another function, each piece having its own; "
-            "take a network without them, such as one with response or group normalisation."
+            "take a network without them, such as one with response normalisation or standardised kernels."
         )
     params = variables["params"]
     return TrainState(step=jnp.zeros((), jnp.int32), params=params, opt_state=optimizer.init(params))
