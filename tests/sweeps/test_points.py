@@ -8,7 +8,7 @@ from facenet_jax.config import load_config
 from facenet_jax.errors import InputError
 from facenet_jax.sweeps.points import Point, load_sweep, sweep_files
 
-EXPECTED = {"embedding_size", "learning_rate", "networks", "training_images", "triplets"}
+EXPECTED = {"choices", "embedding_size", "learning_rate", "networks", "training_images", "triplets"}
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))
