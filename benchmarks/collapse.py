@@ -28,6 +28,7 @@ from facenet_jax.training.metrics import read_metrics
 ROOT = Path(__file__).resolve().parents[1]
 # The quickstart, shorter and with fewer people: what differs from configs/quickstart.py.
 SETTINGS = {
+    "model.norm": "response",
     "data.drawn.identities": 1000,
     "optimizer.finalise_steps": 0,
     "eval.drawn_identities": 100,

@@ -1,7 +1,7 @@
 """What is each of the paper's choices worth?
 
-One at a time: the triplets of section 3.2, its random negatives, its faces of an identity, the margin of equation (1) and
-the embedding's size of Table 5, each against the config as it is. docs/results.md has what came out on 108,000 faces.
+One at a time: the triplets of section 3.2, its random negatives, its faces of an identity, the margin of equation (1)
+and the embedding's size of Table 5, each against the config as it is. docs/results.md has what came out.
 
 facenet-jax sweep choices --config=recipe_cpu --config.data.path=photos
 """
