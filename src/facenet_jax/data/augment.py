@@ -14,6 +14,9 @@ from facenet_jax.data import hashing
 # What a number is drawn for.
 _FLIP, _CROP, _LIGHT, _DOWNSAMPLE, _JPEG, _ERASE = 0xF11F, 0xC409, 0x119E7, 0xD0375, 0x39E6, 0xE4A5E
 
+# What red, green and blue are worth in grey: ITU-R BT.601, as JPEG has it.
+_LUMA = np.array([0.299, 0.587, 0.114])
+
 
 def flips(seed: int, step: int, records: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which faces of a batch to mirror left to right: each with probability 1/2, anew at every step.
@@ -101,16 +104,16 @@ def _cropped(image: NDArray[np.uint8], strength: float, size: float, down: float
 
 
 def _lit(image: NDArray[np.uint8], brightness: float, contrast: float, saturation: float) -> NDArray[np.uint8]:
-    # Saturation, contrast and brightness are one sum of the colour, its grey and the face's mean grey. Value by value,
-    # without the products of matrices that processors work out each in its own way.
-    red, green, blue = np.moveaxis(image.astype(np.float32), -1, 0)
-    grey = (
-        np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
-    )  # ITU-R BT.601, as JPEG has it
-    mean = float(image.sum((0, 1), dtype=np.int64) @ [0.299, 0.587, 0.114]) / grey.size
-    added = np.float32(contrast * (1 - saturation)) * grey + np.float32((1 - contrast) * mean)
-    colours = np.float32(contrast * saturation) * image + added[..., None]
-    return (np.float32(brightness) * colours).round().clip(0, 255).astype(np.uint8)
+    # Saturation, contrast and brightness are one sum of the colour, its grey and the face's mean grey: a matrix from
+    # colours to colours, which Pillow applies in a fifth of NumPy's time.
+    rows = image.shape[0]
+    sums = image.reshape(rows, -1).sum(0, dtype=np.int64).reshape(-1, 3).sum(0)
+    mean = float(sums @ _LUMA) / (image.size // 3)
+    grey = brightness * contrast * (1 - saturation) * _LUMA
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = grey + brightness * contrast * saturation * np.eye(3)
+    matrix[:, 3] = brightness * (1 - contrast) * mean
+    return np.asarray(Image.fromarray(image).convert("RGB", tuple(matrix.ravel().tolist())))
 
 
 def _downsampled(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
