@@ -59,6 +59,7 @@ def default_config() -> ConfigDict:
     config.batch = ConfigDict()
     config.batch.size = 1800  # faces in a global batch (section 3.2)
     config.batch.faces_per_identity = 40  # quota of an identity in a batch (section 3.2)
+    config.batch.min_faces_per_identity = 2  # identities with fewer give no anchors, random negatives alone
     config.batch.random_negatives = 200  # faces of a batch drawn from everybody (section 3.2)
     config.batch.chunk = 0  # faces that the network takes at once on a device; 0: all. Saves memory, same gradient
     config.batch.rematerialise = False  # keep less of the network between its two passes: some memory for some time
@@ -144,6 +145,7 @@ _AT_LEAST: dict[str, float] = {
     "data.drawn.faces_per_identity": 2,
     "batch.size": 4,
     "batch.faces_per_identity": 2,
+    "batch.min_faces_per_identity": 2,
     "batch.random_negatives": 0,
     "batch.chunk": 0,
     "offline.every": 0,

@@ -22,12 +22,14 @@ def make_index(counts) -> IdentityIndex:
 def plans(draw) -> tuple[BatchPlan, dict]:
     counts = draw(st.lists(st.integers(1, 30), min_size=2, max_size=25))
     quota = draw(st.integers(2, 12))
-    given_faces = sum(min(n, quota) for n in counts if n >= 2)
+    fewest = draw(st.integers(2, 6))
+    given_faces = sum(min(n, quota) for n in counts if n >= fewest)
     assume(given_faces >= 3)
     anchors = draw(st.integers(2, given_faces))
     negatives = draw(st.integers(0, sum(counts) - anchors))
     assume(anchors + negatives >= 4)
     values = {"size": anchors + negatives, "faces_per_identity": quota, "random_negatives": negatives}
+    values["min_faces_per_identity"] = fewest
     values["seed"] = draw(st.integers(-(2**63), 2**63 - 1))
     return BatchPlan(make_index(counts), **values), {"counts": counts, **values}
 
@@ -46,6 +48,7 @@ def test_a_batch_has_distinct_faces_under_their_labels_within_the_quota(planned,
     assert len(together) == len(set(together))
     for place, identity in enumerate(together):
         c = min(values["counts"][identity], values["faces_per_identity"])
+        assert values["counts"][identity] >= values["min_faces_per_identity"]
         if 0 < place < len(together) - 1:  # those at the ends may be cut by the border
             assert np.count_nonzero(anchors == identity) == c
         assert np.count_nonzero(anchors == identity) <= c
@@ -72,7 +75,8 @@ def test_an_epoch_visits_each_identity_once_but_for_its_tail(planned, epoch):
         [plan.batch(epoch * plan.batches_per_epoch + b).labels[:anchors] for b in range(plan.batches_per_epoch)]
     )
     visited = Counter(sequence.tolist())
-    due = {i: min(n, values["faces_per_identity"]) for i, n in enumerate(values["counts"]) if n >= 2}
+    fewest = values["min_faces_per_identity"]
+    due = {i: min(n, values["faces_per_identity"]) for i, n in enumerate(values["counts"]) if n >= fewest}
     missing = sum(due.values()) - len(sequence)
     assert 0 <= missing < anchors
     assert all(visited[i] <= due[i] for i in visited)
@@ -254,6 +258,14 @@ def test_identities_have_no_more_faces_than_the_cap():
         np.testing.assert_array_equal(whole.batch(step).records, generous.batch(step).records)
 
 
+def test_faces_of_identities_with_too_few_are_random_negatives_alone():
+    index = make_index([9, 4, 12, 1, 3])
+    plan = BatchPlan(index, size=16, faces_per_identity=6, min_faces_per_identity=5, random_negatives=6)
+    batches = [plan.batch(step).labels for step in range(200)]
+    assert set(np.concatenate([labels[:10] for labels in batches]).tolist()) == {0, 2}
+    assert set(np.concatenate([labels[10:] for labels in batches]).tolist()) == {0, 1, 2, 3, 4}
+
+
 PINNED = [
     [45, 43, 42, 46, 44, 10, 9, 3, 8, 56, 59, 11],
     [44, 43, 45, 42, 51, 53, 49, 55, 47, 8, 31, 2],
@@ -285,7 +297,9 @@ def test_the_plan_is_pinned():
         ([5, 5], {"size": 8, "faces_per_identity": 1}, "batch.faces_per_identity"),
         ([5, 5], {"size": 8, "random_negatives": 8}, "batch.random_negatives"),
         ([5, 5], {"size": 8, "random_negatives": -1}, "batch.random_negatives"),
-        ([1] * 20, {"size": 8, "random_negatives": 2}, "two faces"),
+        ([1] * 20, {"size": 8, "random_negatives": 2}, "20 training identities has 2 faces"),
+        ([4] * 9, {"size": 8, "random_negatives": 2, "min_faces_per_identity": 5}, "has 5 faces .*lower batch.min_faces_per_identity"),
+        ([9] * 9, {"size": 8, "min_faces_per_identity": 1}, "batch.min_faces_per_identity is 1"),
         ([5, 5], {"size": 12, "random_negatives": 2}, "10 faces.*lower batch.size"),
         ([2, 2, 1, 1, 1, 1, 1], {"size": 8, "random_negatives": 2}, "give 4 faces .* takes 6 .*lower batch.size"),
     ],
@@ -301,7 +315,7 @@ def test_impossible_plans(counts, values, words):
         ((1, 0), "weight in data.mixture is not above 0"),
         ((1, -1), "weight in data.mixture is not above 0"),
         ((1, 100), "one has so small a weight .* fewer than two faces"),
-        ((100, 30), "of one with two faces or more give 10 faces an epoch .* takes 12.31 of them"),
+        ((100, 30), "of one that are visited give 10 faces an epoch .* takes 12.31 of them"),
     ],
 )
 def test_impossible_mixtures(weights, words):

@@ -6,11 +6,11 @@ identity per mini-batch", adds randomly sampled negative faces, and uses batches
 The plan is a pure function of (seed, step): no generator is carried from batch to batch, so a run resumes at any step
 and every host works out the same batch.
 
-- An epoch visits all identities with two faces or more in a keyed order, each giving up to faces_per_identity faces
-  (see facenet_jax.data.visits), and cuts the sequence of their faces into equal batches; an identity that straddles a
-  border is cut, the tail of the epoch is dropped.
-- Each batch is filled with random negatives, drawn uniformly from the faces not yet in it, those of identities with a
-  single face included. They carry their true label.
+- An epoch visits all identities with min_faces_per_identity faces or more in a keyed order, each giving up to
+  faces_per_identity faces (see facenet_jax.data.visits), and cuts the sequence of their faces into equal batches; an
+  identity that straddles a border is cut, the tail of the epoch is dropped.
+- Each batch is filled with random negatives, drawn uniformly from the faces not yet in it, those of identities that
+  are not visited included. They carry their true label.
 - In a mixture each dataset has epochs of its own. Of the A faces of a batch that are visits, dataset d with its share w
   of the weights gives w A, to the nearest numbers whose sum is A: up to any step all of its batches together hold w of
   the visits to within one face. A random negative is first of dataset d with probability w.
@@ -84,12 +84,13 @@ class BatchPlan:
         where None.
       size: faces in a batch.
       faces_per_identity: faces of an identity at a visit, where it has that many.
+      min_faces_per_identity: identities with fewer are not visited: their faces are random negatives alone.
       random_negatives: how many faces of the batch are drawn at random from all faces.
       max_faces: of an identity with more faces only so many are used; 0: all.
       seed: the run's seed.
 
     Raises:
-      InputError: the values contradict each other, no identity has two faces, or there are fewer faces than a batch.
+      InputError: the values contradict each other, no identity has faces enough, or there are fewer faces than a batch.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class BatchPlan:
         *,
         size: int = 1800,
         faces_per_identity: int = 40,
+        min_faces_per_identity: int = 2,
         random_negatives: int = 200,
         max_faces: int = 0,
         seed: int = 0,
@@ -108,6 +110,11 @@ class BatchPlan:
         if faces_per_identity < 2:
             raise InputError(
                 f"batch.faces_per_identity is {faces_per_identity}, but an anchor needs a positive: "
+                "raise it to at least 2."
+            )
+        if min_faces_per_identity < 2:
+            raise InputError(
+                f"batch.min_faces_per_identity is {min_faces_per_identity}, but an anchor needs a positive: "
                 "raise it to at least 2."
             )
         if not 0 <= random_negatives <= size - 2:
@@ -131,6 +138,7 @@ class BatchPlan:
                 index,
                 part.identities,
                 faces_per_identity=faces_per_identity,
+                min_faces=min_faces_per_identity,
                 max_faces=max_faces,
                 seed=seed,
                 number=number,
@@ -139,8 +147,9 @@ class BatchPlan:
         ]
         if not any(each.given for each in visits):
             raise InputError(
-                f"None of the {sum(each.identities for each in visits)} training identities has two faces, so there is "
-                "no anchor with a positive: add faces of the same people, or hold out fewer identities."
+                f"None of the {sum(each.identities for each in visits)} training identities has "
+                f"{min_faces_per_identity} faces or more, so there is no anchor with a positive: add faces of the same "
+                "people, hold out fewer identities, or lower batch.min_faces_per_identity."
             )
         faces = sum(each.faces for each in visits)
         if faces < size:
@@ -215,7 +224,7 @@ class _Dataset:
         self.batches = int((visits.given - (0 if alone else 2)) / share)
         if self.batches < 1:
             raise InputError(
-                f"The training identities{name and f' of {name}'} with two faces or more give {visits.given} faces an "
+                f"The training identities{name and f' of {name}'} that are visited give {visits.given} faces an "
                 f"epoch at batch.faces_per_identity each or fewer, but a batch takes {float(share):.4g} of them: "
                 "lower batch.size, or raise batch.faces_per_identity or batch.random_negatives."
             )

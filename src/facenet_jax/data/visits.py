@@ -1,7 +1,7 @@
 """The order in which the faces of a set of identities are visited.
 
-- An identity with n >= 2 faces gives c = min(faces_per_identity, n) of them at each of its visits. An epoch visits all
-  such identities once, in a keyed order. The sum of c is the same in every epoch, so epochs are equally long.
+- An identity with n >= min_faces faces gives c = min(faces_per_identity, n) of them at each of its visits. An epoch
+  visits all such identities once, in a keyed order. The sum of c is the same in every epoch, so all are equally long.
 - On visit v (the epoch's number) an identity gives window v, positions v c, ..., v c + c - 1, of an endless
   sequence P_0 P_1 P_2 ... of orders of its own faces. So the faces of an identity are used equally often.
 
@@ -68,6 +68,7 @@ class Visits:
       index: the identities of the source.
       identities: ascending int64 identity numbers.
       faces_per_identity: faces of an identity at a visit, where it has that many.
+      min_faces: identities with fewer are not visited; 2 or more.
       max_faces: of an identity with more, only so many are used; 0: all.
       seed: the run's seed.
       number: sets of identities with different numbers are visited in independent orders.
@@ -79,6 +80,7 @@ class Visits:
         identities: NDArray[np.int64],
         *,
         faces_per_identity: int,
+        min_faces: int = 2,
         max_faces: int = 0,
         seed: int = 0,
         number: int = 0,
@@ -100,10 +102,9 @@ class Visits:
             counts = self._counts(some)
             self._ends[block] = ends = self.faces + np.cumsum(counts)
             self.faces = int(ends[-1])
-            visited.append(some[counts >= 2].astype(np.int32))
-            given.append(
-                np.minimum(counts[counts >= 2], faces_per_identity).astype(np.min_scalar_type(faces_per_identity))
-            )
+            enough = counts >= min_faces
+            visited.append(some[enough].astype(np.int32))
+            given.append(np.minimum(counts[enough], faces_per_identity).astype(np.min_scalar_type(faces_per_identity)))
         self._visited = np.concatenate([np.empty(0, np.int32), *visited])
         self._given = np.concatenate([np.empty(0, np.uint8), *given])
         self.given = int(self._given.sum(dtype=np.int64))

@@ -76,6 +76,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         faces.parts,
         size=config.batch.size,
         faces_per_identity=config.batch.faces_per_identity,
+        min_faces_per_identity=config.batch.min_faces_per_identity,
         random_negatives=config.batch.random_negatives,
         max_faces=config.data.max_faces,
         seed=config.seed,
