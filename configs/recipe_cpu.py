@@ -15,6 +15,7 @@ def get_config():
     config.model.name = "nns2"
     config.model.input_size = (96, 96)
     config.model.norm = "weight"
+    config.data.min_faces = 5  # batches full of pairs
     config.data.augment.crop = 0.1
     config.data.augment.brightness = 0.2
     config.data.augment.contrast = 0.2

@@ -1,7 +1,7 @@
 """What is each of the paper's choices worth?
 
-One at a time: the triplets of section 3.2, its random negatives, its faces of an identity, the margin of equation (1)
-and the embedding's size of Table 5, each against the config as it is. docs/results.md has what came out.
+One at a time: the triplets of section 3.2, its random negatives and faces of an identity, the margin of equation (1),
+the embedding's size of Table 5, augmentation, each against the config as it is. docs/results.md has what came out.
 
 facenet-jax sweep choices --config=recipe_cpu --config.data.path=photos
 """
@@ -11,19 +11,26 @@ AXIS = "what differs"
 
 def points(base):
     yield "as-it-is", {}
-    for size in (64, 256):
-        yield f"{size}-dimensions", {"model.embedding_size": size}
-    for faces in (5, 10, 40):
-        yield f"{faces}-faces-an-identity", {"batch.faces_per_identity": faces}
-    for share in (0, 1 / 3):
-        negatives = round(share * base.batch.size)
-        yield f"{negatives}-random-negatives", {"batch.random_negatives": negatives}
-    for margin in (0.1, 0.4):
-        yield f"margin-{margin}", {"loss.margin": margin}
+    for faces in (1, 5, 10):
+        yield from other(base, "data.min_faces", faces, f"identities-of-{faces}-faces")
     yield "hardest-positives", {"loss.positives": "hardest"}
     yield "hardest-negatives", {"loss.negatives": "hardest"}
     yield "random-semi-hard", {"loss.negatives": "random_semi_hard"}
-    yield "or-farthest", {"loss.no_semi_hard": "farthest"}
+    for faces in (5, 10, 20, 40):
+        yield from other(base, "batch.faces_per_identity", faces, f"{faces}-faces-an-identity")
+    for percent in (0, 10, 30):
+        negatives = round(percent / 100 * base.batch.size)
+        yield from other(base, "batch.random_negatives", negatives, f"{percent}-percent-random-negatives")
+    for margin in (0.1, 0.4):
+        yield from other(base, "loss.margin", margin, f"margin-{margin}")
+    yield "no-crops-no-light", dict.fromkeys([f"data.augment.{key}" for key in base.data.augment], 0.0)
     yield "offline", {"offline.every": max(base.steps // 6, 1)}
-    for faces in (1, 3, 5, 10):
-        yield f"identities-of-{faces}-faces", {"data.min_faces": faces}
+    for size in (64, 128, 256):
+        yield from other(base, "model.embedding_size", size, f"{size}-dimensions")
+
+
+def other(base, key, value, name):
+    """The point, unless it is what the config has already."""
+    group, _, last = key.partition(".")
+    if base[group][last] != value:
+        yield name, {key: value}
