@@ -58,10 +58,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{row['multiply_adds']:,}",
             f"{row['images_per_second']:,.0f}",
             f"{row['images']:,}",
-            f"{row['val_far_0.01']:.1%}",
-            f"{row['val_far_0.001']:.1%}",
         ]
-        cells += [f"{row['lfw_accuracy']:.1%}"] if with_lfw else []
+        for key in ("val_far_0.01", "val_far_0.001", *["lfw_accuracy"] * with_lfw):
+            cells.append(f"{row[key]:.1%} ± {100 * row['standard_errors'][key]:.1f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 

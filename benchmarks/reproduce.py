@@ -116,11 +116,12 @@ def yardstick(options: argparse.Namespace, seed: int) -> Path:
 
 
 def judge(options: argparse.Namespace, name: str, reserved: Path, lfw: Path | None) -> dict[str, Any]:
-    """VAL on the reserved identities and accuracy on LFW of a run or of files of embeddings."""
+    """VAL on the reserved identities and accuracy on LFW of a run or of files of embeddings, with standard errors."""
     out = options.out / "judged" / name
     _facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={options.out / 'reserved'}", f"--out={out}")
     rates = json.loads((out / "holdout.json").read_text())["embedders"][0]["result"]["rates"]
     found = {f"val_far_{rate['far']:g}": rate["val"] for rate in rates}
+    errors = {f"val_far_{rate['far']:g}": rate["standard_error"] for rate in rates}
     if lfw is not None:
         pairs = [
             f"--data={options.lfw / _ALIGNED}",
@@ -129,12 +130,13 @@ def judge(options: argparse.Namespace, name: str, reserved: Path, lfw: Path | No
         ]
         _facenet("evaluate", "lfw", f"--embedder={lfw}", *pairs, f"--out={out}")
         document = json.loads(next(out.glob("lfw*.json")).read_text())
-        found["lfw_accuracy"] = document["embedders"][0]["result"]["accuracy"]
-    return found
+        result = document["embedders"][0]["result"]
+        found["lfw_accuracy"], errors["lfw_accuracy"] = result["accuracy"], result["standard_error"]
+    return found | {"standard_errors": errors}
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown: means over seeds, and from the lowest to the highest."""
+    """Markdown: one seed's figures with standard errors; of several the mean, and from the lowest to the highest."""
     heads = {
         "images": "faces seen",
         "val_far_0.01": "VAL at FAR 1e-2",
@@ -151,6 +153,8 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
             text = form.format(statistics.mean(values))
             if len(values) > 1 and key != "images":
                 text += f" ({form.format(min(values))} to {form.format(max(values))})"
+            elif key in of_seeds[0]["standard_errors"]:
+                text += f" ± {100 * of_seeds[0]['standard_errors'][key]:.1f}"
             cells.append(text)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -182,9 +186,11 @@ def main() -> None:
         if options.peer:
             made = yardstick(options, seed)
             log = [json.loads(line) for line in (made / "log.jsonl").read_text().splitlines()]
-            reserved, lfw = (made / f"{name}-{options.minutes:g}.npz" for name in ("reserved", "lfw"))
-            found = judge(options, f"yardstick-{seed}", reserved, lfw if options.lfw else None)
-            rows.setdefault("PyTorch, NN4 with batch norm", []).append(found | {"images": log[-1]["images"]})
+            for minutes, images in ((line["minutes"], line["images"]) for line in log if "minutes" in line):
+                reserved, lfw = (made / f"{name}-{minutes:g}.npz" for name in ("reserved", "lfw"))
+                found = judge(options, f"yardstick-{seed}-{minutes:g}", reserved, lfw if options.lfw else None)
+                name = f"PyTorch, NN4 with batch norm, {minutes:g} minutes"
+                rows.setdefault(name, []).append(found | {"images": images})
     machine = describe_machine()
     text = f"{options.minutes:g} minutes each.\n\n{table(rows)}\n\n{in_words(machine)}\n"
     (options.out / "reproduce.md").write_text(text)

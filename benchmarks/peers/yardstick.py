@@ -165,6 +165,8 @@ def main() -> None:
         seen, steps, spent = seen + len(batch), steps + 1, spent + clock() - started
         if steps % 20 == 0 or spent >= due[0] * per_minute:
             line = {"step": steps, "images": seen, "seconds": spent, "loss": total / (steps % 20 or 20)}
+            if spent >= due[0] * per_minute:
+                line["minutes"] = due[0]
             log.write(json.dumps(line) + "\n")
             log.flush()
             total = 0.0

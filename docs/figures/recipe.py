@@ -1,0 +1,71 @@
+"""Draws recipe.png from benchmarks/results/recipe.json: VAL over the minutes beside PyTorch, and what each choice gave.
+
+python docs/figures/recipe.py [FOLDER]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from facenet_jax.evaluation.plots import BLUE, GREEN, ORANGE, VERMILION, save, style
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "recipe.json"
+COLOURS = (BLUE, VERMILION, GREEN, ORANGE)
+
+
+def recipe_figure(document: dict[str, Any], path: Path) -> None:
+    """Draws both, side by side, into a PNG file."""
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    minutes(left, document["minutes"])
+    choices(right, document["choices"])
+    for axes, axis in ((left, left.yaxis), (right, right.xaxis)):
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        style(axes)
+    save(figure, path)
+
+
+def minutes(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    """VAL at FAR 0.01 on the people set aside over minutes, with standard errors; a line a configuration and seed."""
+    colours = dict(zip(dict.fromkeys(row["name"] for row in rows), COLOURS, strict=False))
+    lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        lines.setdefault((row["name"], row["seed"]), []).append(row)
+    for (name, _), points in lines.items():
+        x = [row["core_minutes"] for row in points]
+        y = [row["val_far_0.01"] for row in points]
+        errors = [row["standard_error"] for row in points]
+        axes.errorbar(x, y, errors, color=colours[name], marker="o", capsize=3)
+    for name, colour in colours.items():
+        last = max(
+            (row["core_minutes"], row["val_far_0.01"] + row["standard_error"]) for row in rows if row["name"] == name
+        )
+        axes.annotate(name, last, (0, 5), textcoords="offset points", ha="center", va="bottom", color=colour)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("minutes of one core")
+    axes.set_ylabel("VAL at FAR 0.01, 150 people set aside")
+
+
+def choices(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    """A run a line, the best on top; a band where the seeds of the unchanged config lie."""
+    rows = sorted(rows, key=lambda row: row["val_far_0.01"])
+    for place, row in enumerate(rows):
+        colour = VERMILION if row["unchanged"] else BLUE
+        axes.errorbar(row["val_far_0.01"], place, xerr=row["standard_error"], color=colour, marker="o", capsize=3)
+    same = [row["val_far_0.01"] for row in rows if row["unchanged"]]
+    axes.axvspan(min(same), max(same), color=VERMILION, alpha=0.12, linewidth=0)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_xlabel("VAL at FAR 0.01 after 108,000 faces, hold-out")
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
+    recipe_figure(json.loads(RESULTS.read_text()), folder / "recipe.png")
