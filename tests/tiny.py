@@ -3,6 +3,7 @@
 # A run that takes seconds: the smallest network on the smallest faces, one device.
 TINY = (
     "--config.steps=6",
+    "--config.model.norm=response",  # the paper's form
     "--config.model.input_size=(32, 32)",
     "--config.model.embedding_size=64",
     "--config.data.workers=0",
