@@ -49,19 +49,20 @@ def minutes(axes: Axes, rows: list[dict[str, Any]]) -> None:
         )
         axes.annotate(name, last, (0, 5), textcoords="offset points", ha="center", va="bottom", color=colour)
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.set_xlabel("minutes of one core")
     axes.set_ylabel("VAL at FAR 0.01, 150 people set aside")
 
 
 def choices(axes: Axes, rows: list[dict[str, Any]]) -> None:
-    """A run a line, the best on top; a band where the seeds of the unchanged config lie."""
+    """A run a line, the best on top; a band where the config as it is lies with its standard error."""
     rows = sorted(rows, key=lambda row: row["val_far_0.01"])
     for place, row in enumerate(rows):
         colour = VERMILION if row["unchanged"] else BLUE
         axes.errorbar(row["val_far_0.01"], place, xerr=row["standard_error"], color=colour, marker="o", capsize=3)
-    same = [row["val_far_0.01"] for row in rows if row["unchanged"]]
-    axes.axvspan(min(same), max(same), color=VERMILION, alpha=0.12, linewidth=0)
+    for row in (row for row in rows if row["unchanged"]):
+        low, high = (row["val_far_0.01"] + sign * row["standard_error"] for sign in (-1, 1))
+        axes.axvspan(low, high, color=VERMILION, alpha=0.12, linewidth=0)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.set_xlabel("VAL at FAR 0.01 after 108,000 faces, hold-out")
 
