@@ -105,8 +105,8 @@ def _cropped(image: NDArray[np.uint8], strength: float, size: float, down: float
 
 def _lit(image: NDArray[np.uint8], brightness: float, contrast: float, saturation: float) -> NDArray[np.uint8]:
     # Saturation, contrast and brightness are one sum of the colour, its grey and the face's mean grey: a matrix from
-    # colours to colours. Pillow applies it value by value, as NumPy's own products are not worked out on every processor,
-    # and in a fifth of the time.
+    # colours to colours. Pillow applies it value by value, not by the products of matrices that processors work out
+    # each in its own way, and in a fifth of NumPy's time.
     rows = image.shape[0]
     sums = image.reshape(rows, -1).sum(0, dtype=np.int64).reshape(-1, 3).sum(0)
     mean = float(sums @ _LUMA) / (image.size // 3)
