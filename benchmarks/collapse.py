@@ -45,6 +45,7 @@ FIGURES = {"loss": "loss", "spread": "spread", "val_far_0.01": "VAL at FAR 0.01"
 def overrides(arm: str, seed: int, steps: int) -> list[str]:
     """What one run says on the command line beyond --config=quickstart."""
     values: dict[str, Any] = SETTINGS | {
+        "model.norm": "response",  # the paper's form
         "seed": seed,
         "steps": steps,
         "eval.every": max(steps // 5, 1),

@@ -3,90 +3,147 @@
     python -m benchmarks.networks --data photos --minutes 20 --lfw lfw_view1
     python -m benchmarks.networks --data photos --minutes 60 --config.model.dtype=bfloat16        (on a GPU)
 
-Every network trains at its own input size, or at `--size` for all, on the identities that `benchmarks.reproduce` leaves
-it, and is judged as there. Faces seen differ: that is what the same minutes mean. What is finished is found again.
+Every network trains at its own input size, or at that of `--config.model.input_size`, the cheapest first, on the
+identities that `benchmarks.reproduce` leaves it, and is judged as there. Faces seen differ: that is what the same
+minutes mean. One that fails is named, and the others go on. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import describe_machine, in_words
-from benchmarks.reproduce import judge, reserve, train
+from benchmarks.recipe_runs import Ended, Task, exit_code, judge, seen, train
 from facenet_jax import models
 from facenet_jax.config import load_config
+from facenet_jax.errors import InputError
+from facenet_jax.sweeps.launchers import Runner
+from facenet_jax.training.health import has_collapsed
 from facenet_jax.training.metrics import read_metrics
 
+# Deeper networks collapse at the recipe's rate (docs/results.md).
+_RATES = {"nns2": 0.001}
+_RATE_OF_OTHERS = 0.0003
+_HEADS = {"val_far_0.01": "VAL at FAR 1e-2", "val_far_0.001": "at 1e-3", "lfw_accuracy": "LFW View 1 DevTest"}
 
-def row_of(network: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains and judges one; its row."""
-    size = (options.size, options.size) if options.size else models.NETWORKS[network].input_size
-    own = argparse.Namespace(**vars(options))
-    own.out = options.out / network
-    own.overrides = [f"--config.model.name={network}", f"--config.model.input_size={size}", *options.overrides]
-    reserve(own.data, own.out)
-    run = train(own, seed=0)
-    found = judge(own, network, run, run if own.lfw else None)
-    log = read_metrics(run)
-    config = load_config(own.config, own.overrides)
+
+def row_of(network: str, task: Task) -> dict[str, Any]:
+    """Trains and judges one; its row.
+
+    Raises:
+      Ended: it failed, or was asked to stop.
+    """
+    rate = _RATES.get(network, _RATE_OF_OTHERS)
+    own = [
+        f"--config.model.name={network}",
+        f"--config.model.input_size={models.NETWORKS[network].input_size}",
+        f"--config.optimizer.learning_rate={rate}",
+    ]
+    config = load_config(task.config, [*own, *task.overrides])
+    folder = task.out / network
+    folder.mkdir(exist_ok=True)
+    run = train(task, folder, seed=0, more=own)
+    size = tuple(config.model.input_size)
     parameters, multiply_adds = models.totals(models.from_config(config.model), size)
-    rates = [row["images_per_second"] for row in log if "images_per_second" in row]
-    return found | {
+    return judge(task, network, run, run) | {
         "network": network,
         "input_size": size,
         "parameters": parameters,
         "multiply_adds": multiply_adds,
-        "images_per_second": rates[-1],
-        "images": log[-1]["step"] * config.batch.size,
+        "collapsed": collapsed(run),
+        **seen(run, config.batch.size),
     }
 
 
+def collapsed(run: Path) -> bool:
+    """Whether the spread at the end is that of a collapse."""
+    spreads = [row["spread"] for row in read_metrics(run) if "spread" in row]
+    return has_collapsed(spreads[-1], max(spreads))
+
+
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, the best VAL first."""
-    with_lfw = "lfw_accuracy" in rows[0]
-    heads = ["network", "input", "parameters", "multiply-adds", "images/s", "faces seen", "VAL at FAR 1e-2", "at 1e-3"]
-    heads += ["LFW View 1 DevTest"] * with_lfw
+    """Markdown, the best VAL first; one that failed or collapsed comes last and says so."""
+    keys = [key for key in _HEADS if any(key in row for row in rows)]
+    heads = ["network", "input", "parameters", "multiply-adds", "images/s", "minutes", "faces seen"]
+    heads += [_HEADS[key] for key in keys]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in sorted(rows, key=lambda row: -row["val_far_0.01"]):
-        cells = [
-            row["network"].upper(),
-            "{}x{}".format(*row["input_size"]),
-            f"{row['parameters']:,}",
-            f"{row['multiply_adds']:,}",
-            f"{row['images_per_second']:,.0f}",
-            f"{row['images']:,}",
-        ]
-        for key in ("val_far_0.01", "val_far_0.001", *["lfw_accuracy"] * with_lfw):
-            cells.append(f"{row[key]:.1%} ± {100 * row['standard_errors'][key]:.1f}")
+    for row in sorted(rows, key=lambda row: -row.get("val_far_0.01", -1.0) + row.get("collapsed", False)):
+        if "failed" in row:
+            cells = [row["network"].upper(), f"failed: exit code {row['failed']}", *[""] * (len(heads) - 2)]
+        else:
+            cells = [
+                row["network"].upper() + ", collapsed" * row["collapsed"],
+                "{}x{}".format(*row["input_size"]),
+                f"{row['parameters']:,}",
+                f"{row['multiply_adds']:,}",
+                f"{row['images_per_second']:,.0f}",
+                f"{row['minutes']:.1f}",
+                f"{row['images']:,}",
+                *[f"{row[k]:.1%} ± {100 * row['standard_errors'][k]:.1f}" if k in row else "-" for k in keys],
+            ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def chosen(text: str) -> list[str]:
+    """The networks named, the cheapest first.
+
+    Raises:
+      InputError: there is no such network.
+    """
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in models.NETWORKS:
+            raise InputError(f"--networks: there is no {name!r}; give some of {', '.join(models.NETWORKS)}.")
+
+    def multiply_adds(name: str) -> int:
+        config = load_config(name, [])
+        return models.totals(models.from_config(config.model), tuple(config.model.input_size))[1]
+
+    return sorted(dict.fromkeys(names), key=multiply_adds)
+
+
 def main() -> None:
-    """Trains, judges, and writes OUT/networks.{md,json} after every network."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder <identity>/<image>")
+    """Trains, judges, and writes OUT/networks.{md,json} after every network.
+
+    Raises:
+      Ended: asked to stop, or some have failed.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--data", type=Path, required=True, help="a folder <identity>/<image>, or a prepared dataset")
     parser.add_argument("--minutes", type=float, default=20, help="of training, each (%(default)s)")
     parser.add_argument("--networks", default=",".join(models.NETWORKS), help="(%(default)s)")
-    parser.add_argument("--size", type=int, default=0, help="pixels a side for all (each network's own)")
     parser.add_argument("--config", default="recipe_cpu", help="the recipe (%(default)s)")
     parser.add_argument("--lfw", type=Path, help="LFW's development view")
     parser.add_argument("--out", type=Path, help="where everything goes (runs/networks/<minutes>)")
-    options, options.overrides = parser.parse_known_args()
-    options.data = options.data.resolve()
-    options.out = (options.out or Path("runs/networks") / f"{options.minutes:g}").resolve()
+    options, overrides = parser.parse_known_args()
+    networks = chosen(options.networks)
+    out = (options.out or Path("runs/networks") / f"{options.minutes:g}").resolve()
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
-    for network in options.networks.split(","):
-        rows.append(row_of(network, options))
-        text = f"{options.minutes:g} minutes each.\n\n{table(rows)}\n\n{in_words(machine)}\n"
-        (options.out / "networks.md").write_text(text)
-        (options.out / "networks.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-        print(f"\n{text}", flush=True)
+    with Runner() as run:
+        task = Task(options.data.resolve(), out, options.minutes, options.config, overrides, options.lfw, run)
+        task.begin()
+        for network in networks:
+            try:
+                rows.append(row_of(network, task))
+            except Ended as error:
+                if run.asked is not None:
+                    raise
+                rows.append({"network": network, "failed": error.code})
+            text = f"{options.minutes:g} minutes each.\n\n{table(rows)}\n\n{in_words(machine)}\n"
+            (out / "networks.md").write_text(text)
+            (out / "networks.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+            print(f"\n{text}", flush=True)
+    if any("failed" in row for row in rows):
+        raise Ended(1)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("networks", main))

@@ -62,6 +62,7 @@ def test_overrides_keep_the_type_of_their_key():
         ("nn1", ["--config.data.max_faces=1"], "at least 2, or to 0"),
         ("nn1", ["--config.data.min_faces=0"], "config.data.min_faces is 0"),
         ("nn1", ["--config.steps=5", "--config.optimizer.finalise_steps=6"], "lower one of them"),
+        ("nn1", ["--config.optimizer.finalise_steps=6", "--config.optimizer.learning_rate=0.0003"], "0.0005, above"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_sentence(name, overrides, words):

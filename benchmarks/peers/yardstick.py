@@ -2,11 +2,11 @@
 
     python -m benchmarks.peers.yardstick job.json
 
-The job names the folder to train on, the identities to leave out, the minutes after which faces are embedded, and the
-faces. The library's defaults stand: semi-hard triplets of TripletMarginMiner, TripletMarginLoss with margin 0.2,
+The job lists the faces of each identity to train on, the minutes after which faces are embedded, and those faces. The
+library's defaults stand: semi-hard triplets of TripletMarginMiner, TripletMarginLoss with margin 0.2,
 batches of 20 identities with 15 faces each from MPerClassSampler, Adam at 0.001, identities with five images or more,
-mirrored every other time. Faces are decoded once and kept, which costs the peer nothing later. Minutes are of training
-alone, on a wall clock or of processor time.
+mirrored every other time. Faces are decoded once and kept, which costs the peer nothing later; those that cannot be are
+counted and passed over. Minutes are of training alone, on a wall clock or of processor time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pytorch_metric_learning.miners import TripletMarginMiner
 from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import nn
 
-from facenet_jax.data.decode import decode
+from facenet_jax.data.decode import BadFace, decode
 
 IDENTITIES, FACES = 20, 15
 MIN_FACES = 5
@@ -100,9 +100,18 @@ class NN4(nn.Module):
         return nn.functional.normalize(self.body(pixels))
 
 
-def load(files: list[Path], size: int) -> torch.Tensor:
-    """uint8 [N, 3, size, size]; a file that cannot be decoded ends the run."""
-    return torch.from_numpy(np.stack([decode(str(file), (size, size)) for file in files])).permute(0, 3, 1, 2)
+def load(files: list[str], size: int) -> tuple[torch.Tensor, list[int]]:
+    """uint8 [N, 3, size, size] of the files that can be decoded, and which these are."""
+    images, kept = [], []
+    for place, file in enumerate(files):
+        try:
+            images.append(decode(file, (size, size)))
+        except BadFace:
+            continue
+        kept.append(place)
+    if len(kept) < len(files):
+        print(f"{len(files) - len(kept):,} of {len(files):,} faces cannot be decoded", file=sys.stderr)
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), kept
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:
@@ -129,13 +138,10 @@ def main() -> None:
     clock = time.process_time if job["clock"] == "processor" else time.monotonic
     per_minute = 60 * (torch.get_num_threads() if job["clock"] == "processor" else 1)
 
-    left_out = set(job["exclude"])
-    people = sorted(p for p in Path(job["data"]).iterdir() if p.is_dir() and p.name not in left_out)
-    of_each = [sorted(p.iterdir()) for p in people]
-    of_each = [files for files in of_each if len(files) >= MIN_FACES]
-    labels = torch.tensor([label for label, files in enumerate(of_each) for _ in files])
-    images = load([file for files in of_each for file in files], size)
-    judged = {name: load([Path(file) for file in files], size) for name, files in job["judged"].items()}
+    people = [files for files in job["train"] if len(files) >= MIN_FACES]
+    images, kept = load([file for files in people for file in files], size)
+    labels = torch.tensor([label for label, files in enumerate(people) for _ in files])[kept]
+    judged = {name: load(files, size) for name, files in job["judged"].items()}
 
     network = NN4(job["table"]).to(memory_format=torch.channels_last)
     miner = TripletMarginMiner(margin=0.2, type_of_triplets="semihard")
@@ -145,6 +151,7 @@ def main() -> None:
 
     due = sorted(job["minutes"])
     seen, steps, spent, total = 0, 0, 0.0, 0.0
+    marks: list[dict[str, float]] = []
     log = (out / "log.jsonl").open("w")
     order = iter(())
     while due:
@@ -163,17 +170,20 @@ def main() -> None:
         optimizer.step()
         total += float(loss.detach())
         seen, steps, spent = seen + len(batch), steps + 1, spent + clock() - started
-        if steps % 20 == 0 or spent >= due[0] * per_minute:
-            line = {"step": steps, "images": seen, "seconds": spent, "loss": total / (steps % 20 or 20)}
-            if spent >= due[0] * per_minute:
-                line["minutes"] = due[0]
-            log.write(json.dumps(line) + "\n")
+        if steps % 20 == 0:
+            log.write(json.dumps({"step": steps, "images": seen, "seconds": spent, "loss": total / 20}) + "\n")
             log.flush()
             total = 0.0
         if spent >= due[0] * per_minute:
-            for name, faces in judged.items():
-                np.savez(out / f"{name}-{due[0]:g}.npz", embeddings=embed(network, faces), names=job["names"][name])
-            due.pop(0)
+            for name, (faces, places_of) in judged.items():
+                names = [job["names"][name][place] for place in places_of]
+                whole = out / f"{name}-{due[0]:g}.npz"
+                part = whole.with_name(f"part-{whole.name}")
+                np.savez(part, embeddings=embed(network, faces), names=names)
+                part.replace(whole)
+            marks.append({"asked": due.pop(0), "minutes": spent / per_minute, "images": seen})
+    done = {"clock": job["clock"], "judged": list(judged), "marks": marks}
+    (out / job["done"]).write_text(json.dumps(done, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,9 +13,12 @@ def points(base):
     yield "as-it-is", {}
     for faces in (1, 5, 10):
         yield from other(base, "data.min_faces", faces, f"identities-of-{faces}-faces")
-    yield "hardest-positives", {"loss.positives": "hardest"}
-    yield "hardest-negatives", {"loss.negatives": "hardest"}
-    yield "random-semi-hard", {"loss.negatives": "random_semi_hard"}
+    yield from other(base, "loss.positives", "hardest", "hardest-positives")
+    yield from other(base, "loss.negatives", "hardest", "hardest-negatives")
+    yield from other(base, "loss.negatives", "random_semi_hard", "random-semi-hard")
+    now = (base.loss.positives, base.loss.negatives, base.loss.margin)
+    then = {"loss.negatives": "random_semi_hard", "loss.stages": ((max(base.steps // 3, 1), *now),)}
+    yield "random-semi-hard-for-a-third", then
     for faces in (5, 10, 20, 40):
         yield from other(base, "batch.faces_per_identity", faces, f"{faces}-faces-an-identity")
     for percent in (0, 10, 30):
@@ -23,7 +26,8 @@ def points(base):
         yield from other(base, "batch.random_negatives", negatives, f"{percent}-percent-random-negatives")
     for margin in (0.1, 0.4):
         yield from other(base, "loss.margin", margin, f"margin-{margin}")
-    yield "no-crops-no-light", dict.fromkeys([f"data.augment.{key}" for key in base.data.augment], 0.0)
+    if any(base.data.augment.values()):
+        yield "no-crops-no-light", dict.fromkeys([f"data.augment.{key}" for key in base.data.augment], 0.0)
     yield "offline", {"offline.every": max(base.steps // 6, 1)}
     for size in (64, 128, 256):
         yield from other(base, "model.embedding_size", size, f"{size}-dimensions")

@@ -231,6 +231,12 @@ def validate(config: ConfigDict) -> None:
         raise InputError(
             "config.optimizer.warmup_steps and finalise_steps are more than config.steps together; lower one of them."
         )
+    rate, final = values["optimizer.learning_rate"], values["optimizer.final_learning_rate"]
+    if values["optimizer.finalise_steps"] and final > rate:
+        raise InputError(
+            f"config.optimizer.final_learning_rate is {final:g}, above the learning_rate of {rate:g}, and the rate would "
+            "rise over the last finalise_steps; lower it."
+        )
 
 
 def _validate_mixture(mixture: tuple[Any, ...]) -> None:

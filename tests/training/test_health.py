@@ -2,6 +2,7 @@
 
 import pytest
 
+from facenet_jax.config import load_config
 from facenet_jax.training.health import collapse_words, has_collapsed
 
 # NNS2 with response normalisation, then with standardised kernels; NNS1 at a third of the rate at which it collapsed.
@@ -15,6 +16,7 @@ COLLAPSED = [
     [0.0207, 0.0231, 0.0225, 0.0187, 0.0021],
     [0.0, 0.0],
 ]
+VALUES = {"spread": 0.01, "mean_ap": 0.01, "mean_an": 0.01, "loss": 0.2}
 
 
 def first_warning(curve):
@@ -36,6 +38,22 @@ def test_a_fall_is_said_with_what_to_do(curve, place):
     warning = first_warning(curve)
     assert warning is not None
     assert warning[0] == place
-    words = collapse_words(60, {"spread": curve[place], "mean_ap": 0.01, "mean_an": 0.01}, warning[1])
+    words = collapse_words(60, VALUES | {"spread": curve[place]}, warning[1], load_config("nns2", []))
     assert f"from {warning[1]:.1e} to {curve[place]:.1e}" in words
-    assert "config.optimizer.learning_rate" in words
+
+
+@pytest.mark.parametrize(
+    ("step", "overrides", "said", "unsaid"),
+    [
+        (60, ["--config.loss.negatives=hardest"], "loss.negatives=semi_hard", "learning_rate"),
+        (60, ['--config.loss.stages=((60, "all", "hardest", 0.2),)'], "model.norm=weight", "semi_hard"),
+        (61, ['--config.loss.stages=((60, "all", "hardest", 0.2),)'], "loss.negatives=semi_hard", "model.norm"),
+        (60, ["--config.model.norm=weight"], "initial_accumulator", "model.norm"),
+        (60, ["--config.model.norm=weight", "--config.optimizer.name=adam"], "learning_rate", "initial_accumulator"),
+    ],
+)
+def test_what_to_do_follows_what_the_run_did(step, overrides, said, unsaid):
+    words = collapse_words(step, VALUES, 0.5, load_config("nns2", overrides))
+    remedy = words.split("begin again with")[1]
+    assert f"config.{said}" in remedy or said in remedy
+    assert unsaid not in remedy

@@ -12,7 +12,7 @@ import pytest
 from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.cli import main
 from facenet_jax.training import loop
-from facenet_jax.training.metrics import read_metrics
+from facenet_jax.training.metrics import METRICS_FILE, read_metrics
 from tiny import TINY
 
 
@@ -82,8 +82,13 @@ def test_a_finished_run_prints_its_table_again(finished, capsys):
 def test_more_steps_go_on_and_end_where_one_long_run_ends(finished, tmp_path, capsys):
     shorter = tmp_path / "shorter"
     assert train(shorter, "--config.steps=3") == 0
+    rows = [row | {"spread": 100.0} for row in read_metrics(shorter)]
+    (shorter / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "collapsing" not in capsys.readouterr().err
     assert train(shorter, "--config.steps=6", "--config.checkpoint.every=5", "--config.data.workers=1") == 0
-    assert "from step 3 of 6" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "from step 3 of 6" in error
+    assert "the spread of the embeddings fell from 1.0e+02" in error  # that of the life before counts
     assert_identical(params_at(shorter, 6), params_at(finished, 6))
 
 

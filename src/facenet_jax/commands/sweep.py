@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
         allow_abbrev=False,
     )
     sweep.add_argument(
-        "sweep", help="a file, or one of embedding_size, networks, training_images, triplets, learning_rate"
+        "sweep", help="a file, or one of choices, embedding_size, learning_rate, networks, training_images, triplets"
     )
     sweep.add_argument("--config", default="quickstart", help="what all points start from (default: quickstart)")
     sweep.add_argument("--workdir", help="where the points' runs live (default: runs/sweeps/<sweep>)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from facenet_jax.errors import TrainingError
 from facenet_jax.training.step import StepMetrics
@@ -52,12 +53,25 @@ def has_collapsed(spread: float, most: float) -> bool:
     return spread < max(_COLLAPSED_SPREAD, _COLLAPSED_SHARE * most)
 
 
-def collapse_words(step: int, values: dict[str, float], most: float) -> str:
-    """What to say of the first such step."""
+def collapse_words(step: int, values: dict[str, float], most: float, config: ConfigDict) -> str:
+    """What to say of the first such step, and what helped runs like it."""
     return (
         f"warning: at step {step:,} the embedding is collapsing: the spread of the embeddings fell from {most:.1e} to "
         f"{values['spread']:.1e}, every face comes to lie at almost the same point (mean D(a,p) "
-        f"{values['mean_ap']:.1e}, mean D(a,n) {values['mean_an']:.1e}) and the loss stays near the margin. "
-        "If it does not grow within some hundred steps, begin again with a third of this "
-        "config.optimizer.learning_rate and a longer config.optimizer.warmup_steps."
+        f"{values['mean_ap']:.1e}, mean D(a,n) {values['mean_an']:.1e}; loss {values['loss']:.4f}). "
+        f"If it does not grow within some hundred steps, begin again with {_remedy(step, config)}."
     )
+
+
+def _remedy(step: int, config: ConfigDict) -> str:
+    """By what was seen in runs that collapsed (docs/results.md)."""
+    negatives = config.loss.negatives
+    for from_step, _, negatives_then, _ in config.loss.stages:
+        if step > from_step:
+            negatives = negatives_then
+    if negatives == "hardest":
+        return "config.loss.negatives=semi_hard, and hardest as a later stage of config.loss.stages, if at all"
+    slower = "a third of this config.optimizer.learning_rate and a longer config.optimizer.warmup_steps"
+    if config.optimizer.name == "adagrad":
+        slower += ", or a larger config.optimizer.initial_accumulator (the first step is the rate divided by its root)"
+    return slower if config.model.norm == "weight" else f"config.model.norm=weight; or {slower}"

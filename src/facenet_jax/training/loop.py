@@ -201,14 +201,15 @@ class _Run:
         # A fresh run in a directory where another ended before its first checkpoint drops that one's step 0 too.
         from_step = -1 if fresh else first_step
         # Also where a run was asked to stop just when an evaluation was due.
-        measured_before = any(row["step"] == from_step and "val_far_0.01" in row for row in read_metrics(self.workdir))
+        before = [row for row in read_metrics(self.workdir) if row["step"] <= from_step]
+        measured_before = any(row["step"] == from_step and "val_far_0.01" in row for row in before)
         wait_for_all("metrics are read")
         self.metrics: Metrics = MetricsWriter(self.workdir, from_step) if is_first() else NoMetrics()
         self.bad_files = BadFiles(self.faces.train, self.workdir, config.data.max_bad_share)
         self.clock = Clock(config.batch.size)
         self.result: HoldoutResult | None = None
         self.warned = False
-        self.most_spread = 0.0  # of any step so far
+        self.most_spread = max((row.get("spread") or 0.0 for row in before), default=0.0)  # of any step so far
         self.going = False
         try:
             if self._is_due(first_step) and not (measured_before and first_step < config.steps):
@@ -277,7 +278,7 @@ class _Run:
                     progress.line(self._progress_line(step, values))
                 if has_collapsed(values["spread"], self.most_spread) and not self.warned:
                     self.warned = True
-                    progress.say(collapse_words(step, values, self.most_spread))
+                    progress.say(collapse_words(step, values, self.most_spread, config))
                 self.most_spread = max(self.most_spread, values["spread"])
 
                 asked = stop.asked(step)

@@ -1,0 +1,217 @@
+"""Runs of the recipe for so many minutes, and what they are worth on people set aside: for `reproduce`, `networks`."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.set_aside import SetAside, set_aside
+from facenet_jax.config import load_config
+from facenet_jax.data.folder import FolderSource
+from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.pair_lists import read_lfw_pairs
+from facenet_jax.prepare.dataset import open_dataset
+from facenet_jax.sweeps.launchers import Command, Runner
+from facenet_jax.training.metrics import read_metrics
+
+ALIGNED = "aligned112"
+_TRAIN_PAIRS, _TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
+# Of the trial: first a few steps, then as many more as a minute has.
+_FIRST_STEPS, _TRIAL_STEPS = 4, 30
+_ASKED = "asked.json"
+# What a run gets from here.
+_OURS = ("steps", "seed", "data.path", "data.mixture", "data.exclude", "eval.path", "eval.every", "checkpoint.every")
+
+
+class Ended(Exception):
+    """A child ended with this exit code, having said why, or was asked to stop."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+
+@dataclass
+class Task:
+    """What to train on, for how long, and where everything goes.
+
+    Attributes:
+      data: a folder `<identity>/<image>`, or a prepared dataset.
+      out: the folder for all of it.
+      minutes: of training.
+      config: the recipe.
+      overrides: `--config.…` options.
+      lfw: LFW's development view, or None.
+      run: starts commands.
+      source, aside: all faces, and who is judged; set by `begin`.
+    """
+
+    data: Path
+    out: Path
+    minutes: float
+    config: str
+    overrides: list[str]
+    lfw: Path | None
+    run: Runner
+    source: FolderSource | PreparedSource = field(init=False)
+    aside: SetAside = field(init=False)
+
+    def begin(self) -> None:
+        """Looks at everything that was given, and sets people aside, before the first minute is spent.
+
+        Raises:
+          InputError: something is wrong, or `out` holds runs of something else.
+        """
+        if not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise InputError(f"--minutes={self.minutes:g}: give a number above 0.")
+        for option in self.overrides:
+            if not option.startswith("--config."):
+                raise InputError(f"{option}: not understood; options of the config are --config.KEY=VALUE.")
+            if (key := option.removeprefix("--config.").partition("=")[0]) in _OURS:
+                raise InputError(f"{option}: config.{key} is chosen here; leave it out.")
+        load_config(self.config, self.overrides)
+        if self.lfw is not None:
+            if not (self.lfw / ALIGNED).is_dir():
+                raise InputError(f"--lfw={self.lfw} has no folder {ALIGNED}; give LFW's development view.")
+            for name in (_TRAIN_PAIRS, _TEST_PAIRS):
+                read_lfw_pairs(self.lfw / name)
+        self.source = open_dataset(self.data)
+        asked = {
+            "data": self.source.digest,
+            "minutes": self.minutes,
+            "config": self.config,
+            "overrides": sorted(self.overrides),
+        }
+        file = self.out / _ASKED
+        if file.exists():
+            before = json.loads(file.read_text())
+            for key in (key for key, value in asked.items() if before[key] != value):
+                was = "other faces" if key == "data" else f"{key} {before[key]}"
+                raise InputError(f"--out={self.out} holds runs with {was}; give another --out, or remove it.")
+        elif self.out.exists() and any(self.out.iterdir()):
+            raise InputError(f"--out={self.out} holds other things; give a folder of its own.")
+        self.out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(asked, indent=1) + "\n")
+        self.aside = set_aside(self.source, self.out)
+        bad = f"; {self.aside.bad:,} of their faces cannot be decoded" if self.aside.bad else ""
+        print(f"set aside       {self.aside.people} people ({self.aside.names}){bad}", file=sys.stderr, flush=True)
+
+    def facenet(self, *arguments: str) -> None:
+        """Runs `facenet-jax`.
+
+        Raises:
+          Ended: it failed, or was asked to stop.
+        """
+        self.start([sys.executable, "-m", "facenet_jax", *arguments])
+
+    def start(self, words: list[str], **environment: str) -> None:
+        """Runs any command; see `facenet`."""
+        code = self.run(Command(words, "", environment))
+        if code or self.run.asked is not None:
+            raise Ended(code or 128 + (self.run.asked or 0))
+
+
+def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path:
+    """The recipe for as many steps as a short trial says fit into the minutes; the run's folder, within `folder`.
+
+    Warm-up and the fall of the rate keep their shares of `config.steps`. `more` are options before the task's own.
+
+    Raises:
+      Ended: training failed, or was asked to stop.
+    """
+    base = [
+        f"--config={task.config}",
+        f"--config.data.path={task.data}",
+        f"--config.data.exclude={task.aside.names}",
+        f"--config.eval.path={task.aside.folder}",
+        "--config.eval.every=0",
+        f"--config.seed={seed}",
+        *more,
+        *task.overrides,
+    ]
+    config = load_config(task.config, [*more, *task.overrides])
+    file = folder / "steps.json"
+    if not file.exists():
+        rate = _trial(task, folder, base, _FIRST_STEPS)
+        of_a_minute = min(int(60 * rate / config.batch.size), _TRIAL_STEPS)
+        if of_a_minute > _FIRST_STEPS:
+            rate = _trial(task, folder, base, of_a_minute)
+        steps = max(int(task.minutes * 60 * rate / config.batch.size), 2)
+        file.write_text(json.dumps({"steps": steps, "images_per_second": rate}) + "\n")
+    steps = json.loads(file.read_text())["steps"]
+    schedule = [
+        f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
+        for key in ("finalise_steps", "warmup_steps")
+    ]
+    run = folder / f"recipe-{seed}"
+    task.facenet("train", f"--workdir={run}", *base, *schedule, *_steps(steps))
+    return run
+
+
+def _trial(task: Task, folder: Path, base: list[str], steps: int) -> float:
+    """Images a second."""
+    workdir = folder / f"trial-{steps}"
+    constant = ["--config.optimizer.finalise_steps=0", "--config.optimizer.warmup_steps=0"]
+    task.facenet("train", f"--workdir={workdir}", *base, *constant, *_steps(steps), "--config.log.every=1")
+    return float([row["images_per_second"] for row in read_metrics(workdir) if "images_per_second" in row][-1])
+
+
+def _steps(steps: int) -> list[str]:
+    return [f"--config.steps={steps}", f"--config.checkpoint.every={max(steps // 10, 1)}"]
+
+
+def seen(run: Path, batch: int) -> dict[str, float]:
+    """Faces that a finished run has seen, and its minutes by the rate of its last life; evaluations left out."""
+    rows = read_metrics(run)
+    rate = [row["images_per_second"] for row in rows if "images_per_second" in row][-1]
+    images = rows[-1]["step"] * batch
+    return {"images": images, "images_per_second": rate, "minutes": images / rate / 60}
+
+
+def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, Any]:
+    """VAL on the people set aside and accuracy on LFW of a run or of files of embeddings, with standard errors.
+
+    What was judged before is read again.
+
+    Raises:
+      Ended: an evaluation failed, or was asked to stop.
+    """
+    out = task.out / "judged" / name
+    if not (out / "holdout.json").exists():
+        task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
+    rates = json.loads((out / "holdout.json").read_text())["embedders"][0]["result"]["rates"]
+    rates = [rate for rate in rates if rate["val"] is not None]
+    found = {f"val_far_{rate['far']:g}": rate["val"] for rate in rates}
+    errors = {f"val_far_{rate['far']:g}": rate["standard_error"] for rate in rates}
+    if task.lfw is not None and lfw is not None:
+        pairs = [
+            f"--data={task.lfw / ALIGNED}",
+            f"--pairs={task.lfw / _TEST_PAIRS}",
+            f"--threshold-pairs={task.lfw / _TRAIN_PAIRS}",
+        ]
+        if not list(out.glob("lfw*.json")):
+            task.facenet("evaluate", "lfw", f"--embedder={lfw}", *pairs, f"--out={out}")
+        result = json.loads(next(out.glob("lfw*.json")).read_text())["embedders"][0]["result"]
+        found["lfw_accuracy"], errors["lfw_accuracy"] = result["accuracy"], result["standard_error"]
+    return found | {"standard_errors": errors}
+
+
+def exit_code(program: str, main: Callable[[], None]) -> int:
+    """Runs it; bad input is one sentence and code 2, a child's code is this one's too."""
+    try:
+        main()
+    except InputError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
+    except Ended as error:
+        print(f"{program}: stopped; what is finished is kept, and the same command goes on", file=sys.stderr)
+        return error.code
+    except OSError as error:
+        print(f"{program}: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        return 1
+    return 0

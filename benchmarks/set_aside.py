@@ -1,0 +1,86 @@
+"""Identities that are judged at the end and never trained on: the same ones each time, chosen by their names."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from facenet_jax.data.decode import BadFace, decode
+from facenet_jax.data.folder import FolderSource
+from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.errors import InputError
+
+MOST, MIN_FACES = 150, 5
+_FEWEST = 10
+_LIST = "reserved.txt"
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """What was set aside.
+
+    Attributes:
+      folder: `<person>/<image>`, those of their faces that can be decoded: links to a folder's, copies of a prepared
+        dataset's.
+      names: a text file with the people's names, as `config.data.exclude` takes it.
+      people: how many.
+      bad: how many of their faces cannot be decoded.
+    """
+
+    folder: Path
+    names: Path
+    people: int
+    bad: int
+
+
+def set_aside(source: FolderSource | PreparedSource, out: Path) -> SetAside:
+    """Chooses 150 identities with five faces or more, or a third of them where these are few.
+
+    Args:
+      source: all faces.
+      out: gets the folder `reserved` and the list `reserved.txt`, both written anew.
+
+    Raises:
+      InputError: fewer than 30 identities have five faces.
+    """
+    index = source.index
+    able = [number for number, count in enumerate(index.counts.tolist()) if count >= MIN_FACES]
+    chosen = min(MOST, len(able) // 3)
+    if chosen < _FEWEST:
+        raise InputError(
+            f"{source.root} has {len(able)} identities with {MIN_FACES} faces; {3 * _FEWEST} are needed to set some "
+            "aside and train on others. Train without: facenet-jax train --config=recipe_cpu --config.data.min_faces=2."
+        )
+    by_hash = sorted(able, key=lambda n: hashlib.blake2b(os.fsencode(index.names[n]), key=b"reserved").digest())
+    folder, names = out / "reserved", out / _LIST
+    shutil.rmtree(folder, ignore_errors=True)
+    bad = 0
+    for place, number in enumerate(sorted(by_hash[:chosen])):
+        # A folder's own names; those of a prepared set may be anything.
+        person = folder / (index.names[number] if isinstance(source, FolderSource) else f"{place:04d}")
+        person.mkdir(parents=True)
+        for record in range(int(index.offsets[number]), int(index.offsets[number + 1])):
+            bad += not _put(source, record, person)
+    lines = sorted(os.fsencode(index.names[number]) for number in by_hash[:chosen])
+    names.write_bytes(b"\n".join(lines) + b"\n")
+    return SetAside(folder, names, chosen, bad)
+
+
+def _put(source: FolderSource | PreparedSource, record: int, person: Path) -> bool:
+    """Whether the face can be decoded, and so was put into the person's folder."""
+    try:
+        if isinstance(source, FolderSource):
+            face = Path(source.describe(record))
+            decode(str(face), (32, 32))
+            (person / face.name).symlink_to(face.resolve())
+        else:
+            data = source.read(record)
+            decode(data, (32, 32))
+            suffix = ".jpg" if data.startswith(b"\xff\xd8") else ".png"  # readers go by what is in it
+            (person / f"{record:09d}{suffix}").write_bytes(data)
+    except BadFace:
+        return False
+    return True

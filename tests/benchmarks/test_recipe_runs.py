@@ -1,0 +1,235 @@
+"""`reproduce` and `networks`: who is set aside, what is refused before a minute is spent, what is found again."""
+
+import json
+import os
+
+import pytest
+
+from benchmarks import networks, reproduce
+from benchmarks.recipe_runs import Ended, Task, exit_code, judge, seen, train
+from benchmarks.set_aside import set_aside
+from facenet_jax.data.without import read_list
+from facenet_jax.errors import InputError
+from facenet_jax.prepare.dataset import open_dataset
+from facenet_jax.sweeps.launchers import Runner
+from preparing import crowd, prepared
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """36 people with six faces each; one has a name of two words, one a face that is none, one is named in no UTF-8."""
+    root = crowd(tmp_path_factory.mktemp("faces") / "photos", 36, 6)
+    (root / "000").rename(root / "Ada Lovelace")
+    os.rename(root / "001", os.fsencode(root) + b"/caf\xe9")
+    for person in root.iterdir():
+        (person / "notes.txt").write_text("no face")
+        (person / "0.png").write_bytes(b"torn")
+    return root
+
+
+class Recorder:
+    """Stands in for a Runner: notes the commands, and ends each with a code."""
+
+    def __init__(self, code=0):
+        self.commands, self.code, self.asked = [], code, None
+
+    def __call__(self, command):
+        self.commands.append(command.words)
+        return self.code
+
+
+def task_of(photos, out, run, **values):
+    return Task(
+        **{"data": photos, "out": out, "minutes": 1.0, "config": "recipe_cpu", "overrides": [], "lfw": None} | values,
+        run=run,
+    )
+
+
+def test_the_same_people_are_set_aside_and_only_faces_that_can_be_decoded(photos, tmp_path):
+    aside = set_aside(open_dataset(photos), tmp_path)
+    names = read_list(aside.names, "reserved")
+    assert len(names) == aside.people == 12
+    assert names == {person.name for person in aside.folder.iterdir()} <= {person.name for person in photos.iterdir()}
+    assert aside.bad == 12  # one torn face each
+    assert all(len(list(person.iterdir())) == 5 for person in aside.folder.iterdir())
+    assert {"Ada Lovelace", os.fsdecode(b"caf\xe9")} <= {person.name for person in photos.iterdir()}
+    (aside.folder / "somebody else").mkdir()
+    assert set_aside(open_dataset(photos), tmp_path) == aside
+    assert names == {person.name for person in aside.folder.iterdir()}
+
+
+def test_of_a_prepared_dataset_faces_are_copied(photos, tmp_path, capsys):
+    prepared(photos, tmp_path / "set")
+    aside = set_aside(open_dataset(tmp_path / "set"), tmp_path / "out")
+    assert aside.people == 12
+    source = open_dataset(aside.folder)
+    assert source.index.records == 12 * 5
+    assert source.load(0, (16, 16)).shape == (16, 16, 3)
+    assert read_list(aside.names, "reserved") <= set(open_dataset(tmp_path / "set").index.names)
+
+
+def test_too_few_people(tmp_path):
+    with pytest.raises(InputError, match=r"29 identities with 5 faces; 30 are needed"):
+        set_aside(open_dataset(crowd(tmp_path / "few", 29, 5)), tmp_path)
+
+
+def run_main(module, capsys, monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["benchmark", *map(str, arguments)])
+    code = exit_code("benchmark", module.main)
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--seeds=0,x"], "--seeds=0,x"),
+        (["--seeds=0,"], "--seeds=0,"),
+        (["--seeds=1,1"], "each once"),
+        (["--seeds=-1"], "--seeds=-1"),
+        (["--minutes=0"], "--minutes=0"),
+        (["--minutes=nan"], "--minutes=nan"),
+        (["--peers"], "--peers: not understood"),
+        (["--config.nets=4"], "config.nets"),
+        (["--config.steps=4"], "config.steps is chosen here"),
+        (["--config.eval.path=photos"], "config.eval.path is chosen here"),
+        (["--config=nothing"], "nothing"),
+        (["--lfw=nowhere"], "aligned112"),
+        (["--data=nowhere"], "does not exist"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_anything_is_written(options, said, photos, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    code, error = run_main(reproduce, capsys, monkeypatch, f"--data={photos}", f"--out={out}", *options)
+    assert code == 2
+    assert error.startswith("benchmark: ")
+    assert said in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_an_unknown_network(photos, tmp_path, capsys, monkeypatch):
+    code, error = run_main(networks, capsys, monkeypatch, f"--data={photos}", "--networks=nns2, nn5")
+    assert (code, "there is no 'nn5'" in error) == (2, True)
+    assert networks.chosen("nn2, nns2,nn4") == ["nns2", "nn4", "nn2"]
+
+
+def test_a_folder_of_other_runs_is_refused(photos, tmp_path):
+    out = tmp_path / "out"
+    task_of(photos, out, Recorder()).begin()
+    reserved = sorted(person.name for person in (out / "reserved").iterdir())
+    task_of(photos, out, Recorder()).begin()  # the same again goes on
+    for values, said in (
+        ({"minutes": 2.0}, "runs with minutes 1.0"),
+        ({"overrides": ["--config.batch.size=90"]}, r"runs with overrides \[\]"),
+        ({"data": crowd(tmp_path / "others", 36, 5)}, "runs with other faces"),
+    ):
+        with pytest.raises(InputError, match=said):
+            task_of(photos, out, Recorder(), **values).begin()
+    assert sorted(person.name for person in (out / "reserved").iterdir()) == reserved
+    with pytest.raises(InputError, match="holds other things"):
+        task_of(photos, photos, Recorder()).begin()
+
+
+def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tmp_path, monkeypatch):
+    run = Recorder()
+    task = task_of(photos, tmp_path / "out", run, minutes=2.0, overrides=["--config.batch.random_negatives=30"])
+    task.begin()
+    monkeypatch.setattr(
+        "benchmarks.recipe_runs.read_metrics", lambda folder: [{"step": 30, "images_per_second": 180.0}]
+    )
+    assert train(task, task.out, 3, more=["--config.model.name=nn4"]) == task.out / "recipe-3"
+    trials, last = run.commands[:-1], run.commands[-1]
+    # 180 images a second are half a batch of the recipe: of the second trial's minute only 30 steps are taken.
+    assert [next(word for word in words if "config.steps" in word) for words in trials] == [
+        "--config.steps=4",
+        "--config.steps=30",
+    ]
+    expected = {
+        "steps": 60,
+        "optimizer.warmup_steps": 3,
+        "optimizer.finalise_steps": 30,
+        "checkpoint.every": 6,
+        "seed": 3,
+    }
+    assert {f"--config.{key}={value}" for key, value in expected.items()} <= set(last)
+    assert last.index("--config.model.name=nn4") < last.index("--config.batch.random_negatives=30")
+    train(task, task.out, 4)
+    assert len(run.commands) == 4  # the trial's answer is kept
+    assert seen(task.out, 360) == {"images": 30 * 360, "images_per_second": 180.0, "minutes": 1.0}
+
+
+def test_what_was_judged_is_read_again(photos, tmp_path):
+    run = Recorder()
+    task = task_of(photos, tmp_path / "out", run)
+    task.begin()
+    rates = [{"far": 0.01, "val": 0.3, "standard_error": 0.02}, {"far": 0.001, "val": None, "standard_error": None}]
+    (task.out / "judged" / "recipe-0").mkdir(parents=True)
+    document = {"embedders": [{"result": {"rates": rates}}]}
+    (task.out / "judged" / "recipe-0" / "holdout.json").write_text(json.dumps(document))
+    found = judge(task, "recipe-0", task.out, None)
+    assert found == {"val_far_0.01": 0.3, "standard_errors": {"val_far_0.01": 0.02}}
+    assert run.commands == []
+
+
+def test_a_childs_failure_and_a_request_to_stop_end_it_with_their_code(photos, tmp_path, capsys):
+    task = task_of(photos, tmp_path / "out", Recorder(code=2))
+    task.begin()
+    with pytest.raises(Ended):
+        train(task, task.out, 0)
+    assert exit_code("reproduce", lambda: train(task, task.out, 0)) == 2
+    task.run = Recorder()
+    task.run.asked = 15
+    assert exit_code("reproduce", lambda: task.facenet("train")) == 143
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_the_peer_gets_nobody_that_is_judged_and_is_not_trained_twice(photos, tmp_path):
+    run = Recorder()
+    task = task_of(photos, tmp_path / "out", run)
+    task.begin()
+    made = reproduce.yardstick(task, tmp_path / "python", "processor", 0)
+    job = json.loads((made / "job.json").read_text())
+    aside = read_list(task.aside.names, "reserved")
+    people = {os.path.basename(os.path.dirname(file)) for files in job["train"] for file in files}
+    assert people == {person.name for person in photos.iterdir()} - aside
+    assert len(job["judged"]["reserved"]) == len(job["names"]["reserved"]) == 12 * 5
+    assert job["minutes"] == [0.25, 0.5, 0.75, 1.0]
+    (made / "done.json").write_text(json.dumps({"clock": "processor", "judged": ["reserved"], "marks": []}))
+    reproduce.yardstick(task, tmp_path / "python", "processor", 0)
+    assert len(run.commands) == 1
+    with pytest.raises(InputError, match="--clock=wall"):
+        reproduce.yardstick(task, tmp_path / "python", "wall", 0)
+
+
+def test_tables():
+    one = {"minutes": 9.96, "images": 1000, "val_far_0.01": 0.3, "standard_errors": {"val_far_0.01": 0.02}}
+    text = reproduce.table({"recipe": [one, one | {"val_far_0.01": 0.4}], "PyTorch": [one]})
+    assert "| recipe | 2 | 10.0 | 1,000 | 35.0% (30.0% to 40.0%) |" in text
+    assert "| PyTorch | 1 | 10.0 | 1,000 | 30.0% ± 2.0 |" in text
+    row = one | {"input_size": (96, 96), "parameters": 4, "multiply_adds": 5, "images_per_second": 6.0}
+    rows = [
+        {"network": "nn1", "failed": 1},
+        row | {"network": "nn4", "collapsed": True, "val_far_0.01": 0.5},
+        row | {"network": "nns1", "collapsed": False, "val_far_0.01": 0.2},
+        row | {"network": "nns2", "collapsed": False},
+    ]
+    lines = networks.table(rows).splitlines()[2:]
+    assert [line.split("|")[1].strip() for line in lines] == ["NNS2", "NNS1", "NN4, collapsed", "NN1"]
+    assert "failed: exit code 1" in lines[-1]
+
+
+def test_a_collapse_is_seen(tmp_path):
+    for name, spreads in (("fell", [0.2, 0.5, 0.004]), ("rose", [0.2, 0.1, 0.9])):
+        (tmp_path / name).mkdir()
+        lines = [json.dumps({"step": step, "spread": spread}) for step, spread in enumerate(spreads)]
+        (tmp_path / name / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+    assert [networks.collapsed(tmp_path / name) for name in ("fell", "rose")] == [True, False]
+
+
+def test_a_real_runner_passes_codes_on(photos, tmp_path):
+    with Runner() as run:
+        task = task_of(photos, tmp_path / "out", run)
+        task.start(["true"])
+        with pytest.raises(Ended) as ended:
+            task.start(["sh", "-c", "exit 7"])
+    assert ended.value.code == 7
