@@ -53,7 +53,7 @@ _EPILOG = """\
 a first run, on drawn faces that need no download:
   facenet-jax train --config=quickstart --workdir=runs/quickstart
 your own photographs, one folder a person:
-  facenet-jax train --config=nn4 --config.data.path=photos --workdir=runs/nn4
+  facenet-jax train --config=recipe_cpu --config.data.path=photos --workdir=runs/mine
 what a network is made of:
   facenet-jax describe nn2
 """
