@@ -234,8 +234,8 @@ def validate(config: ConfigDict) -> None:
     rate, final = values["optimizer.learning_rate"], values["optimizer.final_learning_rate"]
     if values["optimizer.finalise_steps"] and final > rate:
         raise InputError(
-            f"config.optimizer.final_learning_rate is {final:g}, above the learning_rate of {rate:g}, and the rate would "
-            "rise over the last finalise_steps; lower it."
+            f"config.optimizer.final_learning_rate is {final:g}, above the learning_rate of {rate:g}, and the rate "
+            "would rise over the last finalise_steps; lower it."
         )
 
 

@@ -1,0 +1,18 @@
+"""A few thousand people and half an hour of two CPU cores: recipe_cpu with more people and three times the steps.
+
+facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=photos --workdir=runs/recipe
+
+Identities of two faces or more in place of five: it learns more slowly, and by heart later (docs/results.md).
+"""
+
+from facenet_jax.config import load_config
+
+
+def get_config():
+    config = load_config("recipe_cpu", [])
+    config.steps = 3500
+    config.data.min_faces = 2
+    config.optimizer.warmup_steps = 175
+    config.optimizer.finalise_steps = 1750
+    config.eval.every = 875
+    return config
