@@ -46,10 +46,12 @@ def test_a_fall_is_said_with_what_to_do(curve, place):
     ("step", "overrides", "said", "unsaid"),
     [
         (60, ["--config.loss.negatives=hardest"], "loss.negatives=semi_hard", "learning_rate"),
-        (60, ['--config.loss.stages=((60, "all", "hardest", 0.2),)'], "model.norm=weight", "semi_hard"),
+        (60, ['--config.loss.stages=((60, "all", "hardest", 0.2),)'], "model.norm=weight", "loss.negatives=semi_hard"),
         (61, ['--config.loss.stages=((60, "all", "hardest", 0.2),)'], "loss.negatives=semi_hard", "model.norm"),
         (60, ["--config.model.norm=weight"], "initial_accumulator", "model.norm"),
         (60, ["--config.model.norm=weight", "--config.optimizer.name=adam"], "learning_rate", "initial_accumulator"),
+        (60, ["--config.model.norm=weight"], "loss.negatives=random_semi_hard", "model.norm"),
+        (60, ["--config.loss.negatives=random_semi_hard"], "learning_rate", "semi_hard"),
     ],
 )
 def test_what_to_do_follows_what_the_run_did(step, overrides, said, unsaid):

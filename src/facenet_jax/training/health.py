@@ -74,4 +74,6 @@ def _remedy(step: int, config: ConfigDict) -> str:
     slower = "a third of this config.optimizer.learning_rate and a longer config.optimizer.warmup_steps"
     if config.optimizer.name == "adagrad":
         slower += ", or a larger config.optimizer.initial_accumulator (the first step is the rate divided by its root)"
+    if negatives == "semi_hard":
+        slower += "; or config.loss.negatives=random_semi_hard"
     return slower if config.model.norm == "weight" else f"config.model.norm=weight; or {slower}"
