@@ -38,16 +38,13 @@ def minutes(axes: Axes, rows: list[dict[str, Any]]) -> None:
     lines: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for row in rows:
         lines.setdefault((row["name"], row["seed"]), []).append(row)
-    for (name, _), points in lines.items():
+    for (name, seed), points in lines.items():
         x = [row["core_minutes"] for row in points]
         y = [row["val_far_0.01"] for row in points]
         errors = [row["standard_error"] for row in points]
-        axes.errorbar(x, y, errors, color=colours[name], marker="o", capsize=3)
-    for name, colour in colours.items():
-        last = max(
-            (row["core_minutes"], row["val_far_0.01"] + row["standard_error"]) for row in rows if row["name"] == name
-        )
-        axes.annotate(name, last, (0, 5), textcoords="offset points", ha="center", va="bottom", color=colour)
+        label = name if seed == 0 else None
+        axes.errorbar(x, y, errors, color=colours[name], marker="o", capsize=3, label=label)
+    axes.legend(loc="center right", frameon=False)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.set_xlabel("minutes of one core")
