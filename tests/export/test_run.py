@@ -67,7 +67,14 @@ def test_the_card_says_what_a_reader_needs(exported, run):
     assert str(run.parent) not in json.dumps(card)
 
 
+def test_stablehlo_says_what_it_needs(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    assert main(["export", str(run), "--to=stablehlo", f"--out={tmp_path / 'net'}"]) == 2
+    assert "need flatbuffers: pip install 'facenet-jax[onnx]'" in capsys.readouterr().err
+
+
 def test_figures_of_an_evaluation_go_onto_the_card(run, photos, tmp_path, capsys):
+    pytest.importorskip("flatbuffers")
     assert main(["evaluate", "holdout", f"--embedder={run}", f"--data={photos}", "--far=0.1", f"--out={tmp_path}"]) == 0
     result = tmp_path / "holdout.json"
     command = ["export", str(run), "--to=stablehlo", f"--out={tmp_path / 'net'}", f"--evaluation={result}"]

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
+from facenet_jax.errors import InputError
 from facenet_jax.models.pixels import apply_network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -25,7 +26,14 @@ def to_stablehlo(network: nn.Module, params: Any, size: tuple[int, int]) -> byte
 
     Returns:
       What `jax.export.deserialize` reads: uint8 RGB [N, rows, columns, 3] -> float32 [N, d] of norm 1, any N.
+
+    Raises:
+      InputError: what JAX writes such files with is not installed.
     """
+    try:
+        import flatbuffers  # noqa: F401  JAX asks for it when all else is done
+    except ImportError as error:
+        raise InputError("StableHLO files need flatbuffers: pip install 'facenet-jax[onnx]'.") from error
     kept = jax.tree.map(lambda x: jnp.asarray(x, network.dtype), params)
     (images,) = export.symbolic_shape("N")
     taken = jax.ShapeDtypeStruct((images, *size, 3), jnp.uint8)
