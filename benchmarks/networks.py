@@ -127,6 +127,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where everything goes (runs/networks/<minutes>)")
     options, overrides = parser.parse_known_args()
     networks = chosen(options.networks)
+    if any(option.startswith("--config.model.name=") for option in overrides):
+        raise InputError("--config.model.name is what differs here; give --networks.")
     out = (options.out or Path("runs/networks") / f"{options.minutes:g}").resolve()
     machine = describe_machine()
     rows: list[dict[str, Any]] = []

@@ -1,9 +1,9 @@
-"""A few thousand people and ten minutes of two CPU cores: what trained best so far (docs/results.md).
+"""A few thousand people and twenty minutes of a CPU core: what trained best so far (docs/results.md).
 
 facenet-jax train --config=configs/recipe_cpu.py --config.data.path=photos --workdir=runs/recipe
 
 NNS2 at 96x96 with standardised kernels and Adam, identities of five faces or more, crops and light changed a little.
-Its 1,120 steps took twenty minutes of one core. More steps learnt 678 people by heart: recipe_cpu_long has more people.
+That is 1,120 steps. More steps learnt 678 people by heart: recipe_cpu_long has more people.
 """
 
 from facenet_jax.config import default_config

@@ -1,4 +1,4 @@
-"""A few thousand people and half an hour of two CPU cores: recipe_cpu with more people and three times the steps.
+"""A few thousand people and an hour of a CPU core: recipe_cpu with more people and three times the steps.
 
 facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=photos --workdir=runs/recipe
 

@@ -110,6 +110,8 @@ def test_bad_input_is_one_sentence_before_anything_is_written(options, said, pho
 def test_an_unknown_network(photos, tmp_path, capsys, monkeypatch):
     code, error = run_main(networks, capsys, monkeypatch, f"--data={photos}", "--networks=nns2, nn5")
     assert (code, "there is no 'nn5'" in error) == (2, True)
+    code, error = run_main(networks, capsys, monkeypatch, f"--data={photos}", "--config.model.name=nn4")
+    assert (code, "give --networks" in error) == (2, True)
     assert networks.chosen("nn2, nns2,nn4") == ["nns2", "nn4", "nn2"]
 
 
