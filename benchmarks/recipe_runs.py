@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.set_aside import SetAside, set_aside
+from benchmarks.set_aside import SetAside, chosen_people, set_aside
 from facenet_jax.config import load_config
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.prepared import PreparedSource
@@ -81,6 +81,7 @@ class Task:
             for name in (_TRAIN_PAIRS, _TEST_PAIRS):
                 read_lfw_pairs(self.lfw / name)
         self.source = open_dataset(self.data)
+        people = chosen_people(self.source)
         asked = {
             "data": self.source.digest,
             "minutes": self.minutes,
@@ -97,7 +98,7 @@ class Task:
             raise InputError(f"--out={self.out} holds other things; give a folder of its own.")
         self.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(asked, indent=1) + "\n")
-        self.aside = set_aside(self.source, self.out)
+        self.aside = set_aside(self.source, people, self.out)
         bad = f"; {self.aside.bad:,} of their faces cannot be decoded" if self.aside.bad else ""
         print(f"set aside       {self.aside.people} people ({self.aside.names}){bad}", file=sys.stderr, flush=True)
 

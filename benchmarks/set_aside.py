@@ -36,37 +36,38 @@ class SetAside:
     bad: int
 
 
-def set_aside(source: FolderSource | PreparedSource, out: Path) -> SetAside:
-    """Chooses 150 identities with five faces or more, or a third of them where these are few.
-
-    Args:
-      source: all faces.
-      out: gets the folder `reserved` and the list `reserved.txt`, both written anew.
+def chosen_people(source: FolderSource | PreparedSource) -> list[int]:
+    """Numbers of 150 identities with five faces or more, or of a third of them where these are few.
 
     Raises:
       InputError: fewer than 30 identities have five faces.
     """
     index = source.index
     able = [number for number, count in enumerate(index.counts.tolist()) if count >= MIN_FACES]
-    chosen = min(MOST, len(able) // 3)
-    if chosen < _FEWEST:
+    if len(able) < 3 * _FEWEST:
         raise InputError(
             f"{source.root} has {len(able)} identities with {MIN_FACES} faces; {3 * _FEWEST} are needed to set some "
             "aside and train on others. Train without: facenet-jax train --config=recipe_cpu --config.data.min_faces=2."
         )
     by_hash = sorted(able, key=lambda n: hashlib.blake2b(os.fsencode(index.names[n]), key=b"reserved").digest())
+    return sorted(by_hash[: min(MOST, len(able) // 3)])
+
+
+def set_aside(source: FolderSource | PreparedSource, people: list[int], out: Path) -> SetAside:
+    """Puts the faces of these people into `<out>/reserved` and their names into `reserved.txt`, both written anew."""
+    index = source.index
     folder, names = out / "reserved", out / _LIST
     shutil.rmtree(folder, ignore_errors=True)
     bad = 0
-    for place, number in enumerate(sorted(by_hash[:chosen])):
+    for place, number in enumerate(people):
         # A folder's own names; those of a prepared set may be anything.
         person = folder / (index.names[number] if isinstance(source, FolderSource) else f"{place:04d}")
         person.mkdir(parents=True)
         for record in range(int(index.offsets[number]), int(index.offsets[number + 1])):
             bad += not _put(source, record, person)
-    lines = sorted(os.fsencode(index.names[number]) for number in by_hash[:chosen])
+    lines = sorted(os.fsencode(index.names[number]) for number in people)
     names.write_bytes(b"\n".join(lines) + b"\n")
-    return SetAside(folder, names, chosen, bad)
+    return SetAside(folder, names, len(people), bad)
 
 
 def _put(source: FolderSource | PreparedSource, record: int, person: Path) -> bool:

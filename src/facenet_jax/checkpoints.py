@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ FOLDER = "checkpoints"
 FINGERPRINT = "fingerprint"
 # What makes a checkpoint the best: VAL on the held-out identities.
 METRIC = "val"
+_OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
 
 
 class Checkpoints:
@@ -73,6 +77,9 @@ class Checkpoints:
           state: the training state; copied off the devices before this returns.
           config: flattened.
           val: VAL on held-out identities at this step, where it was measured.
+
+        Raises:
+          OSError: the one before could not be written, as on a full disk; so of `wait` and `close`.
         """
         if step in self._manager.all_steps():
             return
@@ -81,7 +88,8 @@ class Checkpoints:
             config=ocp.args.JsonSave(config),
             **{FINGERPRINT: ocp.args.JsonSave({name: fingerprint(part) for name, part in _parts(state).items()})},
         )
-        saved = self._manager.save(step, args=items, metrics=None if val is None else {METRIC: val})
+        with self._disk():
+            saved = self._manager.save(step, args=items, metrics=None if val is None else {METRIC: val})
         if not saved:
             raise RuntimeError(f"no checkpoint of step {step} was saved in {self._folder}, which holds {self.steps()}")
 
@@ -185,11 +193,24 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns once everything saved is on disk."""
-        self._manager.wait_until_finished()
+        with self._disk():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, and frees the threads."""
-        self._manager.close()
+        with self._disk():
+            self._manager.close()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """What the disk refuses comes as from Python's own files: TensorStore has the system's number in its text."""
+        try:
+            yield
+        except ValueError as error:
+            number = _OS_ERROR.search(str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error
 
 
 def _parts(state: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import networks, reproduce
 from benchmarks.recipe_runs import Ended, Task, exit_code, judge, seen, train
-from benchmarks.set_aside import set_aside
+from benchmarks.set_aside import chosen_people, set_aside
 from facenet_jax.data.without import read_list
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.dataset import open_dataset
@@ -45,8 +45,13 @@ def task_of(photos, out, run, **values):
     )
 
 
+def put_aside(data, out):
+    source = open_dataset(data)
+    return set_aside(source, chosen_people(source), out)
+
+
 def test_the_same_people_are_set_aside_and_only_faces_that_can_be_decoded(photos, tmp_path):
-    aside = set_aside(open_dataset(photos), tmp_path)
+    aside = put_aside(photos, tmp_path)
     names = read_list(aside.names, "reserved")
     assert len(names) == aside.people == 12
     assert names == {person.name for person in aside.folder.iterdir()} <= {person.name for person in photos.iterdir()}
@@ -54,13 +59,13 @@ def test_the_same_people_are_set_aside_and_only_faces_that_can_be_decoded(photos
     assert all(len(list(person.iterdir())) == 5 for person in aside.folder.iterdir())
     assert {"Ada Lovelace", os.fsdecode(b"caf\xe9")} <= {person.name for person in photos.iterdir()}
     (aside.folder / "somebody else").mkdir()
-    assert set_aside(open_dataset(photos), tmp_path) == aside
+    assert put_aside(photos, tmp_path) == aside
     assert names == {person.name for person in aside.folder.iterdir()}
 
 
 def test_of_a_prepared_dataset_faces_are_copied(photos, tmp_path, capsys):
     prepared(photos, tmp_path / "set")
-    aside = set_aside(open_dataset(tmp_path / "set"), tmp_path / "out")
+    aside = put_aside(tmp_path / "set", tmp_path / "out")
     assert aside.people == 12
     source = open_dataset(aside.folder)
     assert source.index.records == 12 * 5
@@ -70,7 +75,7 @@ def test_of_a_prepared_dataset_faces_are_copied(photos, tmp_path, capsys):
 
 def test_too_few_people(tmp_path):
     with pytest.raises(InputError, match=r"29 identities with 5 faces; 30 are needed"):
-        set_aside(open_dataset(crowd(tmp_path / "few", 29, 5)), tmp_path)
+        chosen_people(open_dataset(crowd(tmp_path / "few", 29, 5)))
 
 
 def run_main(module, capsys, monkeypatch, *arguments):
