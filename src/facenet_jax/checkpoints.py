@@ -160,16 +160,19 @@ class Checkpoints:
         return None
 
     def restore_params(self, step: int) -> Any:
-        """The parameters alone, on this process's first device, whatever devices they were saved from.
+        """The parameters a run is judged by, on this process's first device, whatever devices they were saved from.
+
+        They are the average of the parameters where the run kept one.
 
         Raises: as `restore`.
         """
         here = SingleDeviceSharding(jax.local_devices()[0])
         saved = self._manager.item_metadata(step)["state"]
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
-        params = self._restore(step, target)["params"]
-        self._check(step, {"params": params})
-        return params
+        parts = _parts(self._restore(step, target))
+        part = "average" if "average" in parts else "params"
+        self._check(step, {part: parts[part]})
+        return parts[part]
 
     def config(self, step: int) -> dict[str, Any]:
         """The flattened config that made a checkpoint."""
@@ -215,5 +218,12 @@ class Checkpoints:
 
 def _parts(state: Any) -> dict[str, Any]:
     """What of a state has a fingerprint."""
-    fields: dict[str, Any] = state if isinstance(state, dict) else state._asdict()
-    return {name: fields[name] for name in ("params", "opt_state") if name in fields}
+    fields = _fields(state)
+    parts: dict[str, Any] = {name: fields[name] for name in ("params", "opt_state") if name in fields}
+    average = _fields(parts.get("opt_state")).get("average")
+    return parts if average is None else parts | {"average": average}
+
+
+def _fields(tree: Any) -> dict[str, Any]:
+    """Those of a named tuple; it is saved, and comes back where nothing says what it was, as a dictionary."""
+    return dict(tree) if isinstance(tree, dict) else getattr(tree, "_asdict", dict)()

@@ -89,6 +89,9 @@ def default_config() -> ConfigDict:
     config.optimizer.warmup_steps = 0  # the rate rises from 0 over so many steps
     config.optimizer.finalise_steps = 0  # over the last so many steps the rate falls ("which we lower to finalize")
     config.optimizer.final_learning_rate = 0.0005  # what it falls to
+    # What a running average of the parameters keeps of itself in a step, such as 0.99. It is the average that is then
+    # measured, embedded with and exported. 0: none, and the parameters themselves are.
+    config.optimizer.weight_average = 0.0
 
     config.eval = ConfigDict()
     config.eval.every = 1000  # steps between evaluations; 0: only before the first step and after the last
@@ -156,6 +159,7 @@ _AT_LEAST: dict[str, float] = {
     "optimizer.finalise_steps": 0,
     "optimizer.final_learning_rate": 0,
     "optimizer.initial_accumulator": 0,
+    "optimizer.weight_average": 0,
     "eval.every": 0,
     "eval.max_faces_per_identity": 2,
     "eval.drawn_identities": 2,
@@ -174,6 +178,7 @@ _BETWEEN: dict[str, tuple[float, float]] = {  # both ends excluded
 }
 _AT_MOST: dict[str, float] = {
     **dict.fromkeys(_STRENGTHS, 0.95),
+    "optimizer.weight_average": 0.99999,
     "seed": 2**31 - 1,
     "data.drawn.seed": 2**31 - 1,
     "data.drawn.identities": 10**9,

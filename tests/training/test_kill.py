@@ -18,7 +18,8 @@ KILLS = 2
 
 
 def command(workdir):
-    return ["train", "--config=quickstart", f"--workdir={workdir}", *TINY, f"--config.steps={STEPS}"]
+    options = [*TINY, f"--config.steps={STEPS}", "--config.optimizer.weight_average=0.9"]
+    return ["train", "--config=quickstart", f"--workdir={workdir}", *options]
 
 
 def params(workdir):

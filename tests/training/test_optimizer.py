@@ -43,6 +43,25 @@ def test_adam_by_its_formula():
     np.testing.assert_allclose(params, want, rtol=1e-5)
 
 
+def test_the_average_of_parameters_by_its_formula_leaves_the_steps_as_they_are():
+    config = default_config()
+    config.optimizer.weight_average = 0.4
+    averaging, plain = make_optimizer(config), make_optimizer(default_config())
+    rng = np.random.default_rng(0)
+    params = jnp.asarray(rng.normal(size=5), jnp.float32)
+    state, plain_state = averaging.init(params), plain.init(params)
+    want = np.asarray(params, np.float64)
+    for step in range(12):
+        gradient = jnp.asarray(rng.normal(size=5), jnp.float32)
+        expected, plain_state = plain.update(gradient, plain_state, params)
+        updates, state = averaging.update(gradient, state, params)
+        np.testing.assert_array_equal(updates, expected)
+        params = optax.apply_updates(params, updates)
+        kept = min(0.4, (1 + step) / (10 + step))  # a tenth, two elevenths, ... 0.4 from step 5 on
+        want = kept * want + (1 - kept) * np.asarray(params, np.float64)
+        np.testing.assert_allclose(state.average, want, rtol=1e-5)
+
+
 def test_a_parameter_without_gradient_stays_where_the_accumulator_starts_at_0():
     config = default_config()
     config.optimizer.initial_accumulator = 0.0

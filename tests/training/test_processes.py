@@ -25,6 +25,7 @@ RUN = (
     # Steps so small that rounding takes long to grow into another choice of negatives.
     "--config.optimizer.initial_accumulator=0.1",
     "--config.optimizer.learning_rate=0.005",
+    "--config.optimizer.weight_average=0.9",
 )
 STEPS = 24
 

@@ -122,7 +122,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         else:
             first_step, state = 0, create_state(network, (rows, columns), optimizer, mesh, config.seed)
             if other_params is not None:
-                state = state._replace(params=other_params)
+                state = state.from_params(other_params)
                 progress.say(f"starting        from the parameters of {config.init_from}")
         if trace_step is not None and not first_step < trace_step <= config.steps:
             raise InputError(
@@ -324,7 +324,7 @@ class _Run:
         return step in (0, self.config.steps) or step > self.config.steps or bool(every and step % every == 0)
 
     def _evaluate_at(self, step: int, state: TrainState) -> HoldoutResult:
-        self.result = result = self.evaluate(state.params)
+        self.result = result = self.evaluate(state.result)
         self.metrics.write(step, val_metrics(result))
         self.progress.say(f"step {step:,}: {format_table(result)}")
         if self.evaluate.left_out:

@@ -1,7 +1,11 @@
-"""AdaGrad as the paper uses it, or Adam, and the schedule of the rate (section 3.3)."""
+"""AdaGrad as the paper uses it, or Adam, the schedule of the rate (section 3.3), and the average of what they find."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -38,9 +42,46 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     gradient's scale matter, and so what the loss is divided by.
 
     Or Adam (Kingma, Ba 2015), whose averages forget, so that neither the start nor the gradient's scale matters long.
+
+    Where `weight_average` is not 0 either keeps a running average of the parameters beside its own (`Averaged`).
     """
     scale = {
         "adagrad": optax.scale_by_rss(config.optimizer.initial_accumulator, eps=1e-10),
         "adam": optax.scale_by_adam(),
     }[config.optimizer.name]
-    return optax.chain(scale, optax.scale_by_learning_rate(learning_rate(config)))
+    optimizer = optax.chain(scale, optax.scale_by_learning_rate(learning_rate(config)))
+    decay = config.optimizer.weight_average
+    return with_average(optimizer, decay) if decay else optimizer
+
+
+class Averaged(NamedTuple):
+    """The state of an optimiser that averages parameters.
+
+    Attributes:
+      inner: the optimiser's own.
+      average: of the parameters, a tree like theirs.
+      steps: int32 scalar, those that went into it.
+    """
+
+    inner: optax.OptState
+    average: Any
+    steps: jax.Array
+
+
+def with_average(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
+    """The same steps, and a running average of where they lead (Polyak, Juditsky 1992), which ends nearer the middle.
+
+    Of step t, from 0, the average keeps the share min(decay, (1 + t) / (10 + t)) and takes the rest from the new
+    parameters, so that a young one is not mostly the random start.
+    """
+
+    def init(params: Any) -> Averaged:
+        return Averaged(optimizer.init(params), params, jnp.zeros((), jnp.int32))
+
+    def update(gradient: Any, state: Averaged, params: Any = None) -> tuple[Any, Averaged]:
+        updates, inner = optimizer.update(gradient, state.inner, params)
+        kept = jnp.minimum(decay, (1 + state.steps) / (10 + state.steps))
+        average = optax.incremental_update(optax.apply_updates(params, updates), state.average, 1 - kept)
+        return updates, Averaged(inner, average, state.steps + 1)
+
+    return optax.GradientTransformation(init, update)

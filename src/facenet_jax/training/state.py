@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from facenet_jax.errors import InputError
 from facenet_jax.mesh import divided_axis, over_parameters
+from facenet_jax.training.optimizer import Averaged
 
 
 class TrainState(NamedTuple):
@@ -28,6 +29,18 @@ class TrainState(NamedTuple):
     step: jax.Array
     params: Any
     opt_state: optax.OptState
+
+    @property
+    def result(self) -> Any:
+        """The parameters that a run is judged by: their average where one is kept, or themselves."""
+        return self.opt_state.average if isinstance(self.opt_state, Averaged) else self.params
+
+    def from_params(self, params: Any) -> TrainState:
+        """The same with other parameters, which an average begins at too."""
+        opt_state = self.opt_state
+        if isinstance(opt_state, Averaged):
+            opt_state = opt_state._replace(average=jax.tree.map(jnp.copy, params))  # both are donated to the step
+        return self._replace(params=params, opt_state=opt_state)
 
 
 def make_initial_state(
