@@ -1,8 +1,8 @@
-"""A few thousand people and half an hour of a CPU core: what trained best so far (docs/results.md).
+"""A few thousand people and twenty minutes of a CPU core: what trained best so far (docs/results.md).
 
 facenet-jax train --config=configs/recipe_cpu.py --config.data.path=photos --workdir=runs/recipe
 
-NNS2 at 128x128 with standardised kernels, Adam and averaged parameters; identities of five faces or more; crops and
+NNS2 at 112x112 with standardised kernels, Adam and averaged parameters; identities of five faces or more; crops and
 light changed a little, and colours from almost none to almost twice as strong, so that a person is not known by the
 light of a photograph. 1,120 steps; more of them learnt 678 people by heart: recipe_cpu_long has more people.
 """
@@ -14,7 +14,7 @@ def get_config():
     config = default_config()
     config.steps = 1120
     config.model.name = "nns2"
-    config.model.input_size = (128, 128)
+    config.model.input_size = (112, 112)
     config.model.norm = "weight"
     config.data.min_faces = 5  # batches full of pairs
     config.data.augment.crop = 0.1
