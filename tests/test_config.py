@@ -45,6 +45,8 @@ def test_overrides_keep_the_type_of_their_key():
         ("nn1", ["stray"], "stray: not understood"),
         ("nn1", ["--config.loss.margin=nan"], "between 0 and 4"),
         ("nn1", ["--config.loss.margin=-1"], "between 0 and 4"),
+        ("nn1", ["--config.optimizer.weight_average=1"], "at most 0.99999"),
+        ("nn1", ["--config.optimizer.weight_average=nan"], "at least 0"),
         ("nn1", ["--config.batch.size=3"], "at least 4"),
         ("nn1", ["--config.batch.random_negatives=1800"], "the whole batch"),
         ("nn1", ["--config.model.input_size=(96,)"], "rows and columns"),

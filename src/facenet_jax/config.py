@@ -89,8 +89,8 @@ def default_config() -> ConfigDict:
     config.optimizer.warmup_steps = 0  # the rate rises from 0 over so many steps
     config.optimizer.finalise_steps = 0  # over the last so many steps the rate falls ("which we lower to finalize")
     config.optimizer.final_learning_rate = 0.0005  # what it falls to
-    # What a running average of the parameters keeps of itself in a step, such as 0.99. It is the average that is then
-    # measured, embedded with and exported. 0: none, and the parameters themselves are.
+    # What a running average of the parameters keeps of itself in a step, such as 0.99: less at first (see
+    # facenet_jax.training.optimizer). It is the average that is then measured, embedded with and exported. 0: none.
     config.optimizer.weight_average = 0.0
 
     config.eval = ConfigDict()
@@ -110,7 +110,7 @@ def default_config() -> ConfigDict:
 
     config.mesh = ConfigDict()
     config.mesh.data = 0  # devices over which the batch is divided, for each of mesh.fsdp; 0: as many as there are
-    config.mesh.fsdp = 1  # devices that share one copy of the parameters and of AdaGrad's sums, for large networks
+    config.mesh.fsdp = 1  # devices that share one copy of the parameters and the optimiser's sums, for large networks
     return config
 
 

@@ -18,8 +18,7 @@ KILLS = 2
 
 
 def command(workdir):
-    options = [*TINY, f"--config.steps={STEPS}", "--config.optimizer.weight_average=0.9"]
-    return ["train", "--config=quickstart", f"--workdir={workdir}", *options]
+    return ["train", "--config=quickstart", f"--workdir={workdir}", *TINY, f"--config.steps={STEPS}"]
 
 
 def params(workdir):

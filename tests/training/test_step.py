@@ -13,8 +13,8 @@ from facenet_jax.errors import InputError
 from facenet_jax.mesh import make_mesh, padded_batch_size
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
 from facenet_jax.training import step as step_module
-from facenet_jax.training.optimizer import make_optimizer
-from facenet_jax.training.state import abstract_state, bytes_of_state, create_state
+from facenet_jax.training.optimizer import make_optimizer, with_average
+from facenet_jax.training.state import abstract_state, bytes_of_state, create_state, shardings_of
 from facenet_jax.training.step import DeviceBatch, abstract_batch, make_embed, make_train_step
 
 SIZE = (32, 32)
@@ -133,21 +133,26 @@ def test_batch_statistics_are_refused_with_the_reason():
         abstract_state(WithBatchStatistics(), SIZE, OPTIMIZER, make_mesh(1))
 
 
-@pytest.mark.parametrize("chunk", [0, 2])
-def test_the_step_does_not_depend_on_how_parameters_are_divided(chunk):
+@pytest.mark.parametrize(("chunk", "optimizer"), [(0, OPTIMIZER), (2, with_average(OPTIMIZER, 0.9))])
+def test_the_step_does_not_depend_on_how_parameters_are_divided(chunk, optimizer):
     mesh = make_mesh(2, fsdp=4)
-    state = create_state(NETWORK, SIZE, OPTIMIZER, mesh, seed=3)
+    state = create_state(NETWORK, SIZE, optimizer, mesh, seed=3)
+    state = state.from_params(jax.device_put(jax.device_get(state.params), shardings_of(state.params, mesh)))
     divided = [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
     assert len(divided) >= 2  # parameters and what AdaGrad keeps of them
     assert all(leaf.addressable_shards[0].data.size == leaf.size // 4 for leaf in divided)
-    for part, said in zip((state.params, state.opt_state), bytes_of_state(NETWORK, SIZE, OPTIMIZER, 4), strict=True):
+    for part, said in zip((state.params, state.opt_state), bytes_of_state(NETWORK, SIZE, optimizer, 4), strict=True):
         leaves = [leaf for leaf in jax.tree.leaves(part) if leaf.ndim]
         held = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
         assert said == (sum(leaf.nbytes for leaf in leaves), held)
-    step = make_train_step(NETWORK, OPTIMIZER, mesh, margin=0.2, divide_by="pairs", chunk=chunk)
+    before = jax.device_get(state.params)
+    step = make_train_step(NETWORK, optimizer, mesh, margin=0.2, divide_by="pairs", chunk=chunk)
     after, metrics = step(state, some_batch())
     assert_same_step((after, metrics), rtol=1e-4)
-    shardings = [leaf.sharding for leaf in jax.tree.leaves(abstract_state(NETWORK, SIZE, OPTIMIZER, mesh))]
+    if optimizer is not OPTIMIZER:  # the first average keeps a tenth
+        want = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, before, jax.device_get(after.params))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), after.result, want)
+    shardings = [leaf.sharding for leaf in jax.tree.leaves(abstract_state(NETWORK, SIZE, optimizer, mesh))]
     assert [leaf.sharding.spec for leaf in jax.tree.leaves(after)] == [sharding.spec for sharding in shardings]
 
 

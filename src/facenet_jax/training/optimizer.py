@@ -69,10 +69,11 @@ class Averaged(NamedTuple):
 
 
 def with_average(optimizer: optax.GradientTransformation, decay: float) -> optax.GradientTransformation:
-    """The same steps, and a running average of where they lead (Polyak, Juditsky 1992), which ends nearer the middle.
+    """The same steps, and a running average of where they lead.
 
-    Of step t, from 0, the average keeps the share min(decay, (1 + t) / (10 + t)) and takes the rest from the new
-    parameters, so that a young one is not mostly the random start.
+    At step t, from 0, the average keeps the share min(decay, (1 + t) / (10 + t)) of itself and takes the rest from the
+    new parameters, as TensorFlow's ExponentialMovingAverage does with `num_updates`: so long as t is small it is of
+    about the last ninth of the steps, and never mostly the random start; in the end of the last 1 / (1 - decay).
     """
 
     def init(params: Any) -> Averaged:
