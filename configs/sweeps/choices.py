@@ -1,7 +1,8 @@
 """What is each of the paper's choices worth?
 
 One at a time: the triplets of section 3.2, its random negatives and faces of an identity, the margin of equation (1),
-the embedding's size of Table 5, augmentation, each against the config as it is. docs/results.md has what came out.
+the embedding's size of Table 5, augmentation, the rate's fall and the average of parameters, each against the config as
+it is. docs/results.md has what came out.
 
 facenet-jax sweep choices --config=recipe_cpu --config.data.path=photos
 """
@@ -28,6 +29,8 @@ def points(base):
         yield from other(base, "loss.margin", margin, f"margin-{margin}")
     if any(base.data.augment.values()):
         yield "no-crops-no-light", dict.fromkeys([f"data.augment.{key}" for key in base.data.augment], 0.0)
+    yield from other(base, "optimizer.finalise_steps", 0, "constant-rate")
+    yield from other(base, "optimizer.weight_average", 0.0, "no-average")
     yield "offline", {"offline.every": max(base.steps // 6, 1)}
     for size in (64, 128, 256):
         yield from other(base, "model.embedding_size", size, f"{size}-dimensions")
