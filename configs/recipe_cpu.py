@@ -1,4 +1,4 @@
-"""A few thousand people and twenty minutes of a CPU core: what trained best so far (docs/results.md).
+"""A few thousand people and half an hour of a CPU core: what trained best so far (docs/results.md).
 
 facenet-jax train --config=configs/recipe_cpu.py --config.data.path=photos --workdir=runs/recipe
 

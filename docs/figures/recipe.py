@@ -14,10 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from facenet_jax.evaluation.plots import BLUE, GREEN, ORANGE, VERMILION, save, style
+from facenet_jax.evaluation.plots import BLUE, COLOURS, VERMILION, save, style
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "recipe.json"
-COLOURS = (BLUE, VERMILION, GREEN, ORANGE)
 
 
 def recipe_figure(document: dict[str, Any], path: Path) -> None:
