@@ -217,11 +217,14 @@ class Checkpoints:
 
 
 def _parts(state: Any) -> dict[str, Any]:
-    """What of a state has a fingerprint."""
+    """What of a state has a fingerprint, each value in one of them; an average of parameters has its own."""
     fields = _fields(state)
     parts: dict[str, Any] = {name: fields[name] for name in ("params", "opt_state") if name in fields}
-    average = _fields(parts.get("opt_state")).get("average")
-    return parts if average is None else parts | {"average": average}
+    of_optimizer = _fields(parts.get("opt_state"))
+    if "average" in of_optimizer:
+        parts["average"] = of_optimizer.pop("average")
+        parts["opt_state"] = of_optimizer
+    return parts
 
 
 def _fields(tree: Any) -> dict[str, Any]:

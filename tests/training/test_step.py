@@ -137,7 +137,7 @@ def test_batch_statistics_are_refused_with_the_reason():
 def test_the_step_does_not_depend_on_how_parameters_are_divided(chunk, optimizer):
     mesh = make_mesh(2, fsdp=4)
     state = create_state(NETWORK, SIZE, optimizer, mesh, seed=3)
-    state = state.from_params(jax.device_put(jax.device_get(state.params), shardings_of(state.params, mesh)))
+    state = state.with_params(jax.device_put(jax.device_get(state.params), shardings_of(state.params, mesh)))
     divided = [leaf for leaf in jax.tree.leaves(state) if not leaf.sharding.is_fully_replicated]
     assert len(divided) >= 2  # parameters and what AdaGrad keeps of them
     assert all(leaf.addressable_shards[0].data.size == leaf.size // 4 for leaf in divided)

@@ -122,7 +122,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         else:
             first_step, state = 0, create_state(network, (rows, columns), optimizer, mesh, config.seed)
             if other_params is not None:
-                state = state.from_params(other_params)
+                state = state.with_params(other_params)
                 progress.say(f"starting        from the parameters of {config.init_from}")
         if trace_step is not None and not first_step < trace_step <= config.steps:
             raise InputError(

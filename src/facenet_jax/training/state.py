@@ -35,7 +35,7 @@ class TrainState(NamedTuple):
         """The parameters that a run is judged by: their average where one is kept, or themselves."""
         return self.opt_state.average if isinstance(self.opt_state, Averaged) else self.params
 
-    def from_params(self, params: Any) -> TrainState:
+    def with_params(self, params: Any) -> TrainState:
         """The same with other parameters, which an average begins at too."""
         opt_state = self.opt_state
         if isinstance(opt_state, Averaged):
