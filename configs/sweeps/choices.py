@@ -28,7 +28,7 @@ def points(base):
     for margin in (0.1, 0.4):
         yield from other(base, "loss.margin", margin, f"margin-{margin}")
     if any(base.data.augment.values()):
-        yield "no-crops-no-light", dict.fromkeys([f"data.augment.{key}" for key in base.data.augment], 0.0)
+        yield "no-changes", dict.fromkeys([f"data.augment.{key}" for key in base.data.augment], 0.0)
     yield from other(base, "optimizer.finalise_steps", 0, "constant-rate")
     yield from other(base, "optimizer.weight_average", 0.0, "no-average")
     yield "offline", {"offline.every": max(base.steps // 6, 1)}

@@ -43,7 +43,8 @@ def default_config() -> ConfigDict:
     config.data.flip = True  # mirror a face every other time
     # Random changes to each face, by strengths from 0 (off) to 0.95; see facenet_jax.data.augment.
     config.data.augment = ConfigDict()
-    config.data.augment.crop = 0.0  # cut away up to this share of the sides
+    config.data.augment.zoom = 0.0  # nearer or farther by up to this share of the sides, and moved by up to half of it
+    config.data.augment.rotate = 0.0  # turned by up to this share of a right angle
     config.data.augment.brightness = 0.0  # times a factor up to this far from 1, as the next two
     config.data.augment.contrast = 0.0
     config.data.augment.saturation = 0.0
@@ -132,9 +133,7 @@ MAY_CHANGE = (
     "mesh.fsdp",
 )
 
-_STRENGTHS = tuple(
-    f"data.augment.{name}" for name in ("crop", "brightness", "contrast", "saturation", "downsample", "jpeg", "erase")
-)
+_STRENGTHS = tuple(f"data.augment.{name}" for name in default_config().data.augment)
 _AT_LEAST: dict[str, float] = {
     **dict.fromkeys(_STRENGTHS, 0),
     "seed": 0,

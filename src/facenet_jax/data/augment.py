@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from facenet_jax.data import hashing
 
 # What a number is drawn for.
-_FLIP, _CROP, _LIGHT, _DOWNSAMPLE, _JPEG, _ERASE = 0xF11F, 0xC409, 0x119E7, 0xD0375, 0x39E6, 0xE4A5E
+_FLIP, _PLACE, _LIGHT, _DOWNSAMPLE, _JPEG, _ERASE = 0xF11F, 0xC409, 0x119E7, 0xD0375, 0x39E6, 0xE4A5E
 
 # What red, green and blue are worth in grey: ITU-R BT.601, as JPEG has it.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -43,7 +44,9 @@ class Changes:
     """What is done to each face, in this order, each by a strength from 0 (not at all) to below 1.
 
     Attributes:
-      crop: a part is cut out, its sides shorter by up to this share, at a random place, and enlarged again.
+      zoom: the sides of what is seen are shorter or longer by up to this share, and its middle lies up to half of it
+        away, down and across. So the face as it is, by which is judged, lies in the middle of what is trained on.
+      rotate: turned either way by up to this share of a right angle.
       brightness: all values times a factor up to this far from 1.
       contrast: their distance from the face's mean grey times such a factor.
       saturation: their distance from their own grey times such a factor.
@@ -52,7 +55,8 @@ class Changes:
       erase: a rectangle of up to this share of its area is filled with one random colour.
     """
 
-    crop: float = 0.0
+    zoom: float = 0.0
+    rotate: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -79,8 +83,10 @@ class Changes:
         def drawn(purpose: int, numbers: int) -> list[float]:
             return hashing.uniform(seed, purpose, step, record, np.arange(numbers)).tolist()
 
-        if self.crop:
-            image = _cropped(image, self.crop, *drawn(_CROP, 3))
+        if self.zoom or self.rotate:
+            size, down, across, turn = (2 * u - 1 for u in drawn(_PLACE, 4))
+            shift = (self.zoom / 2 * down, self.zoom / 2 * across)
+            image = _placed(image, 1 + self.zoom * size, self.rotate * turn * math.pi / 2, shift)
         if self.brightness or self.contrast or self.saturation:
             strengths = (self.brightness, self.contrast, self.saturation)
             factors = [1 + strength * (2 * u - 1) for strength, u in zip(strengths, drawn(_LIGHT, 3), strict=True)]
@@ -96,11 +102,22 @@ class Changes:
         return image
 
 
-def _cropped(image: NDArray[np.uint8], strength: float, size: float, down: float, across: float) -> NDArray[np.uint8]:
+def _placed(image: NDArray[np.uint8], size: float, angle: float, shift: tuple[float, float]) -> NDArray[np.uint8]:
+    """What a frame shows: `size` times the image's, turned by `angle`, its middle moved by shares of the sides."""
     rows, columns = image.shape[:2]
-    share = 1 - strength * size
-    top, left = rows * (1 - share) * down, columns * (1 - share) * across
-    return _resized(image, (columns, rows), (left, top, left + columns * share, top + rows * share))
+    cos, sin = size * math.cos(angle), size * math.sin(angle)
+    middle_down, middle_across = rows * (0.5 + shift[0]), columns * (0.5 + shift[1])
+    reach_down, reach_across = (abs(cos) * rows + abs(sin) * columns) / 2, (abs(cos) * columns + abs(sin) * rows) / 2
+    beyond_down = reach_down + abs(shift[0]) * rows - rows / 2
+    beyond_across = reach_across + abs(shift[1]) * columns - columns / 2
+    edge = max(0, math.ceil(max(beyond_down, beyond_across))) + 1  # one more: its neighbour is looked at as well
+    # Pillow wants places of the image from places of the result, across and then down, and knows none beyond it.
+    places = (
+        *(cos, -sin, edge + middle_across - (cos * columns - sin * rows) / 2),
+        *(sin, cos, edge + middle_down - (sin * columns + cos * rows) / 2),
+    )
+    picture = Image.fromarray(np.pad(image, ((edge, edge), (edge, edge), (0, 0)), mode="edge"))
+    return np.asarray(picture.transform((columns, rows), Image.Transform.AFFINE, places, Image.Resampling.BILINEAR))
 
 
 def _lit(image: NDArray[np.uint8], brightness: float, contrast: float, saturation: float) -> NDArray[np.uint8]:
