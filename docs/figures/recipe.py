@@ -43,7 +43,7 @@ def minutes(axes: Axes, rows: list[dict[str, Any]]) -> None:
         errors = [row["standard_error"] for row in points]
         label = name if seed == 0 else None
         axes.errorbar(x, y, errors, color=colours[name], marker="o", capsize=3, label=label)
-    axes.legend(loc="center right", frameon=False)
+    axes.legend(loc="center right", bbox_to_anchor=(1, 0.44), frameon=False)
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
     axes.set_xlabel("minutes of one core")
