@@ -3,8 +3,8 @@
 facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=photos --workdir=runs/recipe
 
 Identities of two faces or more in place of five: it learns more slowly, and by heart later. Before the recipe had its
-present size, colours and average this did better than it on faces like those it was trained on, and not on others
-(LFW); with them it has not been measured (docs/results.md).
+present size, colours, average and places this did better than it on faces like those it was trained on, and not on
+others (LFW); with them it has not been measured (docs/results.md).
 """
 
 from facenet_jax.config import load_config

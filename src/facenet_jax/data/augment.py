@@ -153,7 +153,5 @@ def _erased(image: NDArray[np.uint8], strength: float, drawn: list[float]) -> ND
     return image
 
 
-def _resized(
-    image: NDArray[np.uint8], size: tuple[int, int], box: tuple[float, float, float, float] | None = None
-) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, box=box))
+def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
