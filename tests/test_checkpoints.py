@@ -2,6 +2,7 @@
 
 import errno
 import resource
+import shutil
 import signal
 
 import jax
@@ -25,3 +26,22 @@ def test_what_the_disk_refuses_is_an_error_of_the_system(tmp_path):
         signal.signal(signal.SIGXFSZ, handler)
     assert raised.value.errno == errno.EFBIG
     assert raised.value.filename == str(tmp_path / "checkpoints")
+
+
+def test_a_checkpoint_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    state = {"params": {"w": jax.numpy.ones((100, 100))}, "opt_state": {"sums": jax.numpy.ones((100, 100))}}
+    checkpoints.save(1, state, {}, None)
+    checkpoints.wait()
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: disk._replace(free=79_999))
+    with pytest.raises(OSError, match=r"0\.1 MB where a checkpoint takes 0\.1 MB") as raised:
+        checkpoints.save(2, state, {}, None)
+    assert raised.value.errno == errno.ENOSPC
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1"]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: disk._replace(free=80_000))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, state, {}, None)
+    checkpoints.close()
+    assert checkpoints.steps() == [1, 2]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ from orbax.checkpoint import checkpoint_managers
 from facenet_jax.errors import InputError
 from facenet_jax.fingerprint import fingerprint
 from facenet_jax.hosts import is_first, wait_for_all
+from facenet_jax.storage import in_bucket
 
 FOLDER = "checkpoints"
 FINGERPRINT = "fingerprint"
@@ -46,6 +49,7 @@ class Checkpoints:
           InputError: there is nothing to load from.
         """
         self._folder = epath.Path(workdir / FOLDER).resolve()
+        self._on_disk = not in_bucket(workdir)
         if read_only and not self._folder.is_dir():
             raise InputError(
                 f"{self._folder} does not exist; give the working directory of a run that saved a checkpoint."
@@ -79,10 +83,12 @@ class Checkpoints:
           val: VAL on held-out identities at this step, where it was measured.
 
         Raises:
-          OSError: the one before could not be written, as on a full disk; so of `wait` and `close`.
+          OSError: there is no room for it, or the one before could not be written; so of `wait` and `close`.
         """
         if step in self._manager.all_steps():
             return
+        if self._on_disk:
+            self._check_room(state)
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state),
             config=ocp.args.JsonSave(config),
@@ -203,6 +209,17 @@ class Checkpoints:
         """Waits, and frees the threads."""
         with self._disk():
             self._manager.close()
+
+    def _check_room(self, state: Any) -> None:
+        """Raises OSError where the disk has less room than a state takes.
+
+        Asked beforehand, as one that fills up under TensorStore leaves pages of its complaints around the error.
+        """
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            why = f"no space left, {free / 1e6:,.1f} MB where a checkpoint takes {needed / 1e6:,.1f} MB"
+            raise OSError(errno.ENOSPC, why, str(self._folder))
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
