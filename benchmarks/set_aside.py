@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 from dataclasses import dataclass
@@ -59,9 +60,12 @@ def set_aside(source: FolderSource | PreparedSource, people: list[int], out: Pat
     folder, names = out / "reserved", out / _LIST
     shutil.rmtree(folder, ignore_errors=True)
     bad = 0
-    for place, number in enumerate(people):
-        # A folder's own names; those of a prepared set may be anything.
-        person = folder / (index.names[number] if isinstance(source, FolderSource) else f"{place:04d}")
+    taken = set(index.names)
+    free = (name for name in (f"set-aside-{place:04d}" for place in itertools.count()) if name not in taken)
+    for number in people:
+        # A folder's own names. Those of a prepared set may be no file names; in their place stand names that nobody
+        # there has, or an evaluation would leave these people out as some who were trained on.
+        person = folder / (index.names[number] if isinstance(source, FolderSource) else next(free))
         person.mkdir(parents=True)
         for record in range(int(index.offsets[number]), int(index.offsets[number + 1])):
             bad += not _put(source, record, person)

@@ -73,6 +73,17 @@ def test_of_a_prepared_dataset_faces_are_copied(photos, tmp_path, capsys):
     assert read_list(aside.names, "reserved") <= set(open_dataset(tmp_path / "set").index.names)
 
 
+def test_people_of_a_prepared_dataset_are_not_judged_under_a_name_that_another_has(tmp_path, capsys):
+    photos = crowd(tmp_path / "photos", 30, 5)
+    for place, person in enumerate(sorted(photos.iterdir())):
+        person.rename(photos / (f"{place:04d}" if place < 15 else f"set-aside-{place - 15:04d}"))
+    prepared(photos, tmp_path / "set")
+    aside = put_aside(tmp_path / "set", tmp_path / "out")
+    judged = open_dataset(aside.folder).index.names
+    assert len(judged) == aside.people == 10
+    assert not set(judged) & set(open_dataset(tmp_path / "set").index.names)
+
+
 def test_too_few_people(tmp_path):
     with pytest.raises(InputError, match=r"29 identities with 5 faces; 30 are needed"):
         chosen_people(open_dataset(crowd(tmp_path / "few", 29, 5)))

@@ -1,12 +1,22 @@
 """Runs with offline selection: tables are made when due, kept, and found again by a run that goes on."""
 
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
 
+from facenet_jax import models
 from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.cli import main
+from facenet_jax.config import load_config
+from facenet_jax.data.index import IdentityIndex
+from facenet_jax.data.offline import HardTable
+from facenet_jax.data.plan import Part
+from facenet_jax.mesh import make_mesh
+from facenet_jax.training.faces import Faces, online_plan
 from facenet_jax.training.metrics import read_metrics
+from facenet_jax.training.offline import OfflineSelection
 from tiny import TINY
 
 OFFLINE = ("--config.offline.every=3", "--config.offline.faces=60")
@@ -69,6 +79,30 @@ def test_a_run_that_goes_on_between_tables_meets_the_same_batches(whole, tmp_pat
         assert losses(parts) == losses(workdir)
         for left, right in zip(params_at(parts, 8), params_at(workdir, 8), strict=True):
             np.testing.assert_array_equal(left, right)
+
+
+def test_what_is_drawn_beside_a_table_keeps_to_the_quotas(tmp_path):
+    """Of two people with three faces and many with more, a mixed batch visits those of four faces or more alone."""
+    counts = np.array([3, 3, *[8] * 12])
+    index = IdentityIndex([f"{n:02d}" for n in range(len(counts))], np.concatenate([[0], np.cumsum(counts)]))
+    faces = Faces(SimpleNamespace(index=index), (Part(np.arange(len(counts)), 1.0, "all"),), None)
+    config = load_config(
+        "quickstart",
+        [
+            "--config.batch.size=20",
+            "--config.batch.random_negatives=0",
+            "--config.batch.faces_per_identity=4",
+            "--config.batch.min_faces_per_identity=4",
+            "--config.offline.every=5",
+        ],
+    )
+    network, mesh = models.from_config(config.model), make_mesh(1)
+    offline = OfflineSelection(config, network, mesh, faces, online_plan(config, faces, 20), tmp_path)
+    nothing = np.full((1, 1), -1)
+    plan = offline.plan(5, HardTable(5, np.array([6]), nothing, nothing))  # the first face of a person of eight
+    seen = np.concatenate([plan.batch(step).labels for step in range(5, 25)])
+    assert len(seen) > 100
+    assert not set(seen) & {0, 1}
 
 
 def test_a_missing_damaged_or_foreign_table_is_one_sentence(tmp_path, capsys):

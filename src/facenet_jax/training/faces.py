@@ -15,7 +15,7 @@ from facenet_jax.data.drawn import DrawnFaces
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.index import split_holdout
 from facenet_jax.data.mixed import MixedSource
-from facenet_jax.data.plan import Part
+from facenet_jax.data.plan import BatchPlan, Part
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.data.source import FaceSource
 from facenet_jax.data.without import WithoutFaces, read_list
@@ -177,6 +177,29 @@ def open_faces(config: ConfigDict) -> Faces:
     parts = tuple(Part(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
     pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
     return Faces(train, parts, held_out, shared, pictures, remarks)
+
+
+def online_plan(config: ConfigDict, faces: Faces, size: int) -> BatchPlan:
+    """Which faces make up the batches from which triplets are selected online (section 3.2).
+
+    Args:
+      config: of the run.
+      faces: trained on.
+      size: faces in a batch, or in what of it no table of hard faces fills.
+
+    Raises:
+      InputError: such batches can't be had of these faces.
+    """
+    return BatchPlan(
+        faces.train.index,
+        faces.parts,
+        size=size,
+        faces_per_identity=config.batch.faces_per_identity,
+        min_faces_per_identity=config.batch.min_faces_per_identity,
+        random_negatives=config.batch.random_negatives,
+        max_faces=config.data.max_faces,
+        seed=config.seed,
+    )
 
 
 def _open(path: str, config: ConfigDict) -> FaceSource:

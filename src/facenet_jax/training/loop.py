@@ -20,7 +20,6 @@ from facenet_jax.data.augment import Changes
 from facenet_jax.data.bad_files import FILE_NAME, BadFiles
 from facenet_jax.data.loader import Loader
 from facenet_jax.data.offline import HardTable
-from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table
 from facenet_jax.hosts import AgreedStop, is_first, several, wait_for_all
@@ -31,7 +30,7 @@ from facenet_jax.storage import locate
 from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.compiled import compile_step
 from facenet_jax.training.evaluator import Evaluator
-from facenet_jax.training.faces import Faces, open_faces
+from facenet_jax.training.faces import Faces, online_plan, open_faces
 from facenet_jax.training.health import check_finite, collapse_words, has_collapsed, read_step
 from facenet_jax.training.metrics import Metrics, MetricsWriter, NoMetrics, read_metrics
 from facenet_jax.training.offline import FOLDER, OfflineSelection
@@ -71,16 +70,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
     network = models.from_config(config.model)
     rows, columns = config.model.input_size
     faces = open_faces(config)
-    plan = BatchPlan(
-        faces.train.index,
-        faces.parts,
-        size=config.batch.size,
-        faces_per_identity=config.batch.faces_per_identity,
-        min_faces_per_identity=config.batch.min_faces_per_identity,
-        random_negatives=config.batch.random_negatives,
-        max_faces=config.data.max_faces,
-        seed=config.seed,
-    )
+    plan = online_plan(config, faces, config.batch.size)
     offline = OfflineSelection(config, network, mesh, faces, plan, workdir)
     digests = {"train": faces.digest, "held_out": faces.held_out.digest}
     directory = RunDirectory(workdir)

@@ -30,7 +30,7 @@ from facenet_jax.hosts import is_first
 from facenet_jax.mesh import over_batch, padded_batch_size, replicated
 from facenet_jax.storage import write_whole
 from facenet_jax.training.embedding import EmbedAll
-from facenet_jax.training.faces import Faces
+from facenet_jax.training.faces import Faces, online_plan
 from facenet_jax.triplets import hardest_faces
 
 FOLDER = "offline"
@@ -101,15 +101,7 @@ class OfflineSelection:
         self._mixed_rows = 0
         if self.every and config.offline.mode == "mixed":
             self._mixed_rows = round(config.offline.share * (config.batch.size - config.batch.random_negatives))
-            self._beside = BatchPlan(
-                faces.train.index,
-                faces.parts,
-                size=config.batch.size - self._mixed_rows,
-                faces_per_identity=config.batch.faces_per_identity,
-                random_negatives=config.batch.random_negatives,
-                max_faces=config.data.max_faces,
-                seed=config.seed,
-            )
+            self._beside = online_plan(config, faces, config.batch.size - self._mixed_rows)
 
     @property
     def every(self) -> int:
