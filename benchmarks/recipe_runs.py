@@ -24,7 +24,11 @@ ALIGNED = "aligned112"
 _TRAIN_PAIRS, _TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
 # Of the trial: first a few steps, then as many more as a minute has.
 _FIRST_STEPS, _TRIAL_STEPS = 4, 30
+# So many times a recipe's own steps, and it would learn its people by heart: one for more steps takes over.
+_TOO_LONG = 1.5
 _ASKED = "asked.json"
+# Which recipe a trial led to, and for how many steps.
+STEPS = "steps.json"
 # What a run gets from here.
 _OURS = ("steps", "seed", "data.path", "data.mixture", "data.exclude", "eval.path", "eval.every", "checkpoint.every")
 
@@ -48,6 +52,7 @@ class Task:
       overrides: `--config.…` options.
       lfw: LFW's development view, or None.
       run: starts commands.
+      longer: another recipe, where many more steps fit into the minutes than the first one takes.
       source, aside: all faces, and who is judged; set by `begin`.
     """
 
@@ -58,6 +63,7 @@ class Task:
     overrides: list[str]
     lfw: Path | None
     run: Runner
+    longer: str | None = None
     source: FolderSource | PreparedSource = field(init=False)
     aside: SetAside = field(init=False)
 
@@ -74,7 +80,9 @@ class Task:
                 raise InputError(f"{option}: not understood; options of the config are --config.KEY=VALUE.")
             if (key := option.removeprefix("--config.").partition("=")[0]) in _OURS:
                 raise InputError(f"{option}: config.{key} is chosen here; leave it out.")
-        load_config(self.config, self.overrides)
+        for recipe in (self.config, self.longer):
+            if recipe is not None:
+                load_config(recipe, self.overrides)
         if self.lfw is not None:
             if not (self.lfw / ALIGNED).is_dir():
                 raise InputError(f"--lfw={self.lfw} has no folder {ALIGNED}; give LFW's development view.")
@@ -120,13 +128,13 @@ class Task:
 def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path:
     """The recipe for as many steps as a short trial says fit into the minutes; the run's folder, within `folder`.
 
-    Warm-up and the fall of the rate keep their shares of `config.steps`. `more` are options before the task's own.
+    Which of the task's two it is hangs on their number, and with that on the machine as well as on the minutes. Warm-up
+    and the fall of the rate keep their shares of `config.steps`. `more` are options before the task's own.
 
     Raises:
       Ended: training failed, or was asked to stop.
     """
-    base = [
-        f"--config={task.config}",
+    options = [
         f"--config.data.path={task.data}",
         f"--config.data.exclude={task.aside.names}",
         f"--config.eval.path={task.aside.folder}",
@@ -136,21 +144,26 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
         *task.overrides,
     ]
     config = load_config(task.config, [*more, *task.overrides])
-    file = folder / "steps.json"
+    file = folder / STEPS
     if not file.exists():
+        base = [f"--config={task.config}", *options]
         rate = _trial(task, folder, base, _FIRST_STEPS)
         of_a_minute = min(int(60 * rate / config.batch.size), _TRIAL_STEPS)
         if of_a_minute > _FIRST_STEPS:
             rate = _trial(task, folder, base, of_a_minute)
         steps = max(int(task.minutes * 60 * rate / config.batch.size), 2)
-        file.write_text(json.dumps({"steps": steps, "images_per_second": rate}) + "\n")
-    steps = json.loads(file.read_text())["steps"]
+        recipe = task.longer if task.longer is not None and steps > _TOO_LONG * config.steps else task.config
+        file.write_text(json.dumps({"recipe": recipe, "steps": steps, "images_per_second": rate}) + "\n")
+    found = json.loads(file.read_text())
+    recipe, steps = found["recipe"], found["steps"]
+    print(f"recipe          {recipe}, {steps:,} steps", file=sys.stderr, flush=True)
+    config = load_config(recipe, [*more, *task.overrides])
     schedule = [
         f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
         for key in ("finalise_steps", "warmup_steps")
     ]
     run = folder / f"recipe-{seed}"
-    task.facenet("train", f"--workdir={run}", *base, *schedule, *_steps(steps))
+    task.facenet("train", f"--workdir={run}", f"--config={recipe}", *options, *schedule, *_steps(steps))
     return run
 
 

@@ -8,6 +8,7 @@ import pytest
 from benchmarks import networks, reproduce
 from benchmarks.recipe_runs import Ended, Task, exit_code, judge, seen, train
 from benchmarks.set_aside import chosen_people, set_aside
+from facenet_jax.config import load_config
 from facenet_jax.data.without import read_list
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.dataset import open_dataset
@@ -173,7 +174,28 @@ def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tm
     assert last.index("--config.model.name=nn4") < last.index("--config.batch.random_negatives=30")
     train(task, task.out, 4)
     assert len(run.commands) == 4  # the trial's answer is kept
+    assert not any("recipe_cpu_long" in word for words in run.commands for word in words)
     assert seen(task.out, 360) == {"images": 30 * 360, "images_per_second": 180.0, "minutes": 1.0}
+
+
+@pytest.mark.parametrize(("minutes", "recipe"), [(56.0, "recipe_cpu"), (57.0, "recipe_cpu_long")])
+def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained(
+    minutes, recipe, photos, tmp_path, monkeypatch
+):
+    run = Recorder()
+    task = task_of(photos, tmp_path / "out", run, minutes=minutes, longer="recipe_cpu_long")
+    task.begin()
+    monkeypatch.setattr(
+        "benchmarks.recipe_runs.read_metrics", lambda folder: [{"step": 30, "images_per_second": 180.0}]
+    )
+    train(task, task.out, 0)
+    assert f"--config={recipe}" in run.commands[-1]
+    assert f"--config.steps={int(minutes * 30)}" in run.commands[-1]  # of 1,120; 1,680 are half as many again
+    own = load_config(recipe, [])
+    share = own.optimizer.finalise_steps * int(minutes * 30) // own.steps
+    assert f"--config.optimizer.finalise_steps={share}" in run.commands[-1]
+    train(task, task.out, 1)
+    assert f"--config={recipe}" in run.commands[-1]
 
 
 def test_what_was_judged_is_read_again(photos, tmp_path):
