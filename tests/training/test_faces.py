@@ -66,6 +66,11 @@ def test_names_in_both_folders_are_said(photos, tmp_path):
     faces = opened(f"--config.data.path={photos}", f"--config.eval.path={other}")
     assert faces.shared_names == 16
     assert "warning: 16 identities" in faces.describe()
+    file = tmp_path / "names.txt"
+    file.write_text("\n".join(name for name in faces.train.index.names if name != "person 01"))
+    exclude = f"--config.data.exclude={file}"
+    faces = opened(f"--config.data.path={photos}", f"--config.eval.path={other}", exclude)
+    assert faces.shared_names == 1  # whom nobody trains on, anybody may be judged by
 
 
 def test_excluded_names_are_neither_trained_on_nor_judged_and_unknown_ones_are_said(photos, tmp_path):

@@ -110,8 +110,8 @@ class Faces:
             text += f"\n{remark}"
         if self.shared_names:
             text += (
-                f"\nwarning: {self.shared_names:,} identities of config.eval.path bear names that are in "
-                "config.data.path too; if they are the same people, the figures say nothing about new ones"
+                f"\nwarning: {self.shared_names:,} identities of config.eval.path bear names that are trained on "
+                "too; if they are the same people, the figures say nothing about new ones"
             )
         if self.shared_faces:
             text += (
@@ -138,7 +138,7 @@ def open_faces(config: ConfigDict) -> Faces:
     excluded, gone, remarks = _excluded(whole, config.data.exclude)
     train = WithoutFaces(whole, gone) if len(gone) else whole
     limit = config.eval.max_faces_per_identity
-    shared = 0
+    judged_names: set[str] = set()
     if config.eval.path:
         held_out = open_held_out(config.eval.path, limit)
         if held_out.source.digest in {source.digest for source in sources}:
@@ -146,7 +146,7 @@ def open_faces(config: ConfigDict) -> Faces:
                 f"config.eval.path={config.eval.path} holds the very faces that are trained on; give a folder of other "
                 "people, or leave it empty to have a share of config.data.path held out."
             )
-        shared = len(set(held_out.source.index.names) & set(train.index.names))
+        judged_names = set(held_out.source.index.names)
         trained_on = everybody
     elif isinstance(whole, DrawnFaces):
         people = DrawnFaces(whole.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
@@ -175,6 +175,9 @@ def open_faces(config: ConfigDict) -> Faces:
     borders = whole.borders[1:-1] if isinstance(whole, MixedSource) else []
     of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
     parts = tuple(Part(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
+    is_trained_on = np.isin(everybody, trained_on, assume_unique=True)
+    names = zip(train.index.names, is_trained_on, strict=True) if judged_names else ()
+    shared = len({name for name, learnt in names if learnt and name in judged_names})
     pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
     return Faces(train, parts, held_out, shared, pictures, remarks)
 
