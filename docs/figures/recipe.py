@@ -1,4 +1,6 @@
-"""Draws recipe.png from benchmarks/results/recipe.json: VAL over the minutes beside PyTorch, and what each choice gave.
+"""Draws two figures from benchmarks/results/recipe.json.
+
+recipe.png: VAL over the minutes beside PyTorch, and what each choice gave. long.png: longer runs over their steps.
 
 python docs/figures/recipe.py [FOLDER]
 """
@@ -28,6 +30,30 @@ def recipe_figure(document: dict[str, Any], path: Path) -> None:
     for axes, axis in ((left, left.yaxis), (right, right.xaxis)):
         axis.set_major_formatter(PercentFormatter(1, decimals=0))
         style(axes)
+    save(figure, path)
+
+
+def long_figure(runs: list[dict[str, Any]], path: Path) -> None:
+    """VAL at FAR 0.01 on the hold-out over the steps of longer runs, with standard errors, into a PNG file.
+
+    A dotted line goes on where the rate falls.
+    """
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    axes = figure.subplots()
+    for run, colour in zip(runs, COLOURS, strict=False):
+        steps, values, errors = zip(*run["points"], strict=True)
+        falls = run["falls_from"] or steps[-1]
+        last = sum(step <= falls for step in steps)
+        axes.errorbar(steps, values, errors, color=colour, marker="o", capsize=3, linestyle="none")
+        axes.plot(steps[:last], values[:last], color=colour, label=run["name"])
+        axes.plot(steps[last - 1 :], values[last - 1 :], color=colour, linestyle=":")
+    axes.legend(loc="lower right", frameon=False)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("steps of 360 faces")
+    axes.set_ylabel("VAL at FAR 0.01, hold-out")
+    style(axes)
     save(figure, path)
 
 
@@ -65,4 +91,6 @@ def choices(axes: Axes, rows: list[dict[str, Any]]) -> None:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
-    recipe_figure(json.loads(RESULTS.read_text()), folder / "recipe.png")
+    results = json.loads(RESULTS.read_text())
+    recipe_figure(results, folder / "recipe.png")
+    long_figure(results["long"], folder / "long.png")

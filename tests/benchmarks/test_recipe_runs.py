@@ -163,6 +163,9 @@ def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tm
         "--config.steps=4",
         "--config.steps=30",
     ]
+    # A checkpoint on the way would be written beside the steps that are timed.
+    assert "--config.checkpoint.every=4" in trials[0]
+    assert "--config.checkpoint.every=30" in trials[1]
     expected = {
         "steps": 60,
         "optimizer.warmup_steps": 3,
