@@ -28,9 +28,13 @@ class Embedder(Protocol):
 
     name: str
     size: tuple[int, int]
-    crop: str
     batch: int
     remarks: list[str]
+
+    @property
+    def crop(self) -> str:
+        """A name of `facenet_jax.data.crop`."""
+        ...
 
     @property
     def digest(self) -> str:

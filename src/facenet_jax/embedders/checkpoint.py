@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from facenet_jax import models
 from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.config import default_config, flatten
+from facenet_jax.data.card import is_prepared, read_card
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError
 from facenet_jax.mesh import make_mesh, over_batch, padded_batch_size, replicated
@@ -64,7 +65,6 @@ class CheckpointEmbedder:
         self.name = f"{workdir} at step {self.step:,}"
         rows, columns = self.config.model.input_size
         self.size = int(rows), int(columns)
-        self.crop = "none"
         self.batch = padded_batch_size(self.config.eval.batch, self.mesh, 0)
         self.remarks: list[str] = []
         self.training: dict[str, int | str] = {}
@@ -74,6 +74,12 @@ class CheckpointEmbedder:
             in_shardings=(replicated(self.mesh), over_batch(self.mesh)),
             out_shardings=over_batch(self.mesh),
         )
+
+    @cached_property
+    def crop(self) -> str:
+        """See `Embedder`: as the faces of the dataset that it was trained on, while that is there."""
+        data = Path(self.config.data.path)
+        return read_card(data).crop if is_prepared(data) else "none"
 
     @cached_property
     def digest(self) -> str:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.card import is_prepared, read_card
 from facenet_jax.data.crop import CROPS, Crop, choose_face, crop_face
 from facenet_jax.data.decode import decode
 from facenet_jax.data.detector import FaceDetector
 from facenet_jax.data.picture import decode_whole
-from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.embedders.base import Embedder
 from facenet_jax.embedders.embedding import fit
 from facenet_jax.errors import InputError
@@ -96,7 +93,7 @@ class Finder:
 
 
 def crop_for(embedder: Embedder, asked: Crop | None) -> Crop:
-    """How faces are to be cut for an embedder: as asked, or as it, or the dataset that a run was trained on, says.
+    """How faces are to be cut for an embedder: as asked, or as it says.
 
     Raises:
       InputError: nobody says it.
@@ -105,10 +102,6 @@ def crop_for(embedder: Embedder, asked: Crop | None) -> Crop:
         return asked
     if embedder.crop != "none":
         return cast(Crop, embedder.crop)
-    if isinstance(embedder, CheckpointEmbedder) and is_prepared(Path(embedder.config.data.path)):
-        card = read_card(Path(embedder.config.data.path))
-        if card.crop != "none":
-            return cast(Crop, card.crop)
     raise InputError(
         f"How {embedder.name} wants faces to be cut is not known; say it: --crop tight (the detector's box, as "
         "`facenet-jax prepare` does), similarity (five landmarks), centre, or none (faces that are cut out already)."
