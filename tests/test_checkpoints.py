@@ -45,3 +45,28 @@ def test_a_checkpoint_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
     checkpoints.save(2, state, {}, None)
     checkpoints.close()
     assert checkpoints.steps() == [1, 2]
+
+
+def test_the_best_stays_the_best_for_whoever_opens_the_folder_later(tmp_path):
+    state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step, val in ((1, 0.5), (2, 0.9), (3, None), (4, 0.1)):
+        checkpoints.save(step, state, {}, val)
+    checkpoints.close()
+    for step, val in ((5, 0.2), (6, None)):  # a run that goes on
+        checkpoints = Checkpoints(tmp_path, keep=1)
+        assert checkpoints.best_or_latest() == 2
+        checkpoints.save(step, state, {}, val)
+        checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert (checkpoints.steps(), checkpoints.best_or_latest()) == ([2, 6], 2)
+
+
+def test_where_nothing_was_measured_the_latest_counts(tmp_path):
+    state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state, {}, None)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert (checkpoints.steps(), checkpoints.best_or_latest()) == ([2, 3], 3)

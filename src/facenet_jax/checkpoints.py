@@ -57,13 +57,14 @@ class Checkpoints:
         policy = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(keep),
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[METRIC], n=1, keep_checkpoints_without_metrics=False
-                ),
+                checkpoint_managers.BestN(get_metric_fn=_val_of, n=1, keep_checkpoints_without_metrics=False),
             ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, create=not read_only, enable_async_checkpointing=not read_only
+            preservation_policy=policy,
+            best_fn=_val_of,  # without it Orbax writes no metrics, whatever the policy asks of them
+            create=not read_only,
+            enable_async_checkpointing=not read_only,
         )
         # Handlers are named, and not left to the first save, so that a checkpoint's metadata can be asked for.
         handlers = {
@@ -231,6 +232,11 @@ class Checkpoints:
             if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error
+
+
+def _val_of(metrics: dict[str, float]) -> float:
+    """What makes a checkpoint the best."""
+    return metrics[METRIC]
 
 
 def _parts(state: Any) -> dict[str, Any]:
