@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import os
 import pathlib
 import sys
 
@@ -45,6 +46,20 @@ def test_a_file_that_could_not_be_finished_is_as_before(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         write_whole(tmp_path / "a", b"after")
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"before")]
+
+
+def test_two_machines_that_write_the_same_file_at_once(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def other_first(descriptor):
+        monkeypatch.setattr("os.fsync", sync)
+        write_whole(tmp_path / "a", b"theirs")  # with the same process number
+        assert (tmp_path / "a").read_bytes() == b"theirs"
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", other_first)
+    write_whole(tmp_path / "a", b"ours")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"ours")]
 
 
 class Events:

@@ -23,13 +23,15 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
       process: which this is, from 0.
 
     Raises:
-      InputError: no job is found, the others do not come, or JAX has been used already.
+      InputError: the options will not do, no job is found, the others do not come, or JAX has been used already.
     """
     given = [coordinator is not None, processes is not None, process is not None]
     if any(given) and not all(given):
         raise InputError("--coordinator, --processes and --process belong together; give all three.")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise InputError(f"--process={process} of --processes={processes}: count from 0 to {processes - 1}.")
+    if coordinator is not None and not _is_address(coordinator):
+        raise InputError(f"--coordinator={coordinator}: give HOST:PORT of the first process, such as 10.0.0.1:8476.")
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -45,6 +47,16 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
             f"this process could not join a job ({str(error).splitlines()[0]}); on a machine by itself leave "
             "--distributed and --coordinator out, elsewhere give --coordinator=HOST:PORT, --processes and --process."
         ) from error
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 2**16
+
+
+def joined() -> bool:
+    """Whether this process is part of a job, if only of one process: then SIGTERM is JAX's."""
+    return bool(jax.distributed.is_initialized())
 
 
 def several() -> bool:
@@ -64,7 +76,7 @@ def wait_for_all(why: str) -> None:
 
 
 class AgreedStop:
-    """What asks a job of several processes to stop: SIGTERM in any of them, or SIGINT, which is passed on as such.
+    """What asks a job that was joined to stop: SIGTERM in any of them, or SIGINT, which is passed on as such.
 
     JAX's preemption service, which also hears a cloud machine's notice, carries it to the others and settles a step at
     which all of them stop. To be used in `with`; ask once a step, with the same steps in every process.

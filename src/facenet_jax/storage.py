@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 from typing import cast
 
@@ -40,7 +41,8 @@ def write_whole(path: Path, data: bytes | str) -> None:
     if in_bucket(path):  # an object appears when it is complete
         path.write_bytes(data)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Processes on two machines that share the folder may have the same number.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facenet_jax.data import bad_files
 from facenet_jax.data.bad_files import BadFiles
 from facenet_jax.data.decode import Reason
 from facenet_jax.data.folder import FolderSource
@@ -110,3 +111,17 @@ def test_what_is_remembered_does_not_grow_with_the_source(tmp_path):
     BadFiles(Source(10**9), tmp_path).update(batch(range(50), bad=[3]))
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+def test_each_process_of_a_job_keeps_a_list_of_its_own(tmp_path, monkeypatch):
+    # Each has opened its list before any other has written.
+    accounts = [BadFiles(Source(200), tmp_path, process=process) for process in (0, 1)]
+    monkeypatch.setattr(bad_files, "joined", lambda: True)
+    monkeypatch.setattr(bad_files.jax, "process_index", lambda: 2)
+    accounts.append(BadFiles(Source(200), tmp_path))
+    for process, account in enumerate(accounts):
+        account.update(batch(range(50), bad=[7, process]))
+    for process, name in enumerate(("bad_files.txt", "bad_files-1.txt", "bad_files-2.txt")):
+        lines = [f"/data/a/{record}.jpg\tempty file" for record in (process, 7)]
+        assert (tmp_path / name).read_text().splitlines() == lines
+    assert len(list(tmp_path.iterdir())) == 3

@@ -84,3 +84,13 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(InputError, match=r"pip install 'facenet-jax\[align\]'"):
         FaceDetector()
+
+
+def test_a_model_of_something_else_is_refused(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3, 64, 64]) for name in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [x], [y])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match=r"other\.onnx is no ONNX model of YuNet"):
+        FaceDetector(tmp_path / "other.onnx")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from facenet_jax.data import picture
 from facenet_jax.data.decode import BadFace, Reason
 from facenet_jax.data.picture import decode_whole
 
@@ -37,6 +38,30 @@ def test_it_stands_upright(orientation):
 def test_broken_metadata_is_no_reason_to_lose_a_face():
     data = encoded(Image.fromarray(PIXELS), "jpeg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken")
     assert decode_whole(data).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [b"\xff\xe2\0\x0eICC_PROFILE\0", b"\xff\xee\0\x07Adobe", b"\xff\xe0\0\x07JFIF\0"],
+    ids=["ICC", "Adobe", "JFIF"],
+)
+def test_a_segment_cut_short_is_no_reason_to_lose_a_face(segment):
+    jpeg = encoded(Image.fromarray(PIXELS), "jpeg", quality=95)
+    broken = jpeg[:2] + segment + jpeg[2:]
+    with pytest.raises(OSError, match="cannot identify"):
+        Image.open(io.BytesIO(broken))
+    np.testing.assert_array_equal(decode_whole(broken), decode_whole(jpeg))
+    with pytest.raises(BadFace) as caught:
+        decode_whole(broken, max_side=25)
+    assert caught.value.reason is Reason.TOO_LARGE
+
+
+def test_without_a_size_there_is_no_picture(monkeypatch):
+    # What `decode` reads all the same would be a picture of one pixel.
+    monkeypatch.setattr(picture.Image, "open", lambda *_, **__: 1 / 0)
+    with pytest.raises(BadFace) as caught:
+        decode_whole(encoded(Image.fromarray(PIXELS), "png"))
+    assert caught.value.reason is Reason.UNREADABLE
 
 
 def test_reasons():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_jax.data.drawn import DrawnFaces
-from facenet_jax.data.without import WithoutFaces
+from facenet_jax.data.without import WithoutFaces, read_list
 
 
 @given(st.sets(st.integers(0, 19)))
@@ -23,3 +23,8 @@ def test_those_that_stay_keep_their_identity_and_their_pixels(gone):
         last = pickle.loads(pickle.dumps(rest)).load(len(stay) - 1, (16, 16))
         np.testing.assert_array_equal(last, whole.load(stay[-1], (16, 16)))
     assert rest.digest != WithoutFaces(whole, np.array(sorted({*gone} ^ {7}), np.int64)).digest
+
+
+def test_a_list_keeps_its_first_line_and_bytes_that_are_no_utf8(tmp_path):
+    (tmp_path / "list.txt").write_bytes("\ufeffGrüße\r\n\n".encode() + b"b\xff/1.png")
+    assert read_list(tmp_path / "list.txt", "--exclude") == {"Grüße", "b\udcff/1.png"}

@@ -106,6 +106,24 @@ def test_names_bytes_and_looks(two, tmp_path, kinds, capsys):
     assert main(["overlap", str(a), str(tmp_path / "gone")]) == 2
 
 
+def test_what_cannot_be_read_is_said(two, tmp_path, capsys):
+    a, b = two
+    for number in range(12):
+        (b / "person 3" / f"empty {number:02d}.png").touch()
+    found = find_overlap(open_dataset(a), open_dataset(b))
+    assert found.to_json()["a"]["unreadable"] == []
+    bad = [{"file": "person 3/broken.jpg", "reason": "not a JPEG, PNG, PPM/PGM or WebP image"}]
+    bad += [{"file": f"person 3/empty {number:02d}.png", "reason": "empty file"} for number in range(12)]
+    assert found.to_json()["b"]["unreadable"] == bad
+    said = format_overlap(found).splitlines()
+    assert f"{'unreadable':<16}{0:>12}{13:>12}" in said
+    assert "unreadable in B: 'person 3/empty 00.png (empty file)'" in said
+    assert "unreadable in B: 3 more" in said
+    nothing = folder(tmp_path / "c", {"x/1.png": b"", "y/1.png": b"no"})
+    assert main(["overlap", str(a), str(nothing)]) == 2
+    assert f"None of the 2 images of {nothing} can be decoded" in capsys.readouterr().err
+
+
 def test_different_crops_are_said(two, tmp_path):
     prepared(two[0], tmp_path / "cut", crop="centre", size=32)
     said = format_overlap(find_overlap(open_dataset(tmp_path / "cut"), open_dataset(two[1])))

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -20,7 +21,7 @@ from facenet_jax.data.decode import MAX_SIDE
 from facenet_jax.data.digests import content_digest, look_digest
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.errors import InputError
-from facenet_jax.prepare import job, parts, run
+from facenet_jax.prepare import exclude, job, parts, run
 from facenet_jax.prepare.merge import merge
 from facenet_jax.prepare.report import format_report
 from preparing import contents, crowd, encoded, person, prepared
@@ -168,16 +169,31 @@ def test_duplicates_are_listed(tmp_path):
 def test_what_a_list_names_is_passed_over_and_counted(tmp_path, workers):
     source = crowd(tmp_path / "photos", 3, 2)
     (tmp_path / "list.txt").write_text("000/1.png\n002\n")
-    exclude = {"exclude": tmp_path / "list.txt", "workers": workers}
-    report = prepared(source, tmp_path / "out", **exclude).report
+    options = {"exclude": tmp_path / "list.txt", "workers": workers}
+    report = prepared(source, tmp_path / "out", **options).report
     assert list(PreparedSource(tmp_path / "out").files) == ["000/0.png", "001/0.png", "001/1.png"]
     assert report.rejects == {"left out by --exclude": 3}
     assert [row[0] for row in rows(tmp_path / "out" / "rejects.csv")] == ["000/1.png", "002/0.png", "002/1.png"]
     (tmp_path / "list.txt").write_text("000/1.png\n")
     with pytest.raises(InputError, match="with another --exclude"):
-        prepared(source, tmp_path / "out", **exclude)
+        prepared(source, tmp_path / "out", **options)
     with pytest.raises(InputError, match=r"--exclude=.*cannot be read"):
         prepared(source, tmp_path / "other", exclude=tmp_path / "none.txt")
+
+
+def test_lines_of_a_list_that_are_nobodys_are_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(exclude, "_BLOCK", 2)
+    source = crowd(tmp_path / "photos", 3, 2)
+    (tmp_path / "list.txt").write_text("\ufeff002\n002/0.png\n001/1.png\n1/1.png\nd\nc\nb\n")
+    command = ["prepare", str(source), str(tmp_path / "out"), "--crop=none", "--workers=0"]
+    assert main([*command, f"--exclude={tmp_path / 'list.txt'}"]) == 0
+    said = capsys.readouterr().err
+    assert f"4 of the names in {tmp_path / 'list.txt'} are nobody's here, such as 1/1.png, b, c\n" in said
+    assert list(PreparedSource(tmp_path / "out").files) == ["000/0.png", "000/1.png", "001/0.png"]
+    (tmp_path / "list.txt").write_text("002\n001/1.png\n")
+    command[2] = str(tmp_path / "other")
+    assert main([*command, f"--exclude={tmp_path / 'list.txt'}"]) == 0
+    assert "nobody" not in capsys.readouterr().err
 
 
 def test_any_number_of_workers_and_shares_gives_the_same_bytes(tmp_path, small_shards):
@@ -292,6 +308,55 @@ def test_two_processes_in_one_folder_are_refused(tmp_path):
     for holder in holders:
         holder.close()
     assert prepared(source, tmp_path / "out").report.faces == 4
+
+
+def test_locks_are_to_be_had_on_nfs(tmp_path, monkeypatch):
+    # There flock is lockf, which asks that a file locked for reading can be read.
+    monkeypatch.setattr(job.fcntl, "flock", fcntl.lockf)
+    for share in ((0, 2), (0, 1)):
+        job.Workplace(tmp_path / "out", share).close()
+
+
+def test_a_share_that_another_is_quicker_than_goes_on_with_its_job(tmp_path, monkeypatch):
+    source = crowd(tmp_path / "photos", 2, 2)
+    list_names = os.listdir
+
+    def other_first(folder):
+        monkeypatch.setattr("os.listdir", list_names)
+        assert prepared(source, tmp_path / "out", share=(0, 2)).faces == 4
+        return list_names(folder)
+
+    monkeypatch.setattr("os.listdir", other_first)
+    assert prepared(source, tmp_path / "out", share=(1, 2)).faces == 0  # all four are in the first shard
+    assert merge(tmp_path / "out").faces == 4
+
+
+def test_two_machines_that_keep_the_names_at_once(tmp_path, monkeypatch):
+    source = crowd(tmp_path / "photos", 2, 2)
+    write = run.write_names
+
+    def other_too(*arguments):
+        monkeypatch.setattr(run, "write_names", write)
+        write(*arguments)
+        assert prepared(source, tmp_path / "out", share=(0, 2)).faces == 4  # with the same process number
+
+    monkeypatch.setattr(run, "write_names", other_too)
+    assert prepared(source, tmp_path / "out", share=(1, 2)).faces == 0
+    assert merge(tmp_path / "out").faces == 4
+
+
+def test_a_stray_file_in_the_source_changes_nothing(tmp_path, small_shards):
+    source = crowd(tmp_path / "photos", 7, 5)
+    prepared(source, tmp_path / "whole")
+    for out in ("one", "shares"):
+        prepared(source, tmp_path / out, share=(0, 2))
+    (source / "000" / "Thumbs.db").touch()
+    prepared(source, tmp_path / "whole")
+    prepared(source, tmp_path / "one")
+    prepared(source, tmp_path / "shares", share=(1, 2))
+    merge(tmp_path / "shares")
+    for out in ("one", "shares"):
+        assert contents(tmp_path / out) == contents(tmp_path / "whole")
 
 
 def test_another_job_in_the_same_folder_is_refused(tmp_path):

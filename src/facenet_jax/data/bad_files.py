@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from facenet_jax.data.decode import Reason
 from facenet_jax.data.loader import Batch
 from facenet_jax.data.source import FaceSource
 from facenet_jax.errors import InputError
+from facenet_jax.hosts import joined
 from facenet_jax.storage import append
 
 FILE_NAME = "bad_files.txt"
@@ -22,7 +24,8 @@ class BadFiles:
     """Keeps account of the faces seen and of those that cannot be decoded.
 
     Each bad file is appended to `bad_files.txt` when it is first met: its path, a tab and the reason. A resumed run
-    reads what is there and repeats nothing.
+    reads what is there and repeats nothing. In a job of several processes each sees rows of its own and keeps a list of
+    its own, those after the first `bad_files-<process>.txt`: in a bucket, one would write over the other's lines.
 
     The share of bad faces is that among the faces seen by this run so far, one that is met again counted again, or
     their number over 1,000 (or all faces of the source, if those are fewer) while fewer have been seen. So only the bad
@@ -37,13 +40,16 @@ class BadFiles:
       source: where the faces come from.
       directory: the working directory, which exists.
       max_bad_share: the greatest share of bad faces that is put up with, in [0, 1].
+      process: which of the job's processes lists them, from 0; None: this one.
     """
 
-    def __init__(self, source: FaceSource, directory: Path, max_bad_share: float = 0.05) -> None:
+    def __init__(
+        self, source: FaceSource, directory: Path, max_bad_share: float = 0.05, process: int | None = None
+    ) -> None:
         if not 0 <= max_bad_share <= 1:
             raise InputError(f"data.max_bad_share is {max_bad_share}: choose a share between 0 and 1.")
         self._source = source
-        self._path = directory / FILE_NAME
+        self._path = directory / _file_name(process)
         self._max_bad_share = max_bad_share
         self._listed = self._read()
         self.seen = self.bad = 0
@@ -92,3 +98,9 @@ class BadFiles:
                 self._listed.add(path)
                 lines.append(f"{path}\t{reason.words}\n")
         append(self._path, "".join(lines).encode("utf-8", "surrogateescape"))
+
+
+def _file_name(process: int | None) -> str:
+    if process is None:
+        process = jax.process_index() if joined() else 0
+    return FILE_NAME.replace(".", f"-{process}.") if process else FILE_NAME

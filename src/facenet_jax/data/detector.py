@@ -19,6 +19,7 @@ _LONGER_SIDE = 640
 _MIN_SCORE = 0.6
 _MAX_OVERLAP = 0.3
 _MOST_BOXES = 5000
+_TRIED_SIDE = 64
 # The level of OpenCV's log is one for all threads.
 _opening = threading.Lock()
 
@@ -46,7 +47,7 @@ class FaceDetector:
       path: a YuNet model to use instead of the published one.
 
     Raises:
-      InputError: OpenCV or the weights are not installed, or the path holds no model that OpenCV reads.
+      InputError: OpenCV or the weights are not installed, or the path holds no YuNet model that OpenCV reads.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -57,7 +58,7 @@ class FaceDetector:
         self._path = path
         self._weights = read_weights(YUNET, path)
         self._net: Any = None
-        self._open()
+        self._try()
 
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
         """Finds the faces of an image.
@@ -105,10 +106,24 @@ class FaceDetector:
                         "onnx", model, nothing, (320, 320), _MIN_SCORE, _MAX_OVERLAP, _MOST_BOXES
                     )
                 except cv2.error as error:
-                    raise InputError(f"{self._path or YUNET.name} is no ONNX model that OpenCV reads.") from error
+                    raise self._no_model() from error
                 finally:
                     logging.setLogLevel(level)
         return self._net
+
+    def _try(self) -> None:
+        # OpenCV opens any model in ONNX, and says only of an image whether it can make faces of what comes out.
+        import cv2
+
+        net = self._open()
+        net.setInputSize((_TRIED_SIDE, _TRIED_SIDE))
+        try:
+            net.detect(np.zeros((_TRIED_SIDE, _TRIED_SIDE, 3), np.uint8))
+        except cv2.error as error:
+            raise self._no_model() from error
+
+    def _no_model(self) -> InputError:
+        return InputError(f"{self._path or YUNET.name} is no ONNX model of YuNet that OpenCV reads.")
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_net": None}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -53,6 +55,17 @@ def _upright_size(data: bytes) -> tuple[int, int]:
         raise BadFace(Reason.TOO_LARGE) from error
     except MemoryError:
         raise
-    except Exception:  # no header that can be read: `decode` knows the reason
-        width, height, on_its_side = 1, 1, False
+    except Exception:  # no header that Pillow can read, and so no orientation
+        return _size_without_pillow(data)
     return (height, width) if on_its_side else (width, height)
+
+
+def _size_without_pillow(data: bytes) -> tuple[int, int]:
+    # libjpeg puts up with segments before the image that Pillow trips over, and so does `decode`, which then cannot
+    # read an orientation either and leaves the image as it lies.
+    if data.startswith(b"\xff\xd8"):
+        with contextlib.suppress(ValueError):
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+            return width, height
+    decode(data, (1, 1))  # for its reason
+    raise BadFace(Reason.UNREADABLE)

@@ -19,14 +19,15 @@ def read_list(path: str | os.PathLike[str], option: str) -> set[str]:
     """The lines of a list of what to leave out.
 
     Args:
-      path: a text file; bytes that are no UTF-8 are kept as Python's surrogate escapes, as in `names.Names`.
+      path: a text file; bytes that are no UTF-8 are kept as Python's surrogate escapes, as in `names.Names`, and the
+        mark that some editors put before the first line is not taken for a part of it.
       option: that named it, for the error.
 
     Raises:
       InputError: it cannot be read.
     """
     try:
-        return set(Path(path).read_text(encoding="utf-8", errors="surrogateescape").split("\n")) - {""}
+        return set(Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")) - {""}
     except OSError as error:
         raise InputError(f"{option}={path} cannot be read ({error.strerror}): check the path.") from error
 

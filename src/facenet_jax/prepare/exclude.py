@@ -9,6 +9,8 @@ from facenet_jax.data.decode import BadFace, Reason
 from facenet_jax.data.names import raw
 from facenet_jax.prepare.sources import Reader, Source
 
+_BLOCK = 65_536  # places listed together
+
 
 @dataclass(frozen=True)
 class _Reader:
@@ -28,15 +30,21 @@ class Excluding:
     Args:
       source: it is made from.
       lines: names of identities, and places of faces.
+
+    Attributes:
+      unknown: the lines that are neither an identity's name nor a face's place, sorted.
     """
 
     def __init__(self, source: Source, lines: set[str]) -> None:
         self._source = source
         self.kind, self.names, self.offsets, self.ignored = source.kind, source.names, source.offsets, source.ignored
         excluded = set(lines)
+        others = set(lines)
         for identity, name in enumerate(source.names):
             if name in lines:
+                others.discard(name)
                 excluded.update(source.places(int(self.offsets[identity]), int(self.offsets[identity + 1])))
+        self.unknown = _unknown(source, others)
         digest = hashlib.blake2b(source.digest.encode(), digest_size=16)
         digest.update(b"\0".join(sorted(map(raw, lines))))
         self.digest = digest.hexdigest()
@@ -45,3 +53,13 @@ class Excluding:
     def places(self, start: int, stop: int) -> list[str]:
         """See Source."""
         return self._source.places(start, stop)
+
+
+def _unknown(source: Source, lines: set[str]) -> list[str]:
+    """Those lines that are no face's place, sorted."""
+    left, faces = set(lines), int(source.offsets[-1])
+    for start in range(0, faces, _BLOCK):
+        if not left:
+            break
+        left.difference_update(source.places(start, min(start + _BLOCK, faces)))
+    return sorted(left)

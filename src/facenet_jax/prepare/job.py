@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import IO
 
@@ -69,7 +69,7 @@ class Workplace:
             raise InputError(f"{out} cannot be written ({error.strerror}); give another folder.") from error
 
     def _lock(self, name: str, kind: int) -> None:
-        file = (self.out / name).open("w")
+        file = (self.out / name).open("a+")  # NFS locks what can be read for LOCK_SH, and written for LOCK_EX
         self._locks.append(file)
         fcntl.flock(file, kind | fcntl.LOCK_NB)
 
@@ -79,26 +79,31 @@ class Workplace:
             file.close()
         self._locks.clear()
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job) -> Job:
         """Starts the job, or goes on with it.
+
+        Returns:
+          The job as it was first begun: how many entries of the source are no images may have changed since.
 
         Raises:
           InputError: the folder holds another job, another dataset, or something else altogether.
         """
         before = read_job(self.out)
         if before is not None:
-            _compare(self.out, before, job)
-            return
+            return _same(self.out, before, job)
         if is_prepared(self.out):
             card = read_card(self.out)
-            _compare(self.out, Job(**{field.name: getattr(card, field.name) for field in fields(Job)}), job)
-            return
+            return _same(self.out, Job(**{field.name: getattr(card, field.name) for field in fields(Job)}), job)
         strange = sorted(entry for entry in os.listdir(self.out) if not entry.startswith("."))
         if strange:
+            before = read_job(self.out)  # again: another share may have begun it since
+            if before is not None:
+                return _same(self.out, before, job)
             raise InputError(
                 f"{self.out} is not empty (it has {strange[0]}) and no prepared dataset; give a new folder."
             )
         write_whole(self.out / JOB_FILE, json.dumps(asdict(job), indent=1) + "\n")
+        return job
 
 
 def read_job(out: Path) -> Job | None:
@@ -116,9 +121,11 @@ def read_job(out: Path) -> Job | None:
         raise InputError(f"{file} cannot be read ({error}); remove {out} and prepare it anew.") from error
 
 
-def _compare(out: Path, before: Job, now: Job) -> None:
+def _same(out: Path, before: Job, now: Job) -> Job:
+    """The job of before, if it is that of now."""
+    now = replace(now, source_ignored=before.source_ignored)  # a stray Thumbs.db changes nothing about the faces
     if before == now:
-        return
+        return before
     old, new = asdict(before), asdict(now)
     if old["source_digest"] != new["source_digest"]:
         raise InputError(

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.card import is_prepared
-from facenet_jax.data.decode import BadFace
+from facenet_jax.data.decode import BadFace, Reason
 from facenet_jax.data.digests import LOOK_DISTANCE, LOOK_SIDE, content_digest, is_blank, look_digest, look_distance
 from facenet_jax.data.picture import decode_whole
 from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.errors import InputError
 from facenet_jax.prepare.cores import usable_cores
 from facenet_jax.prepare.sources import Source, open_source
 from facenet_jax.progress import Progress, Tally
@@ -127,6 +128,8 @@ class Dataset:
       contents: uint8 [records, 16].
       looks: uint16 [records, 16].
       place: where a record comes from.
+      unreadable: the records that cannot be decoded, ascending, and why: they look like nothing. What is prepared has
+        none.
     """
 
     path: str
@@ -136,13 +139,14 @@ class Dataset:
     contents: NDArray[np.uint8]
     looks: NDArray[np.uint16]
     place: Callable[[int], str]
+    unreadable: Sequence[tuple[int, Reason]] = ()
 
 
 def open_dataset(path: Path, progress: Progress | None = None) -> Dataset:
     """A prepared dataset, whose digests are at hand, or anything that can be prepared, whose images are read.
 
     Raises:
-      InputError: it is neither, or damaged.
+      InputError: it is neither, or damaged, or none of its images can be decoded.
     """
     if is_prepared(path):
         held = PreparedSource(path)
@@ -151,7 +155,10 @@ def open_dataset(path: Path, progress: Progress | None = None) -> Dataset:
             str(path), held.card.crop, index.names, index.offsets, held.contents, held.looks, held.files.__getitem__
         )
     source = open_source(path)
-    contents, looks = _read_all(source, Tally(progress or Progress(), f"reading {path}", int(source.offsets[-1])))
+    faces = int(source.offsets[-1])
+    contents, looks, unreadable = _read_all(source, Tally(progress or Progress(), f"reading {path}", faces))
+    if len(unreadable) == faces:
+        raise InputError(f"None of the {faces:,} images of {path} can be decoded: check them.")
     return Dataset(
         str(path),
         "none",
@@ -160,27 +167,33 @@ def open_dataset(path: Path, progress: Progress | None = None) -> Dataset:
         contents,
         looks,
         lambda record: source.places(record, record + 1)[0],
+        unreadable,
     )
 
 
-def _read_all(source: Source, tally: Tally) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+def _read_all(source: Source, tally: Tally) -> tuple[NDArray[np.uint8], NDArray[np.uint16], list[tuple[int, Reason]]]:
+    """(contents, looks, unreadable) of a Dataset."""
     faces = int(source.offsets[-1])
     contents, looks = np.zeros((faces, 16), np.uint8), np.zeros((faces, LOOK_SIDE), np.uint16)
 
-    def read(record: int) -> None:
+    def read(record: int) -> Reason | None:
         # What cannot be read matches nothing: a digest of its own, and blank.
         contents[record] = np.frombuffer(content_digest(b"unreadable %d" % record), np.uint8)
         try:
             data = source.reader.read(source.places(record, record + 1)[0])
             contents[record] = np.frombuffer(content_digest(data), np.uint8)
             looks[record] = look_digest(decode_whole(data))
-        except BadFace:
-            pass
+        except BadFace as bad:
+            return bad.reason
+        return None
 
+    unreadable = []
     with ThreadPoolExecutor(usable_cores()) as pool:  # decoding lets other threads run
-        for done, _ in enumerate(pool.map(read, range(faces)), 1):
-            tally.update(done)
-    return contents, looks
+        for record, reason in enumerate(pool.map(read, range(faces))):
+            if reason is not None:
+                unreadable.append((record, reason))
+            tally.update(record + 1)
+    return contents, looks, unreadable
 
 
 @dataclass(frozen=True)
@@ -203,8 +216,8 @@ class Overlap:
     def to_json(self) -> dict[str, Any]:
         """Everything, for a file."""
         return {
-            "a": {"path": self.a.path, "identities": len(self.a.names), "faces": len(self.a.contents)},
-            "b": {"path": self.b.path, "identities": len(self.b.names), "faces": len(self.b.contents)},
+            "a": _side(self.a),
+            "b": _side(self.b),
             "look_distance": LOOK_DISTANCE,
             "names": self.names,
             "same_bytes": [self._pair(self.same, row) for row in range(len(self.same))],
@@ -219,6 +232,16 @@ class Overlap:
         ]
         pair = {"a": self.a.place(a), "b": self.b.place(b), "identity_a": of[0], "identity_b": of[1]}
         return pair | ({"distance": int(pairs.distance[row])} if pairs is self.alike else {})
+
+
+def _side(dataset: Dataset) -> dict[str, Any]:
+    unreadable = [{"file": dataset.place(record), "reason": reason.words} for record, reason in dataset.unreadable]
+    return {
+        "path": dataset.path,
+        "identities": len(dataset.names),
+        "faces": len(dataset.contents),
+        "unreadable": unreadable,
+    }
 
 
 def find_overlap(a: Dataset, b: Dataset) -> Overlap:
@@ -250,6 +273,8 @@ def format_overlap(overlap: Overlap) -> str:
     lines.append(f"{'identities':<16}{''.join(identities)}  {len(overlap.names):,} by name")
     faces = [f"{len(side.contents):>12,}" for side in sides]
     lines.append(f"{'faces':<16}{''.join(faces)}")
+    unreadable = [f"{len(side.unreadable):>12,}" for side in sides]
+    lines.append(f"{'unreadable':<16}{''.join(unreadable)}")
     for name, pairs, words in (
         ("same bytes", overlap.same, "pairs"),
         ("look the same", overlap.alike, f"more pairs within {LOOK_DISTANCE} of 256 bits"),
@@ -261,6 +286,9 @@ def format_overlap(overlap: Overlap) -> str:
             f"note: A has crop {overlap.a.crop} and B {overlap.b.crop}, and looks are those of pictures after they are "
             "cut; prepare both alike to compare them"
         )
+    for letter, side in zip("AB", sides, strict=True):
+        first = [f"{side.place(record)} ({reason.words})" for record, reason in side.unreadable[:_SHOWN]]
+        lines += _shown(f"unreadable in {letter}", first, len(side.unreadable))
     lines += _shown("name", overlap.names)
     for name, pairs in (("same bytes", overlap.same), ("look the same", overlap.alike)):
         shown = [overlap._pair(pairs, row) for row in range(min(len(pairs), _SHOWN))]

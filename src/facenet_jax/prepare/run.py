@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -38,6 +39,7 @@ from facenet_jax.stopping import StopRequest
 # As many pixels a side as the largest network of the paper takes.
 DEFAULT_SIZE = 224
 _TICK = 16
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,9 @@ def prepare(
     faces = open_source(source)
     if exclude is not None:
         faces = Excluding(faces, read_list(exclude, "--exclude"))
+        if faces.unknown:
+            names = ", ".join(faces.unknown[:_SHOWN])
+            progress.say(f"{len(faces.unknown):,} of the names in {exclude} are nobody's here, such as {names}")
     job = Job(
         TOOL,
         faces.kind,
@@ -106,7 +111,7 @@ def prepare(
     )
     place = Workplace(out, share)
     try:
-        place.begin(job)
+        job = place.begin(job)
         if is_prepared(out):
             tidy(out)
             return Outcome(read_report(out), None, 0, 0.0)
@@ -142,7 +147,8 @@ def _keep_names(out: Path, source: Source) -> None:
     stem.parent.mkdir(exist_ok=True)
     if Path(f"{stem}.npy").exists():
         return
-    temporary = stem.with_name(f".{stem.name}.{os.getpid()}.tmp")
+    # Processes on two machines that share the folder may have the same number.
+    temporary = stem.with_name(f".{stem.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     write_names(temporary, source.names, len(source.names))
     for suffix in (".txt", ".npy"):
         Path(f"{temporary}{suffix}").replace(f"{stem}{suffix}")
