@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -26,7 +28,7 @@ def make_mesh(data: int = 0, fsdp: int = 1) -> Mesh:
       fsdp: how many devices share one copy of the parameters, each with its own rows of the batch all the same.
 
     Raises:
-      InputError: there are not so many.
+      InputError: there are not so many, or processes would have different numbers of them, or none.
     """
     available = jax.devices()
     count = (data or max(1, len(available) // fsdp)) * fsdp
@@ -35,10 +37,29 @@ def make_mesh(data: int = 0, fsdp: int = 1) -> Mesh:
             f"mesh.data is {data} and mesh.fsdp is {fsdp}, and there are {len(available)} {available[0].platform} "
             "devices; their product may be at most so many, and mesh.data=0 takes all."
         )
+    check_shares([device.process_index for device in available[:count]], jax.process_count(), data, fsdp)
     # Automatic axes: jit decides the layout between the places where shard_map says it.
     return jax.make_mesh(
         (count // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto, AxisType.Auto), devices=available[:count]
     )
+
+
+def check_shares(processes: Sequence[int], process_count: int, data: int, fsdp: int) -> None:
+    """Raises InputError unless all processes have equally many devices of a mesh: each loads as much of a batch.
+
+    Args:
+      processes: the process of each device of the mesh.
+      process_count: how many processes there are.
+      data, fsdp: what the mesh was asked to be.
+    """
+    of_process = Counter(processes)
+    shares = [of_process[process] for process in range(process_count)]
+    if min(shares) != max(shares):
+        raise InputError(
+            f"config.mesh.data={data} with config.mesh.fsdp={fsdp} takes {len(processes)} devices, from {min(shares)} "
+            f"to {max(shares)} of each of the {process_count} processes, and all must have the same number; "
+            "config.mesh.data=0 takes all devices if config.mesh.fsdp divides their number."
+        )
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:

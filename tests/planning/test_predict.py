@@ -102,10 +102,22 @@ def test_what_is_refused(capsys):
         (["--chip=cpu", "--compiler=tpu"], "leave it out"),
         (["--chip=h100", "--compiler=tpu"], "h100 is none"),
         (["--chip=v5e", "--config.los.margin=1"], "did you mean"),
+        (
+            ["--chip=v5e", "--chips=8", "--config.mesh.data=4"],
+            "config.mesh.data=4 with config.mesh.fsdp=1 takes 4 chips",
+        ),
         (["--chip=v5e", "--config.model.input_size=(8,8)"], "at least 32"),
     ):
         assert main(["plan", "--config=nns2", *arguments]) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("images", ["nan", "inf", "-1e6", "0", "many"])
+def test_images_are_a_finite_number_above_0(images, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["plan", "--config=nns2", "--chip=v99", f"--images={images}"])
+    assert left.value.code == 2
+    assert "argument --images" in capsys.readouterr().err
 
 
 def test_this_machine_has_rates():

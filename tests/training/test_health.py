@@ -16,6 +16,7 @@ COLLAPSED = [
     [0.0207, 0.0231, 0.0225, 0.0187, 0.0021],
     [0.0, 0.0],
 ]
+ALONE_HARDEST = ["--config.offline.mode=alone", "--config.loss.negatives=hardest"]
 VALUES = {"spread": 0.01, "mean_ap": 0.01, "mean_an": 0.01, "loss": 0.2}
 
 
@@ -52,6 +53,11 @@ def test_a_fall_is_said_with_what_to_do(curve, place):
         (60, ["--config.model.norm=weight", "--config.optimizer.name=adam"], "learning_rate", "initial_accumulator"),
         (60, ["--config.model.norm=weight"], "loss.negatives=random_semi_hard", "model.norm"),
         (60, ["--config.loss.negatives=random_semi_hard"], "learning_rate", "semi_hard"),
+        (51, ["--config.offline.every=50", "--config.offline.mode=alone"], "config.offline.mode=mixed", "negatives"),
+        (51, ["--config.offline.every=50", *ALONE_HARDEST], "a larger config.offline.every", "negatives"),
+        (50, ["--config.offline.every=50", "--config.offline.mode=alone"], "loss.negatives=random", "offline"),
+        (51, ["--config.offline.every=50", "--config.offline.mode=mixed"], "loss.negatives=random", "offline"),
+        (51, ["--config.offline.mode=alone"], "loss.negatives=random", "offline"),
     ],
 )
 def test_what_to_do_follows_what_the_run_did(step, overrides, said, unsaid):

@@ -30,11 +30,11 @@ RUN = (
 STEPS = 24
 
 
-def command(workdir, steps):
-    return ["train", "--config=quickstart", f"--workdir={workdir}", *RUN, f"--config.steps={steps}"]
+def command(workdir, steps, *more):
+    return ["train", "--config=quickstart", f"--workdir={workdir}", *RUN, f"--config.steps={steps}", *more]
 
 
-def launch(workdir, processes, devices, steps=STEPS):
+def launch(workdir, processes, devices, steps=STEPS, more=()):
     return subprocess.Popen(
         [
             sys.executable,
@@ -42,7 +42,7 @@ def launch(workdir, processes, devices, steps=STEPS):
             f"-n{processes}",
             f"--devices-per-process={devices}",
             "--",
-            *command(workdir, steps),
+            *command(workdir, steps, *more),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -74,10 +74,10 @@ def process_of(job, index):
     return int(children.stdout.split()[0])
 
 
-def params(workdir):
+def params(workdir, step=STEPS):
     checkpoints = Checkpoints(workdir, read_only=True)
     try:
-        return jax.tree.leaves(checkpoints.restore_params(STEPS))
+        return jax.tree.leaves(checkpoints.restore_params(step))
     finally:
         checkpoints.close()
 
@@ -138,3 +138,36 @@ def test_a_run_goes_on_with_other_numbers_of_processes_and_devices(whole, tmp_pa
         found = losses(tmp_path / name)
         for step in range(1, STEPS + 1):
             assert abs(found[step] - wanted[step]) < 1e-4 * wanted[step], (name, step)
+
+
+def test_another_runs_parameters_come_to_the_devices_of_every_process(whole, tmp_path):
+    tuned, still = tmp_path / "tuned", "--config.optimizer.learning_rate=1e-12"
+    finish(launch(tuned, 2, 1, 1, (f"--config.init_from={whole}", "--config.mesh.fsdp=2", still)))
+    for left, right in zip(params(tuned, 1), params(whole), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mesh_that_leaves_a_process_with_fewer_devices_is_one_sentence(tmp_path):
+    output = finish(launch(tmp_path / "run", 2, 2, more=["--config.mesh.data=3"]), 2)
+    assert "from 1 to 2 of each of the 2 processes" in output
+    assert "Traceback" not in output
+
+
+def test_a_job_of_one_process_has_not_forgotten_sigterm_when_its_loop_begins(tmp_path):
+    job = launch(tmp_path / "run", 1, 1)
+    while not (tmp_path / "run" / "checkpoints").exists():  # it has joined, and is to compile its step
+        assert job.poll() is None, job.communicate()[0]
+        time.sleep(0.02)
+    job.terminate()
+    assert "stopped by SIGTERM" in finish(job, 128 + signal.SIGTERM)
+
+
+def test_no_step_of_a_finished_run_is_traced(whole, capsys):
+    assert main([*command(whole, STEPS), "--trace=20"]) == 2
+    assert "--trace=20: this run is finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["", "localhost", "localhost:", ":1234", "localhost:port", "localhost:70000"])
+def test_a_coordinator_without_host_or_port_is_one_sentence(address, capsys):
+    assert main(["train", f"--coordinator={address}", "--processes=1", "--process=0"]) == 2
+    assert f"--coordinator={address}: give HOST:PORT" in capsys.readouterr().err

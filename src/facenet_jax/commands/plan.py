@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def add_parser(commands: Any) -> None:
     plan.add_argument("--chips", type=int, default=1, help="how many (default: 1)")
     plan.add_argument("--chip", required=True, help="v4, v5e, v5p, v6e, a100, h100, h200; cpu: this machine, measured")
     plan.add_argument(
-        "--images", type=float, help="how many are seen in training (default: the config's steps x batch)"
+        "--images", type=_images, help="how many are seen in training (default: the config's steps x batch)"
     )
     plan.add_argument("--compiler", default="cpu", choices=("cpu", "tpu"), help="whose program is read (default: cpu)")
     plan.add_argument("--utilisation", type=_share, help="of the peak in arithmetic (default: 0.4; cpu: 1)")
@@ -44,6 +45,13 @@ def _share(text: str) -> float:
     value = float(text)
     if not 0 < value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
+    return value
+
+
+def _images(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number above 0")
     return value
 
 
@@ -70,7 +78,7 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
     assumptions = Assumptions(
         options.utilisation or defaults.utilisation, options.bandwidth_share or defaults.bandwidth_share
     )
-    images = options.images or float(config.steps * config.batch.size)
+    images = float(config.steps * config.batch.size) if options.images is None else options.images
     prediction = predict(program, chip, assumptions)
     print(format_prediction(prediction, images))
     if options.out:

@@ -100,7 +100,7 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     from facenet_jax.training.state import abstract_state
 
     config = load_config(config_name, overrides)
-    mesh, compiler = _mesh(devices, config.mesh.fsdp, topology)
+    mesh, compiler = _mesh(devices, config.mesh.data, config.mesh.fsdp, topology)
     network, optimizer = models.from_config(config.model), make_optimizer(config)
     size = tuple(config.model.input_size)
     rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.size
@@ -133,7 +133,7 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     )
 
 
-def _mesh(devices: int, fsdp: int, topology: str) -> tuple[Any, str]:
+def _mesh(devices: int, data: int, fsdp: int, topology: str) -> tuple[Any, str]:
     import jax
     from jax.sharding import AxisType
 
@@ -141,6 +141,11 @@ def _mesh(devices: int, fsdp: int, topology: str) -> tuple[Any, str]:
 
     if devices % fsdp:
         raise InputError(f"config.mesh.fsdp is {fsdp}, which does not divide {devices} chips; give one that does.")
+    if data and data * fsdp != devices:
+        raise InputError(
+            f"config.mesh.data={data} with config.mesh.fsdp={fsdp} takes {data * fsdp} chips, and --chips is "
+            f"{devices}; make them agree, or give config.mesh.data=0, which takes all."
+        )
     if not topology:
         return make_mesh(devices // fsdp, fsdp), f"XLA for {devices} simulated CPU devices"
     from jax.experimental import topologies

@@ -65,10 +65,8 @@ def collapse_words(step: int, values: dict[str, float], most: float, config: Con
 
 def _remedy(step: int, config: ConfigDict) -> str:
     """By what was seen in runs that collapsed (docs/results.md)."""
-    negatives = config.loss.negatives
-    for from_step, _, negatives_then, _ in config.loss.stages:
-        if step > from_step:
-            negatives = negatives_then
+    listed = _is_listed(step, config)
+    negatives = "" if listed else _negatives(step, config)
     if negatives == "hardest":
         return "config.loss.negatives=semi_hard, and hardest as a later stage of config.loss.stages, if at all"
     slower = "a third of this config.optimizer.learning_rate and a longer config.optimizer.warmup_steps"
@@ -76,4 +74,20 @@ def _remedy(step: int, config: ConfigDict) -> str:
         slower += ", or a larger config.optimizer.initial_accumulator (the first step is the rate divided by its root)"
     if negatives == "semi_hard":
         slower += "; or config.loss.negatives=random_semi_hard"
+    if listed:
+        slower += "; or config.offline.mode=mixed; or a larger config.offline.every"
     return slower if config.model.norm == "weight" else f"config.model.norm=weight; or {slower}"
+
+
+def _is_listed(step: int, config: ConfigDict) -> bool:
+    """Whether a step, counted from 1, took triplets from a table of hard faces, and selected nothing."""
+    return bool(config.offline.mode == "alone" and config.offline.every and step > config.offline.every)
+
+
+def _negatives(step: int, config: ConfigDict) -> str:
+    """Which negatives a step, counted from 1, selected."""
+    negatives = str(config.loss.negatives)
+    for from_step, _, negatives_then, _ in config.loss.stages:
+        if step > from_step:
+            negatives = str(negatives_then)
+    return negatives

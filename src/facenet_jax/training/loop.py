@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+import numpy as np
+from jax.sharding import Mesh, Sharding
 from ml_collections import ConfigDict
 
 from facenet_jax import models
@@ -22,7 +23,7 @@ from facenet_jax.data.loader import Loader
 from facenet_jax.data.offline import HardTable
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table
-from facenet_jax.hosts import AgreedStop, is_first, several, wait_for_all
+from facenet_jax.hosts import AgreedStop, is_first, joined, wait_for_all
 from facenet_jax.mesh import make_mesh, padded_batch_size
 from facenet_jax.progress import Progress, duration
 from facenet_jax.stopping import StopRequest
@@ -61,6 +62,11 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
     flat_config = json.loads(json.dumps(flatten(config)))
     finished = _finished(workdir, flat_config)
     if finished is not None:
+        if trace_step is not None:
+            raise InputError(
+                f"--trace={trace_step}: this run is finished, and takes no more steps; give a larger config.steps, or "
+                "another --workdir."
+            )
         if is_first():
             print(f"this run is finished\n{finished}")
         return 0
@@ -204,7 +210,7 @@ class _Run:
         try:
             if self._is_due(first_step) and not (measured_before and first_step < config.steps):
                 self._evaluate_at(first_step, state)
-            with AgreedStop() if several() else StopRequest("stopping after this step, to save it") as stop:
+            with AgreedStop() if joined() else StopRequest("stopping after this step, to save it") as stop:
                 for start, end in self.offline.segments(first_step, config.steps):
                     paused = time.perf_counter()
                     table = self._table(start, state, resumed=start == first_step and not fresh)
@@ -345,4 +351,10 @@ def _other_params(workdir: Path, target: TrainState) -> Any:
             f"config.init_from={workdir} holds another network; "
             "give the same model.name, input_size and embedding_size."
         )
-    return jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), params, target.params)
+    return jax.tree.map(lambda x, like: _placed(x, like.sharding), params, target.params)
+
+
+def _placed(whole: jax.Array, sharding: Sharding) -> jax.Array:
+    """An array that every process has whole, with each device of the mesh taking its part of it."""
+    # Not device_put, which moves no array of this process to devices of others.
+    return jax.make_array_from_callback(whole.shape, sharding, np.asarray(whole).__getitem__)
