@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -53,7 +54,8 @@ _EPILOG = """\
 a first run, on drawn faces that need no download:
   facenet-jax train --config=quickstart --workdir=runs/quickstart
 your own photographs, one folder a person:
-  facenet-jax train --config=recipe_cpu --config.data.path=photos --workdir=runs/mine
+  facenet-jax prepare photos faces
+  facenet-jax train --config=recipe_cpu --config.data.path=faces --workdir=runs/mine
 what a network is made of:
   facenet-jax describe nn2
 """
@@ -61,6 +63,7 @@ what a network is made of:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; bad input is one sentence on standard error and exit code 2."""
+    _print_any_name()
     parser = _parser()
     options, overrides = parser.parse_known_args(arguments)
     if overrides and not getattr(options, "takes_overrides", False):
@@ -85,6 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("facenet-jax: interrupted", file=sys.stderr)
         return 130
+
+
+def _print_any_name() -> None:
+    """Has bytes of a file's name that are no text printed as \\udcff: an exit code must not hang on what a name is."""
+    for stream in (sys.stdout, sys.stderr):
+        # Others than strict are somebody's choice, or the C locale's, which prints the bytes themselves.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:

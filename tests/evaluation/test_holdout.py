@@ -2,6 +2,7 @@
 
 import json
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.holdout import format_table, holdout, to_json
+from facenet_jax.evaluation import holdout as holdout_module
+from facenet_jax.evaluation.counting import pair_distances
+from facenet_jax.evaluation.holdout import format_table, holdout, holdout_intervals, to_json
 
 
 def faces(identities, per_identity=6, noise=0.7, seed=0, d=16):
@@ -101,6 +104,32 @@ def test_table_and_json_say_what_was_measured_and_what_was_not():
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["rates"][1]["val"] is None
     assert plain["splits"][0]["points"][0]["far_reached"] <= 0.1
+
+
+def test_intervals_of_so_many_pairs_that_only_the_closest_are_kept(monkeypatch):
+    points, labels = faces(40)
+    every = holdout_intervals(points, labels, [0.02], splits=1)
+    monkeypatch.setattr(holdout_module, "pair_distances", partial(pair_distances, all_kept=0))
+    np.testing.assert_array_equal(holdout_intervals(points, labels, [0.02], splits=1).replicates, every.replicates)
+
+
+@pytest.mark.parametrize("splits", [1, 5])
+def test_what_the_mean_threshold_accepts_is_counted(splits, monkeypatch):
+    points, labels = faces(40)
+    (rate,) = holdout(points, labels, [0.05], splits).rates
+    accepted = different = 0
+    for left, right in holdout_module._dealt(points, labels, splits, 0, 1e-3)[2]:
+        distances = np.sum((points[left].astype(np.float64)[:, None] - points[right]) ** 2, axis=2)
+        others = distances[labels[left][:, None] != labels[right]]
+        accepted += int(np.sum(others <= rate.threshold + 1e-6))
+        different += len(others)
+    assert rate.far_at_threshold == pytest.approx(accepted / different, abs=1e-12)
+    assert (rate.far_at_threshold == rate.far_reached) == (splits == 1)
+    # Of many pairs only the closest are kept; where that is little, three times what was asked.
+    monkeypatch.setattr(holdout_module, "pair_distances", partial(pair_distances, all_kept=0))
+    assert holdout(points, labels, [0.05], splits).rates == (rate,)
+    monkeypatch.setattr(holdout_module, "MOST", 0)
+    assert holdout(points, labels, [0.05], splits).rates[0].far_at_threshold is None
 
 
 def test_one_split_has_no_standard_error():

@@ -30,6 +30,20 @@ def test_rank_1_by_loops():
     found = identify(points, labels)
     assert found.rank1 == pytest.approx(np.mean(hits))
     assert (found.probes, found.enrolled) == (80, 20)
+    # The error of a ratio of sums over people, to first order.
+    share = np.array([np.sum(np.array(hits)[4 * i : 4 * i + 4]) - 4 * found.rank1 for i in range(20)])
+    assert found.standard_error == pytest.approx(np.sqrt(np.sum(share**2)) / 80, rel=0.1)
+    assert f"± {100 * found.standard_error:.1f} over people, of 80 probes" in format_identified(found)
+
+
+def test_probes_of_a_person_stand_or_fall_together():
+    # Two of ten people are never found, the others always: that is ten trials, not four hundred.
+    centres = np.eye(16, dtype=np.float32)
+    points, labels = np.repeat(centres[:10], 41, axis=0), np.repeat(np.arange(10), 41)
+    points[[i for i in range(82) if i % 41]] = centres[9]
+    found = identify(points, labels)
+    assert found.rank1 == 0.8
+    assert found.standard_error == pytest.approx(math.sqrt(0.8 * 0.2 / 10), rel=0.05)
 
 
 def test_the_open_set_by_loops():

@@ -3,17 +3,24 @@
 import io
 import json
 import pickle
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from facenet_jax.cli import main
+from facenet_jax.commands import evaluate
+from facenet_jax.config import flatten
+from facenet_jax.data.folder import FolderSource
 from facenet_jax.embedders import embedding, open_embedder
 from facenet_jax.embedders.embedding import Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.folds import accuracy_over_folds, best_threshold
 from facenet_jax.evaluation.pair_lists import read_lfw_pairs
+from facenet_jax.evaluation.request import Request, open_folder, without
+from facenet_jax.training.faces import open_faces
 from networks import linear_network, saved_run
 
 
@@ -184,6 +191,117 @@ def test_people_that_a_run_was_trained_on_are_left_out(tmp_path, photos, capsys)
     assert len(document["shared_and_kept"]) == 14
     assert document["embedders"][0]["result"]["faces"] == 64
     assert document["embedders"][0]["training"]["identities"] == 14
+
+
+def test_videos_are_looked_at_to_their_ends(tmp_path, network, monkeypatch, capsys):
+    monkeypatch.setattr(embedding, "FaceDetector", _SeesLight)
+    black = io.BytesIO()
+    Image.new("RGB", (6, 8)).save(black, "PNG")
+    videos = {"Ada/0": "x", "Ada/1": "ooox", "Bob/0": "oox", "Cy/2": "oooo"}
+    for number, (video, kinds) in enumerate(videos.items()):
+        (tmp_path / video).mkdir(parents=True)
+        for frame, kind in enumerate(kinds):
+            data = picture(100 * number + frame) if kind == "x" else black.getvalue()
+            (tmp_path / video / f"0.{frame}.png").write_bytes(data)
+    rows = ["1, Ada/0, Ada/1, 1", "1, Ada/0, Bob/0, 0", "2, Ada/0, Ada/1, 1", "2, Ada/1, Bob/0, 0", "2, Bob/0, Cy/2, 0"]
+    (tmp_path / "splits.txt").write_text("\n".join(rows))
+    command = ["evaluate", "ytf", f"--embedder={network}", f"--data={tmp_path}", f"--pairs={tmp_path / 'splits.txt'}"]
+    assert main([*command, "--frames=1", "--far", "0.5", f"--out={tmp_path / 'out'}"]) == 0
+    (entry,) = json.loads((tmp_path / "out" / "ytf.json").read_text())["embedders"]
+    assert (entry["result"]["same_pairs"], entry["result"]["different_pairs"]) == (2, 2)
+    nobody = [
+        f"{video}/0.{n}.png" for video, frames in (("Ada/1", 3), ("Bob/0", 2), ("Cy/2", 4)) for n in range(frames)
+    ]
+    assert sorted(key for key, _ in entry["bad"]) == sorted(["Cy/2", *nobody])
+    assert "--frames=0" in refused(capsys, *command, "--frames=0")
+    for file in tmp_path.glob("*/*/0.*.png"):
+        file.write_bytes(black.getvalue())
+    assert "images can be used" in refused(capsys, *command, "--frames=1")
+    monkeypatch.setattr(embedding, "FaceDetector", None)
+    np.savez(tmp_path / "e.npz", embeddings=np.eye(2), names=["a/1", "b/1"])
+    command[2] = f"--embedder={tmp_path / 'e.npz'}"
+    assert "holds embeddings and no network" in refused(capsys, *command)
+
+
+def begun(run, digest=None):
+    """Writes the run.json of a saved run, as if it had been trained on faces of this digest (None: on those there)."""
+    config = open_embedder(run).config
+    digests = {"train": digest or open_faces(config).digest, "held_out": ""}
+    (Path(run) / "run.json").write_text(json.dumps({"config": flatten(config), "digests": digests}))
+    return run
+
+
+def said_of(embedder):
+    """(the names that an embedder knows, what is remarked of that)."""
+    return sorted(evaluate._trained_on(embedder)), embedder.remarks
+
+
+def test_people_that_a_run_started_from_were_trained_on_too(tmp_path, photos, capsys):
+    eldest = begun(saved_run(tmp_path / "eldest", photos))
+    parent = begun(saved_run(tmp_path / "parent", init_from=eldest))
+    child = saved_run(tmp_path / "child", init_from=parent)
+    assert main(["evaluate", "photos", f"--embedder={child}", f"--data={photos}"]) == 0
+    assert "14 identities were trained on too, and are left out: person 0" in capsys.readouterr().out
+    embedder = open_embedder(child)
+    names, remarks = said_of(embedder)
+    assert (len(names), remarks) == (14, [])
+    # A directory may hold another run by now, which started from its own child.
+    (tmp_path / "eldest" / "run.json").unlink()
+    (tmp_path / "eldest").rename(tmp_path / "gone")
+    embedder.workdir.rename(eldest)
+    embedder.workdir = Path(eldest)
+    names, (remark,) = said_of(embedder)
+    assert names == []
+    assert "that it started from cannot be told" in remark
+    assert "started from this one" in remark
+    embedder.workdir, embedder.remarks = Path(child), []
+    names, (remark,) = said_of(embedder)
+    assert "that it started from cannot be told" in remark
+    assert "has no run.json" in remark
+
+
+def test_faces_that_have_changed_since_are_remarked(tmp_path, photos):
+    run = saved_run(tmp_path / "run", photos)
+    for digest, remarks in ((None, 0), ("other", 1)):
+        names, said = said_of(open_embedder(begun(run, digest)))
+        assert len(names) == 14
+        assert len(said) == remarks
+    assert f"{photos} has changed since it was trained on" in said[0]
+    child = saved_run(tmp_path / "child", init_from=run)
+    assert f"{photos}, of {run} that it started from, has changed" in said_of(open_embedder(child))[1][0]
+    (tmp_path / "run" / "run.json").unlink()
+    assert said_of(open_embedder(run))[1] == []
+
+
+def test_people_known_to_a_run_are_left_out_of_what_it_held_out(tmp_path, photos, capsys):
+    held_out = tmp_path / "held out"
+    for number in range(12):
+        name = f"person {number:02d}" if number < 3 else f"other {number:02d}"
+        shutil.copytree(photos / f"person {number:02d}", held_out / name)
+    run = saved_run(tmp_path / "run", photos, **{"eval.path": held_out})
+    command = ["evaluate", "holdout", f"--embedder={run}", "--far", "0.1"]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "3 identities were trained on too, and are left out: person 00, person 01, person 02" in out
+    assert "faces of 9 identities" in out
+    assert main([*command, "--keep-shared"]) == 0
+    out = capsys.readouterr().out
+    assert "3 identities were trained on too, and are kept" in out
+    assert "faces of 12 identities" in out
+
+
+def test_fingerprints_say_which_faces_are_kept_and_of_which_pictures(tmp_path, photos):
+    folder = open_folder(photos)
+    digests = {without(folder, {name}).images.digest for name in ("person 00", "person 01")}  # five faces each
+    assert len(digests) == 2
+    copy = tmp_path / "photos"
+    shutil.copytree(photos, copy)
+    embedder = open_embedder(saved_run(tmp_path / "run", copy))
+    before = evaluate._own_held_out(Request([embedder])).images
+    assert evaluate._own_held_out(Request([embedder])).images.digest == before.digest
+    (record,) = (int(key.split("/")[1]) for key in before.keys[:1])
+    Path(FolderSource(copy).describe(record)).write_bytes(picture(1, (32, 32)))
+    assert evaluate._own_held_out(Request([embedder])).images.digest != before.digest
 
 
 def test_the_faces_that_a_run_held_out_itself(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The report: complete, self-contained, and at work in a real browser."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -97,6 +98,15 @@ def test_without_images_no_face_is_on_the_page(measured):
     assert "data:image" not in text
     assert "False accepts" in text
     assert "Title &lt;1&gt;" in text
+
+
+def test_names_that_are_no_text_are_on_the_page_by_their_bytes(measured, tmp_path):
+    output, title = tmp_path / "report.html", os.fsdecode(b"of \xff")
+    output.write_text("before")
+    with output.open() as before:  # the page is there whole or not at all: never is the old file emptied
+        assert main(["report", str(measured / "out"), "-o", str(output), "--no-images", "--title", title]) == 0
+        assert before.read() == "before"
+    assert b"<title>of \xff</title>" in output.read_bytes()
 
 
 def test_folders_in_which_nothing_was_measured(tmp_path):

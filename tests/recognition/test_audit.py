@@ -12,7 +12,9 @@ import pytest
 from facenet_jax.cli import main
 from facenet_jax.config import load_config
 from facenet_jax.data.folder import FolderSource
+from facenet_jax.embedders import open_embedder
 from facenet_jax.errors import InputError
+from facenet_jax.progress import Progress
 from facenet_jax.recognition import audit as audit_module
 from facenet_jax.recognition.audit import (
     merged_identities,
@@ -21,8 +23,10 @@ from facenet_jax.recognition.audit import (
     split_identities,
     wrong_labels,
 )
+from facenet_jax.recognition.audited import audit
 from facenet_jax.training.faces import open_faces
-from preparing import prepared
+from networks import linear_network
+from preparing import encoded, prepared
 
 
 def made_up(sizes, seed=0, noise=0.5):
@@ -204,6 +208,25 @@ def test_an_embedder_that_hardly_tells_people_apart_is_doubted(mislabelled, tmp_
     words = "does not tell these faces apart"
     assert words in capsys.readouterr().out
     assert words in (tmp_path / "audit" / "audit.html").read_text()
+
+
+def test_a_picture_that_was_replaced_is_embedded_anew(tmp_path):
+    root, kept = tmp_path / "faces", tmp_path / "kept"
+    rng = np.random.default_rng(0)
+    for person in "abc":
+        (root / person).mkdir(parents=True)
+        looks = rng.integers(20, 236, (8, 8, 3))
+        for name in "012":
+            pixels = looks + rng.integers(-20, 20, looks.shape)
+            (root / person / f"{name}.png").write_bytes(encoded(pixels.astype(np.uint8)))
+    linear_network(tmp_path / "net.onnx", (8, 8), "nchw", None, d=16)
+    embedder = open_embedder(f"onnx:{tmp_path / 'net.onnx'},scale=1,mean=128")
+    first, again = (audit(root, embedder, "none", kept, Progress(quiet=True)) for _ in range(2))
+    np.testing.assert_array_equal(first.near.own, again.near.own)
+    (root / "a" / "0.png").write_bytes((root / "b" / "2.png").read_bytes())
+    after = audit(root, embedder, "none", kept, Progress(quiet=True))
+    changed = first.files.index("a/0.png")
+    assert after.near.own[changed] != pytest.approx(first.near.own[changed])
 
 
 def test_names_that_are_no_text(mislabelled, tmp_path):

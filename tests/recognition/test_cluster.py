@@ -1,7 +1,9 @@
 """Photographs sorted by who is on them: the groups, what is written, and bad input."""
 
 import csv
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -90,7 +92,7 @@ def test_folders_table_summary_and_page(album, tmp_path, embedder, capsys, monke
     if not links:
 
         def refuse(*_):
-            raise OSError("no links here")
+            raise OSError(errno.EPERM, "no links here")
 
         monkeypatch.setattr(people_module.Path, "symlink_to", refuse)
     out = tmp_path / "people"
@@ -126,6 +128,26 @@ def test_folders_table_summary_and_page(album, tmp_path, embedder, capsys, monke
     # What is there is never overwritten.
     assert clustered(album, out, embedder, *how) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
+
+
+def test_names_that_are_too_long_keep_their_ends(tmp_path, monkeypatch):
+    deep = "/".join("ä" * 60 for _ in range(5))
+    flat = people_module._flat(f"{deep}/trip/1.jpg#2", f"{deep}/trip/1.jpg")
+    assert 230 < len(os.fsencode(flat)) <= 240
+    assert flat.isprintable()  # no letter is cut apart
+    assert flat.endswith("ä_trip_1#2.jpg")
+    other = people_module._flat(f"b/{deep}/trip/1.jpg#2", f"b/{deep}/trip/1.jpg")
+    assert flat != other
+    assert flat[9:] == other[9:]
+    (tmp_path / "1.jpg").write_bytes(b"")
+    for _ in range(2):
+        people_module.link(tmp_path / "1.jpg", tmp_path / flat)
+    assert len(list(tmp_path.iterdir())) == 3
+    # A full disk is no disk without links.
+    monkeypatch.setattr(people_module.Path, "symlink_to", lambda *_: os.stat("x" * 300))
+    with pytest.raises(OSError, match="too long"):
+        people_module.link(tmp_path / "1.jpg", tmp_path / "2.jpg")
+    assert not (tmp_path / "2.jpg").exists()
 
 
 def test_what_a_killed_process_left_is_taken_up(album, tmp_path, embedder):

@@ -1,7 +1,9 @@
 """embed, verify, enroll and identify from the shell: what they leave, what they say, and what they refuse."""
 
 import csv
+import io
 import json
+import os
 import shutil
 import sys
 
@@ -187,12 +189,35 @@ class TestVerify:
             codes.add(code)
         assert codes == {0, 1}
 
+    def test_a_name_that_is_no_text_in_a_strict_terminal(self, photos, network, evaluations, tmp_path, monkeypatch):
+        name = tmp_path / os.fsdecode(b"\xff.png")
+        shutil.copy(photos / "person 00" / "0.png", name)
+        terminal = io.TextIOWrapper(io.BytesIO(), "utf-8", "strict")
+        monkeypatch.setattr(sys, "stdout", terminal)
+        given = ["--embedder", network, "--crop=none", "--evaluation", str(evaluations / "photos.json")]
+        assert main(["verify", str(name), str(name), *given]) == 0
+        terminal.flush()
+        assert rb"\udcff.png" in terminal.buffer.getvalue()
+
     def test_the_mean_threshold_over_splits_will_do(self, photos, network, evaluations, said):
         file = evaluations / "holdout.json"
         result = json.loads(file.read_text())["embedders"][0]["result"]
         pair = [photos / "person 00" / "0.png", photos / "person 00" / "1.jpg"]
         _, text, _ = said("verify", *pair, "--embedder", network, "--crop=none", "--evaluation", file)
-        assert f"threshold       {result['rates'][0]['threshold']:.4f}: of {result['different_pairs']:,} pairs" in text
+        (rate,) = result["rates"]
+        assert f"threshold       {rate['threshold']:.4f}: of {result['different_pairs']:,} pairs" in text
+        assert f"pairs of different people {100 * rate['far_at_threshold']:.3g}% were accepted" in text
+        assert rate["far_at_threshold"] != rate["far_reached"]
+
+    def test_of_a_mean_threshold_no_more_is_said_than_was_counted(self, photos, network, evaluations, tmp_path, said):
+        document = json.loads((evaluations / "holdout.json").read_text())
+        document["embedders"][0]["result"]["rates"][0].pop("far_at_threshold", None)  # as before it was counted
+        (tmp_path / "holdout.json").write_text(json.dumps(document))
+        pair = [photos / "person 00" / "0.png", photos / "person 00" / "1.jpg"]
+        file = tmp_path / "holdout.json"
+        _, text, _ = said("verify", *pair, "--embedder", network, "--crop=none", "--evaluation", file)
+        assert "the mean of several, which each accepted at most 10% of pairs of different people" in text
+        assert "were accepted" not in text
 
     def test_a_photograph_with_several_faces(self, tmp_path, network, evaluations, said, monkeypatch):
         pytest.importorskip("cv2")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 
 
 def add_parser(commands: Any) -> None:
@@ -38,7 +39,7 @@ def _report(options: argparse.Namespace, _: list[str]) -> int:
 
     text = build(collect(options.folders), options.title, not options.no_images)
     try:
-        options.output.write_text(text)
+        write_whole(options.output, text)
     except OSError as error:
         raise InputError(f"{options.output} cannot be written ({error.strerror}); give another file.") from error
     print(f"written         {options.output} ({len(text) / 1e6:.1f} MB)")

@@ -14,7 +14,8 @@ from facenet_jax.data.hashing import permutation
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
 from facenet_jax.evaluation.counting import pair_distances
-from facenet_jax.evaluation.labelled import MOST, WrongPairs, closest, wrong_pairs
+from facenet_jax.evaluation.labelled import MOST, RESERVE, WrongPairs, closest, wrong_pairs
+from facenet_jax.evaluation.tally import Tally
 from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, roc
 
 # With fewer identities than this in a split there are hardly any different people to confuse.
@@ -57,8 +58,10 @@ class HoldoutRate:
       standard_error: standard deviation over the splits (ddof=1) / sqrt(splits); None if unresolved, or if there is one
         split only.
       threshold: mean squared L2 distance; None if unresolved, or if a split has no threshold.
-      far_reached: mean FAR at the thresholds; None if unresolved.
+      far_reached: mean FAR of the splits, each at its own threshold; None if unresolved.
       pairs_needed: pairs of different identities that this FAR needs in every split.
+      far_at_threshold: the share of all splits' different pairs that the mean threshold accepts; None if there is none,
+        or if of so many pairs not enough distances are kept to count it.
     """
 
     far: float
@@ -67,6 +70,7 @@ class HoldoutRate:
     threshold: float | None
     far_reached: float | None
     pairs_needed: int
+    far_at_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -119,13 +123,13 @@ def holdout(
     """
     points, ids, halves = _dealt(embeddings, labels, splits, seed, tolerance)
     fars = check_fars(fars)
-    judged = [_judge(points, ids, left, right, fars) for left, right in halves]
+    judged, different = zip(*[_judge(points, ids, left, right, fars) for left, right in halves], strict=True)
     return HoldoutResult(
         identities=sum(split.identities for split in judged),
         faces=sum(split.faces for split in judged),
         same_pairs=sum(split.same_pairs for split in judged),
         different_pairs=sum(split.different_pairs for split in judged),
-        rates=tuple(_over_splits([split.points[i] for split in judged]) for i in range(len(fars))),
+        rates=tuple(_over_splits([split.points[i] for split in judged], different) for i in range(len(fars))),
         splits=tuple(judged),
         seed=seed,
     )
@@ -203,8 +207,10 @@ def holdout_intervals(
     nothing = (None,) * len(fars)
     if max(fars) * max(len(left) * len(right) for left, right in halves) > MOST:
         return HoldoutIntervals(nothing, nothing, None, ())
+    # More than asked, so that people drawn anew find their threshold among what is kept.
+    max_far = min(1.0, RESERVE * max(fars))
     for left, right in halves:
-        counted = pair_distances(points[left], points[right], ids[left], ids[right], max_far=max(fars))
+        counted = pair_distances(points[left], points[right], ids[left], ids[right], max_far)
         at = [operating_point(counted, far) for far in fars]
         resolved &= [point.resolved for point in at]
         known = [far for far, point in zip(fars, at, strict=True) if point.resolved]
@@ -285,11 +291,14 @@ def _judge(
     left: NDArray[np.intp],
     right: NDArray[np.intp],
     fars: tuple[float, ...],
-) -> HoldoutSplit:
-    """One split, given the faces of its two halves."""
-    pairs = pair_distances(points[left], points[right], ids[left], ids[right], max_far=max(fars))
+) -> tuple[HoldoutSplit, Tally | None]:
+    """One split, given the faces of its two halves, and its closest different pairs where that is little to keep."""
+    # The other splits' thresholds may accept more here than was asked.
+    few = RESERVE * max(fars) * len(left) * len(right) <= MOST
+    max_far = min(1.0, RESERVE * max(fars)) if few else max(fars)
+    pairs = pair_distances(points[left], points[right], ids[left], ids[right], max_far)
     curve = roc(pairs)
-    return HoldoutSplit(
+    split = HoldoutSplit(
         identities=len(np.unique(ids[left])),
         faces=len(left) + len(right),
         same_pairs=pairs.same_pairs,
@@ -300,21 +309,34 @@ def _judge(
         roc_far=curve.far,
         roc_val=curve.val,
     )
+    return split, pairs.different if few else None
 
 
-def _over_splits(points: Sequence[OperatingPoint]) -> HoldoutRate:
-    """Mean and standard error of one FAR's operating points."""
+def _over_splits(points: Sequence[OperatingPoint], different: Sequence[Tally | None]) -> HoldoutRate:
+    """Mean and standard error of one FAR's operating points; different: the closest pairs of each split."""
     far, needed = points[0].far, points[0].pairs_needed
     vals = [point.val for point in points if point.val is not None]
     reached = [point.far_reached for point in points if point.far_reached is not None]
     thresholds = [point.threshold for point in points if point.threshold is not None]
     if len(vals) < len(points):
         return HoldoutRate(far, None, None, None, None, needed)
+    threshold = float(np.mean(thresholds)) if len(thresholds) == len(points) else None
     return HoldoutRate(
         far=far,
         val=float(np.mean(vals)),
         standard_error=float(np.std(vals, ddof=1)) / math.sqrt(len(vals)) if len(vals) > 1 else None,
-        threshold=float(np.mean(thresholds)) if len(thresholds) == len(points) else None,
+        threshold=threshold,
         far_reached=float(np.mean(reached)),
         pairs_needed=needed,
+        far_at_threshold=None if threshold is None else _far_at(threshold, points, different),
     )
+
+
+def _far_at(threshold: float, points: Sequence[OperatingPoint], different: Sequence[Tally | None]) -> float | None:
+    """The share of all splits' different pairs up to a distance; None where one does not keep all of them."""
+    accepted = 0
+    for point, kept in zip(points, different, strict=True):
+        if kept is None or (len(kept) < point.different_pairs and kept.values[-1] < threshold):
+            return None
+        accepted += int(kept.at_most(threshold))
+    return accepted / sum(point.different_pairs for point in points)

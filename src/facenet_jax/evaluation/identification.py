@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.data.hashing import permutation
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.bootstrap import REPLICATES, identity_weights
 from facenet_jax.evaluation.verification import allowed_accepts, check_fars, pairs_needed
 
 _BLOCK = 1024
@@ -44,6 +44,8 @@ class Identified:
 
     Attributes:
       rank1: the share of probes whose nearest exemplar shows the same person, everybody enrolled.
+      standard_error: of rank1, people drawn anew with all their probes: those of a person share one exemplar, and so
+        are not independent.
       probes: how many these were.
       enrolled: people, one exemplar each, for rank-1.
       open_set: one for every false-alarm rate asked, half of the people enrolled.
@@ -51,6 +53,7 @@ class Identified:
     """
 
     rank1: float
+    standard_error: float
     probes: int
     enrolled: int
     open_set: tuple[OpenSetRate, ...]
@@ -87,7 +90,7 @@ def identify(
     is_exemplar[first] = True
     probes = np.flatnonzero(~is_exemplar)
     _, nearest = _nearest(points, probes, first[paired])
-    rank1 = float(np.mean(paired[nearest] == ids[probes]))
+    hits = paired[nearest] == ids[probes]
 
     order = paired[permutation(len(paired), _DEAL_ENROLLED, seed)]
     known = np.sort(order[: len(order) // 2])
@@ -98,7 +101,8 @@ def identify(
     right = np.sort(distance[known[nearest] == ids[mated]])
     alarms = np.sort(_nearest(points, strangers, first[known])[0])
     return Identified(
-        rank1,
+        float(np.mean(hits)),
+        _error_over_people(hits, ids[probes]),
         len(probes),
         len(paired),
         tuple(_open_set(rate, right, len(mated), alarms) for rate in rates),
@@ -110,10 +114,9 @@ def identify(
 
 def format_identified(result: Identified) -> str:
     """The result as lines of text for people."""
-    error = math.sqrt(result.rank1 * (1 - result.rank1) / result.probes)
     lines = [
-        f"  rank-1 {100 * result.rank1:.1f}% ± {100 * error:.1f} of {result.probes:,} probes, {result.enrolled:,} "
-        "people enrolled by one face each",
+        f"  rank-1 {100 * result.rank1:.1f}% ± {100 * result.standard_error:.1f} over people, of {result.probes:,} "
+        f"probes, {result.enrolled:,} people enrolled by one face each",
         f"  open set: {result.open_enrolled:,} people enrolled, {result.mated:,} probes of theirs, "
         f"{result.strangers:,} of strangers",
         f"  {'identified':<12}{'false alarms':<14}{'reached':<10}threshold",
@@ -127,6 +130,16 @@ def format_identified(result: Identified) -> str:
         threshold = "-" if rate.threshold is None else f"{rate.threshold:.4f}"
         lines.append(f"  {f'{100 * rate.rate:.1f}%':<12}{rate.false_alarm_rate:<14.3g}{rate.reached:<10.3g}{threshold}")
     return "\n".join(lines)
+
+
+def _error_over_people(hits: NDArray[np.bool_], person: NDArray[np.intp]) -> float:
+    """The standard error of the share of hits, bool [probes], by the bootstrap over the people that they show."""
+    _, person = np.unique(person, return_inverse=True)
+    probes = np.bincount(person)
+    right = np.bincount(person, hits)
+    # By hundreds: all weights of very many people at once would take gigabytes.
+    some = [identity_weights(len(probes), 100, seed) for seed in range(REPLICATES // 100)]
+    return float(np.std(np.concatenate([weights @ right / (weights @ probes) for weights in some]), ddof=1))
 
 
 def _nearest(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
 from facenet_jax.evaluation.counting import squared_pair_distances
-from facenet_jax.evaluation.labelled import MOST, LabelledPairs, WrongPairs, closest, listed, wrong_pairs
+from facenet_jax.evaluation.labelled import MOST, RESERVE, LabelledPairs, WrongPairs, closest, listed, wrong_pairs
 from facenet_jax.evaluation.verification import (
     BINS_PER_UNIT,
     Curve,
@@ -77,8 +77,8 @@ def judge_squared(points: NDArray[np.float32], labels: ArrayLike, fars: Sequence
     """
     fars = check_fars(fars)
     # A little more than asked, so that people drawn anew find their threshold among what is kept.
-    few = 3 * max(fars) * len(points) * (len(points) - 1) / 2 <= MOST
-    counted = squared_pair_distances(points, labels, max_far=min(1.0, 3 * max(fars)) if few else max(fars))
+    few = RESERVE * max(fars) * len(points) * (len(points) - 1) / 2 <= MOST
+    counted = squared_pair_distances(points, labels, max_far=min(1.0, RESERVE * max(fars)) if few else max(fars))
     _, identity = np.unique(np.asarray(labels), return_inverse=True)
     at = tuple(operating_point(counted, far) for far in fars)
     known = [point.far for point in at if point.resolved]

@@ -13,7 +13,7 @@ _TILE = 1024
 # With more pairs than this among the closest, resampling them would take minutes.
 MOST = 2**22
 # So many times the false accepts that a FAR allows are kept: resampled people need a wider threshold now and then.
-_RESERVE = 3
+RESERVE = 3
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def closest(
     Returns:
       None where there would be too many for resampling.
     """
-    wanted = _RESERVE * allowed_accepts(max_far, counted.different_pairs)
+    wanted = RESERVE * allowed_accepts(max_far, counted.different_pairs)
     if min(wanted, counted.different_pairs) > MOST or counted.same_pairs > MOST:
         return None
     other = left if right is None else right

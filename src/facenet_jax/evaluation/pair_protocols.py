@@ -123,6 +123,8 @@ def run_pairs(request: Request, file: Path, fars: Sequence[float] = FARS) -> Out
 
 def run_ytf(request: Request, data: Path, splits: Path, frames: int = 100, fars: Sequence[float] = FARS) -> Outcome:
     """YouTube Faces: mean squared distance over all pairs of the first frames in which the detector finds a face."""
+    if frames < 1:
+        raise InputError(f"--frames={frames} of each video show nothing; give at least 1 (the default is 100).")
     listed = _without_known(request, read_ytf_splits(splits))
     per_video = [_frames(data / video) for video in listed.keys]
     # Where faces must be found, more frames than wanted may have to be looked at; they are, video by video.
@@ -152,6 +154,7 @@ def _video_means(
     points: list[NDArray[np.float32]] = []
     owner: list[NDArray[np.int64]] = []
     bad: list[tuple[str, str]] = []
+    nobody: InputError | None = None
     while True:
         wanted = [
             (video, frame)
@@ -161,18 +164,23 @@ def _video_means(
         if not wanted:
             break
         keys = [f"{listed.keys[video]}/{per_video[video][frame].name}" for video, frame in wanted]
+        videos = np.array([video for video, _ in wanted])
+        used += np.bincount(videos, minlength=len(used))
         try:
             one = request.embed(embedder, listed_images(data, keys), cutter)
-        except InputError:
-            if not points:
+        except InputError as error:
+            # So `embed_images` says that no image shows a face: of some frames of a video that is no end.
+            if not str(error).startswith(f"None of the {len(keys):,} images can be used"):
                 raise
-            break  # the frames that are left show nobody
-        videos = np.array([video for video, _ in wanted])
+            nobody = error
+            bad += [(key, "no usable face") for key in keys]
+            continue
         points.append(one.points[one.valid])
         owner.append(videos[one.valid])
         bad += one.bad
-        used += np.bincount(videos, minlength=len(used))
         faces += np.bincount(videos[one.valid], minlength=len(used))
+    if not points:
+        raise nobody or InputError("The list of pairs names no video; give the official splits.")
     every = np.concatenate(points)
     means = video_means(every, np.concatenate(owner), len(per_video))
     bad += [(listed.keys[video], "no frame with a face") for video in np.flatnonzero(faces == 0)]

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -137,15 +136,23 @@ def without(folder: Folder, names: set[str]) -> Folder:
             f"Every identity of {folder.root} was trained on, and nothing is left to measure; give other people, or "
             "--keep-shared."
         )
-    images = folder.images
-    keys = tuple(images.keys[i] for i in kept.tolist())
-    chosen = Images(keys, lambda number: images.read(int(kept[number])), f"{images.digest}|{len(kept)}")
-    return Folder(chosen, folder.labels[kept], folder.root)
+    return Folder(only(folder.images, kept.tolist()), folder.labels[kept], folder.root)
+
+
+def only(images: Images, numbers: Sequence[int]) -> Images:
+    """Some of the images, in the order of these numbers; the fingerprint says which, so that kept embeddings fit."""
+    chosen = hashlib.blake2b(np.array(numbers, np.int64).tobytes(), digest_size=16).hexdigest()
+    keys = tuple(images.keys[number] for number in numbers)
+    return Images(keys, lambda place: images.read(numbers[place]), f"{images.digest}|{chosen}")
 
 
 def prepared_folder(request: Request, path: Path) -> Folder:
     """A folder without the identities that were trained on, unless they are to stay."""
-    folder = open_folder(path)
+    return leave_out_known(request, open_folder(path))
+
+
+def leave_out_known(request: Request, folder: Folder) -> Folder:
+    """The same of faces that are open; whom it finds is noted either way."""
     known = request.known_names(np.unique(folder.labels).tolist())
     return without(folder, known) if known and request.leave_out else folder
 
@@ -218,14 +225,16 @@ def heading(embedder: AnyEmbedder, embedded: Embedded) -> str:
     return "\n".join(lines)
 
 
-@cache
 def _stat(file: Path) -> tuple[int, int]:
-    found = file.stat()
+    try:
+        found = file.stat()
+    except OSError:  # whoever embeds it counts it as unreadable
+        return -1, -1
     return found.st_size, found.st_mtime_ns
 
 
 def fingerprint(root: Path, files: Sequence[Path]) -> str:
-    """A fingerprint of which files these are, by name, size and time."""
+    """A fingerprint of which files these are, by name, size and time; of one that cannot be read by name alone."""
     digest = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16)
     for file in files:
         digest.update(os.fsencode(file) + f"\0{_stat(file)}\0".encode())

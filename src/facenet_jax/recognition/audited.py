@@ -20,6 +20,7 @@ from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
 from facenet_jax.embedders.embedding import Cutter, Images, embed_images
+from facenet_jax.evaluation.request import fingerprint, only
 from facenet_jax.prepare.cores import usable_cores
 from facenet_jax.prepare.dataset import open_dataset, places
 from facenet_jax.prepare.duplicates import find_copies
@@ -106,8 +107,7 @@ def audit(
     """
     source = open_dataset(dataset, singles=True)
     files = tuple(places(source))
-    read = source.read if isinstance(source, PreparedSource) else _reader(dataset, files)
-    images = Images(files, read, source.digest)
+    images = _images(dataset, source, files)
     embedded = embed_images(embedder, images, Cutter(crop), keep)
     kept = np.flatnonzero(embedded.valid)
     points = embedded.points[kept]
@@ -124,7 +124,7 @@ def audit(
     found = Audited(
         str(dataset),
         embedder.name,
-        Images([files[i] for i in kept.tolist()], lambda face: images.read(int(kept[face])), images.digest),
+        only(images, kept.tolist()),
         [files[i] for i in kept.tolist()],
         source.index.names,
         identity,
@@ -142,9 +142,12 @@ def audit(
     return found
 
 
-def _reader(root: Path, files: Sequence[str]) -> Any:
+def _images(root: Path, source: FolderSource | PreparedSource, files: Sequence[str]) -> Images:
+    if isinstance(source, PreparedSource):
+        return Images(files, source.read, source.digest)
+    # A folder's own digest is of names alone: a picture replaced under its name would keep the old one's embedding.
     reader = FileReader(root)
-    return lambda record: reader.read(files[record])
+    return Images(files, lambda record: reader.read(files[record]), fingerprint(root, [root / file for file in files]))
 
 
 def _copies(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -14,10 +12,9 @@ from numpy.typing import NDArray
 from facenet_jax.data.crop import Crop
 from facenet_jax.data.decode import BadFace, Reason
 from facenet_jax.data.digests import content_digest
-from facenet_jax.embedders.embedding import Images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate
-from facenet_jax.evaluation.request import Folder, open_folder
+from facenet_jax.evaluation.request import Folder, only, open_folder
 from facenet_jax.progress import Progress, Tally
 from facenet_jax.recognition.faces import Faces, find_faces
 from facenet_jax.recognition.index import PeopleIndex
@@ -132,7 +129,7 @@ def gather(
     before = len(folder.labels) - len(new) - len(rejected)
     points, photos, several = np.empty((0, 1), np.float32), list[int](), list[tuple[str, str]]()
     if new:
-        faces = find_faces(setup.embedder, _only(folder.images, new), setup.crop, keep, progress)
+        faces = find_faces(setup.embedder, only(folder.images, new), setup.crop, keep, progress)
         rows, photos, several = _one_each(faces, largest)
         points = faces.points[rows]
         rejected += [*faces.rejected, *several]
@@ -170,12 +167,6 @@ def _unknown(
             contents[number] = content
             new.append(number)
     return contents, new, rejected
-
-
-def _only(images: Images, numbers: Sequence[int]) -> Images:
-    chosen = hashlib.blake2b(np.array(numbers, np.int64).tobytes(), digest_size=16).hexdigest()
-    keys = tuple(images.keys[number] for number in numbers)
-    return Images(keys, lambda place: images.read(numbers[place]), f"{images.digest}|{chosen}")
 
 
 def _one_each(faces: Faces, largest: bool) -> tuple[list[int], list[int], list[tuple[str, str]]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +22,10 @@ from facenet_jax.recognition.grouping import Grouped
 CSV_FILE, JSON_FILE, PAGE_FILE = "people.csv", "people.json", "people.html"
 # Where the photographs of those lie who were seen once.
 ONCE = "once"
+# Bytes of a file's name: disks take 255, and a number may be added.
+_LONGEST = 240
+# What disks that know no links say, some in the words of those that may not be written.
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EROFS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +87,7 @@ def write_people(found: People, out: Path, progress: Progress) -> None:
 
 
 def link(file: Path, place: Path) -> None:
-    """A link to a file; a copy where links cannot be made. A place that is taken gets a number."""
+    """A link to a file; a copy where the disk knows no links. A place that is taken gets a number."""
     number = 1
     free = place
     while os.path.lexists(free):
@@ -89,14 +95,25 @@ def link(file: Path, place: Path) -> None:
         free = place.with_name(f"{place.stem}~{number}{place.suffix}")
     try:
         free.symlink_to(file.resolve())
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         shutil.copy2(file, free)
 
 
 def _flat(name: str, file: str) -> str:
-    """`trip/1.jpg#2` -> `trip_1#2.jpg`: a file's name that shows pictures as such."""
+    """`trip/1.jpg#2` -> `trip_1#2.jpg`: a file's name that shows pictures as such.
+
+    Of one that is too long for a name the end stays, behind a digest of all of it that keeps it apart from others.
+    """
     stem, suffix = os.path.splitext(file)
-    return (stem + name[len(file) :] + suffix).lstrip("./").replace(os.sep, "_")
+    flat = (stem + name[len(file) :] + suffix).lstrip("./").replace(os.sep, "_")
+    whole = os.fsencode(flat)
+    if len(whole) <= _LONGEST:
+        return flat
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
+    # Not from the midst of a letter, whose further bytes in UTF-8 are these.
+    return f"{digest}_" + os.fsdecode(whole[len(digest) + 1 - _LONGEST :].lstrip(bytes(range(0x80, 0xC0))))
 
 
 def _write_table(found: People, file: Path) -> None:

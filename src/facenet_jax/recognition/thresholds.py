@@ -22,9 +22,10 @@ class Threshold:
     Attributes:
       far: the false accept rate that was asked for; of `identify`, the false-alarm rate.
       distance: squared L2.
-      reached: the rate at this distance.
+      reached: the rate at this distance, or near it where `trials` is 0.
       protocol, data, crop: what it was measured by, and on.
-      trials: pairs of different people; of `identify`, faces of strangers.
+      trials: pairs of different people; of `identify`, faces of strangers. 0 where nothing was counted at this distance
+        itself: that of a hold-out is the mean of its splits' thresholds.
       enrolled: of `identify`, people that strangers were compared with; otherwise None.
     """
 
@@ -39,6 +40,11 @@ class Threshold:
 
     def __str__(self) -> str:
         where = f"evaluate {self.protocol} on {self.data}, crop {self.crop}"
+        if not self.trials:
+            return (
+                f"{self.distance:.4f}: the mean of several, which each accepted at most {100 * self.far:.3g}% of "
+                f"pairs of different people of their own ({where})"
+            )
         if self.enrolled is None:
             return (
                 f"{self.distance:.4f}: of {self.trials:,} pairs of different people {100 * self.reached:.3g}% were "
@@ -120,20 +126,24 @@ def make_one(setup: Setup, among_people: bool = False) -> str:
 
 
 def _of_pairs(entry: dict[str, Any], protocol: str, data: str) -> list[Threshold]:
-    result = entry["result"]
-    return [
-        Threshold(
-            float(rate["far"]),
-            float(rate["threshold"]),
-            float(rate["far_reached"]),
-            protocol,
-            data,
-            entry["crop"],
-            int(result["different_pairs"]),
+    result, found = entry["result"], []
+    for rate in result["rates"]:
+        if rate["threshold"] is None:
+            continue
+        # `far_reached` of a hold-out is the mean of rates at its splits' own thresholds.
+        counted = rate.get("far_at_threshold") if protocol == "holdout" else rate["far_reached"]
+        found.append(
+            Threshold(
+                float(rate["far"]),
+                float(rate["threshold"]),
+                float(rate["far_reached"] if counted is None else counted),
+                protocol,
+                data,
+                entry["crop"],
+                0 if counted is None else int(result["different_pairs"]),
+            )
         )
-        for rate in result["rates"]
-        if rate["threshold"] is not None
-    ]
+    return found
 
 
 def _of_strangers(entry: dict[str, Any], data: str) -> list[Threshold]:
