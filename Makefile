@@ -1,6 +1,6 @@
 # Each target is one line that a person can type; `make help` lists them.
 CONFIG ?= quickstart
-DATA ?= photos
+DATA ?= faces
 MINUTES ?= 40
 WORKDIR ?= runs/$(notdir $(basename $(CONFIG)))
 ARGS ?=
@@ -32,13 +32,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]'
 	@echo '$(EXTRAS)' > $@
 
-train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.data.path=photos"
+train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.data.path=faces"
 	$(BIN)/facenet-jax train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
 sweep: $(STAMP)  ## answer a question by several runs: SWEEP=embedding_size CONFIG=quickstart LAUNCHER=local
 	$(BIN)/facenet-jax sweep $(SWEEP) --config=$(CONFIG) --launcher=$(LAUNCHER) $(if $(filter-out file,$(origin WORKDIR)),--workdir=$(WORKDIR)) $(ARGS)
 
-reproduce: $(STAMP)  ## the recipe for so many minutes: DATA=photos MINUTES=40 ARGS=--peer for PyTorch beside it
+reproduce: $(STAMP)  ## the recipe for so many minutes: DATA=faces MINUTES=40 ARGS=--peer for PyTorch beside it
 	$(BIN)/python -m benchmarks.reproduce --data=$(DATA) --minutes=$(MINUTES) $(ARGS)
 
 test: $(STAMP)  ## run the tests
@@ -68,5 +68,5 @@ bench-evaluation: $(STAMP)  ## count 10^10 pairs exactly, against the bare matri
 bench-index: $(STAMP)  ## search a million faces, as float32 and as bytes; needs EXTRAS=index; ARGS="--faces 100000" for less
 	$(BIN)/python -m benchmarks.index $(ARGS)
 
-bench-latency: $(STAMP)  ## NNS1 and NNS2 at batch 1 on one core under ONNX Runtime; ARGS="--rounds 20" for less
+bench-latency: $(STAMP)  ## NNS1 and NNS2 at batch 1 on one core under ONNX Runtime; needs EXTRAS=onnx; ARGS="--rounds 20" for less
 	$(BIN)/python -m benchmarks.latency $(ARGS)

@@ -1,7 +1,7 @@
 """All networks, each for the same minutes, by the recipe: the paper's Table 3 and Figure 4 as far as a machine goes.
 
-    python -m benchmarks.networks --data photos --minutes 20 --lfw lfw_view1
-    python -m benchmarks.networks --data photos --minutes 60 --config.model.dtype=bfloat16        (on a GPU)
+    python -m benchmarks.networks --data faces --minutes 20 --lfw lfw_view1
+    python -m benchmarks.networks --data faces --minutes 60 --config.model.dtype=bfloat16        (on a GPU)
 
 Every network trains at its own input size, or at that of `--config.model.input_size`, the cheapest first, on the
 identities that `benchmarks.reproduce` leaves it, and is judged as there. Faces seen differ: that is what the same

@@ -1,7 +1,7 @@
 """The recipe on a folder of faces for so many minutes, beside what people use today for as many; one table.
 
-    python -m benchmarks.reproduce --data photos --minutes 40          (or `make reproduce DATA=photos MINUTES=40`)
-    python -m benchmarks.reproduce --data photos --minutes 40 --peer --seeds 0,1,2 --lfw lfw_view1
+    python -m benchmarks.reproduce --data faces --minutes 40          (or `make reproduce DATA=faces MINUTES=40`)
+    python -m benchmarks.reproduce --data faces --minutes 40 --peer --seeds 0,1,2 --lfw lfw_view1
 
 150 identities with five faces or more (a third of them, where there are few) are set aside, the same ones each time,
 and judged at the end and never before: VAL at a FAR over five splits of them (section 4.1). `--lfw` is a folder with

@@ -1,6 +1,6 @@
 """A few thousand people and half an hour of a CPU core: what trained best so far (docs/results.md).
 
-facenet-jax train --config=configs/recipe_cpu.py --config.data.path=photos --workdir=runs/recipe
+facenet-jax train --config=configs/recipe_cpu.py --config.data.path=faces --workdir=runs/recipe
 
 NNS2 at 112x112 with standardised kernels, Adam and averaged parameters; identities of five faces or more; faces moved
 and turned a little, so that it does not matter how exactly they were cut out, and colours from almost none to almost

@@ -1,6 +1,6 @@
 """A few thousand people and an hour of a CPU core: recipe_cpu with more people and three times the steps.
 
-facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=photos --workdir=runs/recipe
+facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=faces --workdir=runs/recipe
 
 Identities of two faces or more in place of five: it learns more slowly, and by heart later. Before the recipe had its
 present size, colours, average and places this did better than it on faces like those it was trained on, and not on

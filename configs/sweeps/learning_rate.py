@@ -3,7 +3,7 @@
 Section 3.3 of the paper starts at 0.05 for most of its networks. The first steps move by learning_rate /
 sqrt(initial_accumulator), so the two belong together; the sweep leaves the accumulator as the config has it.
 
-facenet-jax sweep learning_rate --config=nn4 --config.data.path=photos
+facenet-jax sweep learning_rate --config=nn4 --config.data.path=faces
 """
 
 AXIS = "learning rate"

@@ -3,7 +3,7 @@
 Table 3 of the paper compares the networks, each at its own input size: from NNS2, 20M multiply-adds and 51.9 % VAL, to
 NN2, 1.6B and 89.4 %.
 
-facenet-jax sweep networks --config=nn2 --config.data.path=photos
+facenet-jax sweep networks --config=nn2 --config.data.path=faces
 """
 
 from facenet_jax.models import NETWORKS

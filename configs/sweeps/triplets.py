@@ -3,7 +3,7 @@
 Section 3.2 of the paper takes all anchor-positive pairs with semi-hard negatives, and says of hardest positives that
 they are a little less stable at the beginning, of hardest negatives that they can collapse the embedding.
 
-facenet-jax sweep triplets --config=nn4 --config.data.path=photos
+facenet-jax sweep triplets --config=nn4 --config.data.path=faces
 """
 
 AXIS = "positives, negatives"
