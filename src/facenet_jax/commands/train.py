@@ -10,7 +10,7 @@ from facenet_jax.errors import InputError
 
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for instance
-  facenet-jax train --config=nn1 --config.data.path=photos --config.loss.margin=0.1 --workdir=runs/nn1
+  facenet-jax train --config=nn1 --config.data.path=faces --config.loss.margin=0.1 --workdir=runs/nn1
 `facenet-jax config nn1` lists the keys. Given again with the same --workdir, the command goes on where the run stopped;
 a finished run prints its table again. Ctrl-C saves and leaves.
 """
