@@ -48,3 +48,12 @@ def saved_run(workdir, data_path="drawn", steps=(4, 6), **overrides):
         checkpoints.save(step, {"params": params}, flatten(config), val=None)
     checkpoints.close()
     return str(workdir)
+
+
+def distance(network, first, second):
+    """The squared distance of two faces by an embedder with inputs of 16x16."""
+    from facenet_jax.data.decode import decode
+    from facenet_jax.embedders import open_embedder
+
+    one, other = open_embedder(network).embed(np.stack([decode(path, (16, 16)) for path in (first, second)]))
+    return float(np.sum((one - other) ** 2))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,18 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
         else:
             values[f"{prefix}{key}"] = value
     return values
+
+
+def from_saved(values: Mapping[str, Any]) -> ConfigDict:
+    """The config of a flattened one that was saved as JSON; keys that are gone are left out, new ones have the default.
+
+    Raises:
+      TypeError, ValueError: a value is of another kind than the default.
+    """
+    config, known = default_config(), flatten(default_config())
+    kept = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in known}
+    config.update_from_flattened_dict(kept)
+    return config
 
 
 def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from facenet_jax.cli import main
-from facenet_jax.commands import evaluate
 from facenet_jax.config import flatten
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.embedders import embedding, open_embedder
@@ -21,6 +20,8 @@ from facenet_jax.evaluation.folds import accuracy_over_folds, best_threshold
 from facenet_jax.evaluation.pair_lists import read_lfw_pairs
 from facenet_jax.evaluation.request import Request, open_folder, without
 from facenet_jax.training.faces import open_faces
+from facenet_jax.training.trained import own_held_out
+from facenet_jax.training.trained_on import trained_on
 from networks import linear_network, saved_run
 
 
@@ -233,7 +234,7 @@ def begun(run, digest=None):
 
 def said_of(embedder):
     """(the names that an embedder knows, what is remarked of that)."""
-    return sorted(evaluate._trained_on(embedder)), embedder.remarks
+    return sorted(trained_on(embedder)), embedder.remarks
 
 
 def test_people_that_a_run_started_from_were_trained_on_too(tmp_path, photos, capsys):
@@ -297,11 +298,11 @@ def test_fingerprints_say_which_faces_are_kept_and_of_which_pictures(tmp_path, p
     copy = tmp_path / "photos"
     shutil.copytree(photos, copy)
     embedder = open_embedder(saved_run(tmp_path / "run", copy))
-    before = evaluate._own_held_out(Request([embedder])).images
-    assert evaluate._own_held_out(Request([embedder])).images.digest == before.digest
+    before = own_held_out(Request([embedder])).images
+    assert own_held_out(Request([embedder])).images.digest == before.digest
     (record,) = (int(key.split("/")[1]) for key in before.keys[:1])
     Path(FolderSource(copy).describe(record)).write_bytes(picture(1, (32, 32)))
-    assert evaluate._own_held_out(Request([embedder])).images.digest != before.digest
+    assert own_held_out(Request([embedder])).images.digest != before.digest
 
 
 def test_the_faces_that_a_run_held_out_itself(tmp_path, capsys):

@@ -16,7 +16,6 @@ the arrays embeddings and names), or onnx:PATH with what its input needs, such a
 Give --embedder again to compare several on the same faces.
 """
 _CROPS = ("none", "centre", "tight", "similarity")
-_CHANGED = "has changed since it was trained on, so that whom is not surely known"
 
 
 def add_parser(commands: Any) -> None:
@@ -109,6 +108,7 @@ def _fars(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.embedders import open_embedder
     from facenet_jax.evaluation.request import Request
+    from facenet_jax.training.trained_on import trained_on
 
     embedders = [open_embedder(spec, options.step if Path(spec).is_dir() else None) for spec in options.embedder]
     if options.step is not None and not any(Path(spec).is_dir() for spec in options.embedder):
@@ -125,7 +125,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         embedders,
         options.crop,
         options.out / "embeddings" if options.out else None,
-        {embedder.name: _trained_on(embedder) for embedder in embedders},
+        {embedder.name: trained_on(embedder) for embedder in embedders},
         not options.keep_shared,
     )
     outcome = _measure(options, request)
@@ -146,12 +146,11 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
 
 def _measure(options: argparse.Namespace, request: Any) -> Any:
     from facenet_jax.evaluation import pair_protocols, protocols
+    from facenet_jax.training.trained import own_held_out
 
     match options.protocol:
         case "holdout":
-            folder = (
-                _own_held_out(request) if options.data is None else protocols.prepared_folder(request, options.data)
-            )
+            folder = own_held_out(request) if options.data is None else protocols.prepared_folder(request, options.data)
             return protocols.run_holdout(request, folder, options.fars, options.splits)
         case "photos":
             return protocols.run_photos(request, options.data, options.fars)
@@ -179,133 +178,3 @@ def _measure(options: argparse.Namespace, request: Any) -> Any:
                 request, train, (options.data, options.pairs, options.crop), options.fars
             )
     raise AssertionError(options.protocol)
-
-
-def _trained_on(embedder: Any) -> frozenset[str]:
-    """The names of the identities that a run was trained on, and those that it started from.
-
-    What cannot be told, as where a folder cannot be read any more, is a remark of the embedder's.
-    """
-    from facenet_jax.embedders import CheckpointEmbedder
-    from facenet_jax.training.faces import open_faces
-
-    if not isinstance(embedder, CheckpointEmbedder):
-        return frozenset()
-    names = _before_it(embedder)
-    try:
-        faces = open_faces(embedder.config)
-    except InputError as error:
-        embedder.remarks.append(f"whom it was trained on cannot be told: {error}")
-        return names
-    index = faces.train.index
-    embedder.training = {
-        "data": " and ".join(part.name for part in faces.parts),
-        "faces": int(index.counts[faces.train_identities].sum()),
-        "identities": len(faces.train_identities),
-    }
-    if _has_changed(embedder.workdir, faces):
-        embedder.remarks.append(f"{embedder.training['data']} {_CHANGED}")
-    return names | _names(faces)
-
-
-def _names(faces: Any) -> frozenset[str]:
-    """Of those trained on; drawn people are nobody, and their names are numbers."""
-    from facenet_jax.data.drawn import DrawnFaces
-
-    if isinstance(faces.train, DrawnFaces):
-        return frozenset()
-    return frozenset(faces.train.index.names[i] for i in faces.train_identities)
-
-
-def _has_changed(workdir: Path, faces: Any) -> bool:
-    """Whether a run began on other faces; False where nothing says on which."""
-    from facenet_jax.training.run_directory import read_run
-
-    try:
-        before = read_run(workdir)["digests"]["train"]
-    except (InputError, KeyError, TypeError, ValueError):
-        return False
-    return bool(before != faces.digest)
-
-
-def _before_it(embedder: Any) -> frozenset[str]:
-    """The names of those that the runs were trained on from whose parameters a run started, one from the other."""
-    from facenet_jax.storage import locate
-    from facenet_jax.training.faces import open_faces
-
-    names: frozenset[str] = frozenset()
-    config, seen = embedder.config, {embedder.workdir.resolve()}
-    unknown = "whom the run was trained on that it started from cannot be told"
-    while config.init_from:
-        try:
-            workdir = locate(config.init_from)
-            if workdir.resolve() in seen:
-                raise InputError(f"{workdir} holds a run by now that started from this one.")
-            seen.add(workdir.resolve())
-            config = _config_of(workdir)
-        except InputError as error:
-            embedder.remarks.append(f"{unknown}: {error}")
-            break
-        try:
-            faces = open_faces(config)
-        except InputError as error:  # its own parent may still be told
-            embedder.remarks.append(f"{unknown}: {error}")
-            continue
-        if _has_changed(workdir, faces):
-            data = " and ".join(part.name for part in faces.parts)
-            embedder.remarks.append(f"{data}, of {workdir} that it started from, {_CHANGED}")
-        names |= _names(faces)
-    return names
-
-
-def _config_of(workdir: Path) -> Any:
-    """The config of the run in a working directory; Raises InputError as `read_run`."""
-    from facenet_jax.config import default_config, flatten
-    from facenet_jax.training.run_directory import RUN_FILE, read_run
-
-    config, known = default_config(), flatten(default_config())
-    try:
-        saved = read_run(workdir)["config"]
-        values = {key: tuple(v) if isinstance(v, list) else v for key, v in saved.items() if key in known}
-        config.update_from_flattened_dict(values)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{workdir / RUN_FILE} is no config of a run.") from error
-    return config
-
-
-def _own_held_out(request: Any) -> Any:
-    """The faces that a run itself held out."""
-    import io
-
-    import numpy as np
-    from PIL import Image
-
-    from facenet_jax.embedders import CheckpointEmbedder
-    from facenet_jax.embedders.embedding import Images
-    from facenet_jax.evaluation.request import Folder, leave_out_known
-    from facenet_jax.training.faces import open_faces
-
-    if len(request.embedders) != 1 or not isinstance(request.embedders[0], CheckpointEmbedder):
-        raise InputError("--data is needed: only a single run has faces of its own that it held out.")
-    (embedder,) = request.embedders
-    held_out = open_faces(embedder.config).held_out
-    source, records = held_out.source, held_out.records
-
-    def read(number: int) -> bytes:
-        file = io.BytesIO()
-        Image.fromarray(source.load(int(records[number]), embedder.size)).save(file, "PNG", compress_level=1)
-        return file.getvalue()
-
-    labels = np.array(source.index.names)[source.index.identity_of(records)]
-    keys = tuple(f"{label}/{record}" for label, record in zip(labels, records, strict=True))
-    folder = Folder(Images(keys, read, _fingerprint(held_out)), labels, Path(held_out.name))
-    return leave_out_known(request, folder)
-
-
-def _fingerprint(held_out: Any) -> str:
-    """Of held-out faces: a folder's own digest is of names alone, so that size and time of its files are added."""
-    from facenet_jax.evaluation.request import fingerprint
-
-    # Faces that are drawn, or prepared, have no files of their own; their digest says all.
-    files = [Path(held_out.source.describe(int(record))) for record in held_out.records]
-    return f"{held_out.digest}|{fingerprint(Path(), files)}"

@@ -66,8 +66,9 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     print(format_identified(found))
     print(f"threshold       {threshold}")
     if threshold.enrolled is None:
+        most = "up to" if threshold.trials else "some"  # where it was not counted at this very distance
         print(
-            f"                with {len(index.files):,} faces enrolled, up to "
+            f"                with {len(index.files):,} faces enrolled, {most} "
             f"{100 * min(1, threshold.reached * len(index.files)):.3g}% of strangers may be named"
         )
     for file, reason in faces.rejected:

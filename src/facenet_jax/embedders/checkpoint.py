@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.checkpoints import Checkpoints
-from facenet_jax.config import default_config, flatten
+from facenet_jax.config import from_saved
 from facenet_jax.data.card import is_prepared, read_card
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError
@@ -106,7 +106,7 @@ class CheckpointEmbedder:
 def _restored(checkpoints: Checkpoints, step: int, workdir: Path) -> tuple[ConfigDict, Any]:
     """The config and the parameters of a checkpoint."""
     try:
-        return _as_config(checkpoints.config(step)), checkpoints.restore_params(step)
+        return from_saved(checkpoints.config(step)), checkpoints.restore_params(step)
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
@@ -115,10 +115,3 @@ def _restored(checkpoints: Checkpoints, step: int, workdir: Path) -> tuple[Confi
             f"the checkpoint of step {step} in {workdir} is damaged, or not whole ({first}); give another --step, or "
             "copy it again."
         ) from error
-
-
-def _as_config(saved: dict[str, object]) -> ConfigDict:
-    config, known = default_config(), flatten(default_config())
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items() if key in known}
-    config.update_from_flattened_dict(values)
-    return config

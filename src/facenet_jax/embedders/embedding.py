@@ -113,6 +113,10 @@ class Cutter:
         return detector
 
 
+class NothingUsable(InputError):
+    """Not one of the images can be embedded."""
+
+
 def embed_images(
     embedder: Embedder | EmbeddingTable,
     images: Images,
@@ -166,7 +170,7 @@ def embed_images(
     valid = (status == 0) | (status == _FALLBACK)
     if not valid.any():
         first = f" (the first, {images.keys[0]}: {words(int(status[0]))})" if count else ""
-        raise InputError(f"None of the {count:,} images can be used{first}; give images of faces.")
+        raise NothingUsable(f"None of the {count:,} images can be used{first}; give images of faces.")
     full = np.zeros((count, width), np.float32)
     full[np.concatenate([np.full(len(s), p.shape[1] == width) for p, s in parts])] = points
     bad = tuple((images.keys[i], words(int(status[i]))) for i in np.flatnonzero(~valid).tolist())

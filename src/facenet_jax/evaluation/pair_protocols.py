@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.data.crop import Crop
 from facenet_jax.data.folder import SUFFIXES
-from facenet_jax.embedders.embedding import Cutter, Embedded, Images
+from facenet_jax.embedders.embedding import Cutter, Embedded, Images, NothingUsable
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import Comparison, interval, mcnemar
 from facenet_jax.evaluation.folds import FoldsResult, accuracy_over_folds, best_threshold, format_folds
@@ -168,10 +168,7 @@ def _video_means(
         used += np.bincount(videos, minlength=len(used))
         try:
             one = request.embed(embedder, listed_images(data, keys), cutter)
-        except InputError as error:
-            # So `embed_images` says that no image shows a face: of some frames of a video that is no end.
-            if not str(error).startswith(f"None of the {len(keys):,} images can be used"):
-                raise
+        except NothingUsable as error:  # of some frames of a video that is no end
             nobody = error
             bad += [(key, "no usable face") for key in keys]
             continue

@@ -1,0 +1,82 @@
+"""One dataset by several processes and machines."""
+
+import fcntl
+import os
+import shutil
+
+import pytest
+
+from facenet_jax.errors import InputError
+from facenet_jax.prepare import job, run
+from facenet_jax.prepare.merge import merge
+from preparing import contents, crowd, prepared
+
+
+def test_any_number_of_workers_and_shares_gives_the_same_bytes(tmp_path, small_shards):
+    source = crowd(tmp_path / "photos", 7, 5)
+    prepared(source, tmp_path / "one")
+    prepared(source, tmp_path / "two", workers=2)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    for share in (2, 0):
+        assert prepared(source, tmp_path / "shares", share=(share, 3)).report is None
+    with pytest.raises(InputError, match=r"of the 5 shards of .* are not done \(the first is 1\)"):
+        merge(tmp_path / "shares")
+    prepared(source, tmp_path / "shares", share=(1, 3))
+    shutil.rmtree(source)  # whoever merges need not have it
+    assert merge(tmp_path / "shares").faces == 35
+    assert contents(tmp_path / "shares") == contents(tmp_path / "one")
+    assert merge(tmp_path / "shares").faces == 35  # again: the same report
+    with pytest.raises(InputError, match="Nothing was prepared"):
+        merge(tmp_path)
+
+
+def test_two_processes_in_one_folder_are_refused(tmp_path):
+    source = crowd(tmp_path / "photos", 2, 2)
+    holder = job.Workplace(tmp_path / "out")
+    for share in ((0, 1), (0, 2)):
+        with pytest.raises(InputError, match="another process prepares into"):
+            prepared(source, tmp_path / "out", share=share)
+    holder.close()
+    holders = [job.Workplace(tmp_path / "out", (0, 2)), job.Workplace(tmp_path / "out", (1, 2))]
+    with pytest.raises(InputError, match="another process prepares into"):
+        prepared(source, tmp_path / "out", share=(1, 2))
+    with pytest.raises(InputError, match="another process prepares into"):
+        prepared(source, tmp_path / "out")
+    for holder in holders:
+        holder.close()
+    assert prepared(source, tmp_path / "out").report.faces == 4
+
+
+def test_locks_are_to_be_had_on_nfs(tmp_path, monkeypatch):
+    # There flock is lockf, which asks that a file locked for reading can be read.
+    monkeypatch.setattr(job.fcntl, "flock", fcntl.lockf)
+    for share in ((0, 2), (0, 1)):
+        job.Workplace(tmp_path / "out", share).close()
+
+
+def test_a_share_that_another_is_quicker_than_goes_on_with_its_job(tmp_path, monkeypatch):
+    source = crowd(tmp_path / "photos", 2, 2)
+    list_names = os.listdir
+
+    def other_first(folder):
+        monkeypatch.setattr("os.listdir", list_names)
+        assert prepared(source, tmp_path / "out", share=(0, 2)).faces == 4
+        return list_names(folder)
+
+    monkeypatch.setattr("os.listdir", other_first)
+    assert prepared(source, tmp_path / "out", share=(1, 2)).faces == 0  # all four are in the first shard
+    assert merge(tmp_path / "out").faces == 4
+
+
+def test_two_machines_that_keep_the_names_at_once(tmp_path, monkeypatch):
+    source = crowd(tmp_path / "photos", 2, 2)
+    write = run.write_names
+
+    def other_too(*arguments):
+        monkeypatch.setattr(run, "write_names", write)
+        write(*arguments)
+        assert prepared(source, tmp_path / "out", share=(0, 2)).faces == 4  # with the same process number
+
+    monkeypatch.setattr(run, "write_names", other_too)
+    assert prepared(source, tmp_path / "out", share=(1, 2)).faces == 0
+    assert merge(tmp_path / "out").faces == 4

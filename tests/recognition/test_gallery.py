@@ -1,0 +1,142 @@
+"""enroll and identify from the shell: what they leave, what they say, and what they refuse."""
+
+import csv
+import json
+import shutil
+import sys
+
+import pytest
+
+from networks import distance
+
+
+class TestGallery:
+    @pytest.fixture
+    def gallery(self, photos, tmp_path):
+        """The first image of each of eight people."""
+        for person in range(8):
+            (tmp_path / "gallery" / f"person {person:02d}").mkdir(parents=True)
+            shutil.copy(photos / f"person {person:02d}" / "0.png", tmp_path / "gallery" / f"person {person:02d}")
+        return tmp_path / "gallery"
+
+    @pytest.mark.parametrize("compact", [False, True])
+    def test_people_come_are_found_and_go(self, gallery, photos, network, evaluations, tmp_path, said, compact):
+        pytest.importorskip("faiss")
+        index = tmp_path / "index"
+        code, text, _ = said(
+            "enroll", gallery, index, "--embedder", network, "--crop=none", *(["--compact"] * compact),
+            "--evaluation", evaluations / "identify.json",
+        )  # fmt: skip
+        assert code == 0
+        assert "enrolled        8 faces of 8 people" in text
+        result = json.loads((evaluations / "identify.json").read_text())["embedders"][0]["result"]
+        limit = result["open_set"][-1]["threshold"]
+        assert f"threshold       {limit:.4f}: of 34 faces of strangers" in text
+
+        asked = [photos / "person 03" / "0.png", photos / "person 11" / "0.png"]
+        code, text, _ = said("identify", *asked, index, "-k", 2, "-o", tmp_path / "found.json")
+        assert code == 0
+        found = json.loads((tmp_path / "found.json").read_text())
+        known, stranger = found["faces"]
+        assert (known["person"], known["box"]) == ("person 03", None)
+        assert known["neighbours"][0]["distance"] < 1e-3
+        assert known["neighbours"][0]["file"] == "person 03/0.png"
+        assert stranger["person"] == (
+            None if stranger["neighbours"][0]["distance"] > limit else stranger["neighbours"][0]
+        )
+        assert found["threshold"]["distance"] == limit
+        nearest = min(distance(network, asked[1], file) for file in gallery.glob("*/*"))
+        assert stranger["neighbours"][0]["distance"] == pytest.approx(nearest, abs=0.05 if compact else 1e-4)
+
+        # More photographs of them, one of them again under another name, one that is no photograph, and somebody new.
+        for name in ("1.jpg", "twice.jpg"):
+            shutil.copy(photos / "person 03" / "1.jpg", gallery / "person 03" / name)
+        shutil.copy(photos / "person 03" / "0.png", gallery / "person 03" / "again.png")
+        (gallery / "person 04" / "bad.jpg").write_bytes(b"")
+        shutil.copytree(photos / "person 11", gallery / "person 11")
+        (gallery / "nobody").mkdir()
+        (gallery / "nobody" / "1.jpg").write_bytes(b"no image")
+        code, text, _ = said("enroll", gallery, index)
+        assert code == 0
+        assert "enrolled        6 faces of 2 people" in text
+        assert "before          10 photographs" in text
+        assert (
+            "2 photographs (rejected.txt): nobody/1.jpg (not a JPEG, PNG, PPM/PGM or WebP image), person 04/bad.jpg"
+            in text
+        )
+        assert "no usable face  1 people: nobody" in text
+        assert (index / "rejected.txt").read_text().count("\n") == 2
+        said("identify", *asked, index, "-o", tmp_path / "found.csv")
+        rows = list(csv.DictReader((tmp_path / "found.csv").read_text().splitlines()))
+        assert [row["person"] for row in rows if row["rank"] == "1"] == ["person 03", "person 11"]
+        assert len(rows) == 6
+
+        code, text, _ = said("enroll", index, "--remove", "person 11", "person 03")
+        assert code == 0
+        assert "removed         7 faces of 2 people" in text
+        assert "7 faces of 7 people" in text
+        said("identify", photos / "person 11", index, "-k", 99, "-o", tmp_path / "found.json")
+        found = json.loads((tmp_path / "found.json").read_text())
+        assert [len(face["neighbours"]) for face in found["faces"]] == [7] * 5
+        assert "person 11" not in {near["person"] for face in found["faces"] for near in face["neighbours"]}
+
+    def test_a_threshold_of_pairs_says_what_it_means_for_many(self, gallery, network, evaluations, tmp_path, said):
+        pytest.importorskip("faiss")
+        index = tmp_path / "index"
+        said("enroll", gallery, index, "--embedder", network, "--crop=none")
+        code, _, sentence = said("identify", gallery, index)
+        assert code == 2
+        assert "has none: give --evaluation, or make one, on other people: facenet-jax evaluate identify" in sentence
+        code, text, _ = said("identify", gallery, index, "--evaluation", evaluations / "photos.json", "--far=0.1")
+        assert code == 0
+        assert "with 8 faces enrolled, up to 79." in text
+        assert said("enroll", index, "--evaluation", evaluations / "photos.json")[0] == 0
+        assert said("identify", gallery, index)[0] == 0
+
+    def test_an_index_of_another_embedder_is_refused(self, gallery, network, tmp_path, said):
+        pytest.importorskip("faiss")
+        index = tmp_path / "index"
+        assert said("enroll", gallery, index, "--embedder", network, "--crop=none")[0] == 0
+        for command in (["identify", gallery, index], ["enroll", gallery, index]):
+            code, _, sentence = said(*command, "--embedder", f"{network},scale=0.5")
+            assert code == 2
+            assert "is another embedder (or has changed since" in sentence
+            assert "was enrolled with --crop none, not centre" in said(*command, "--crop=centre")[2]
+        assert "stores float32; leave --compact out" in said("enroll", gallery, index, "--compact")[2]
+        assert "not enrolled under this name" in said("enroll", index, "--remove", "nobody")[2]
+
+    def test_what_is_refused(self, gallery, network, tmp_path, said):
+        pytest.importorskip("faiss")
+        index = tmp_path / "index"
+
+        def refused(*arguments):
+            code, _, sentence = said(*arguments)
+            assert code == 2
+            return sentence
+
+        assert "is a new index: say what makes the points with --embedder" in refused("enroll", gallery, index)
+        assert "Give a gallery to enrol" in refused("enroll", index)
+        assert "is no index" in refused("identify", gallery, index)
+        assert "is no index" in refused("enroll", index, "--remove", "a")
+        given = ["--embedder", network, "--crop=none"]
+        (tmp_path / "empty").mkdir()
+        assert "has no folder with images" in refused("enroll", tmp_path / "empty", index, *given)
+        (tmp_path / "bad" / "a").mkdir(parents=True)
+        (tmp_path / "bad" / "a" / "1.jpg").write_bytes(b"")
+        sentence = refused("enroll", tmp_path / "bad", index, *given)
+        assert "None of the 1 photographs in" in sentence
+        assert "a/1.jpg: empty file" in sentence
+        assert "is not empty" in refused("enroll", gallery, gallery, *given)
+        assert said("enroll", gallery, index, *given)[0] == 0
+        assert "ask for at least one person" in refused("identify", gallery, index, "-k", 0)
+        assert "does not exist; make it" in refused("identify", gallery, index, "-o", tmp_path / "none" / "x.csv")
+        assert "ends in .json or .csv" in refused("identify", gallery, index, "-o", tmp_path / "x.txt")
+        assert said("enroll", index, "--remove", *(folder.name for folder in gallery.iterdir()))[0] == 0
+        assert "has nobody enrolled" in refused("identify", gallery, index)
+
+
+def test_faiss_that_is_not_there_is_named(photos, network, tmp_path, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    code, _, sentence = said("enroll", photos, tmp_path / "index", "--embedder", network, "--crop=none")
+    assert code == 2
+    assert "pip install 'facenet-jax[index]'" in sentence
