@@ -1,11 +1,13 @@
-"""All networks, each for the same minutes, by the recipe: the paper's Table 3 and Figure 4 as far as a machine goes.
+"""All networks by the recipe, each for the same minutes or steps: Table 3 and Figure 4 as far as a machine goes.
 
     python -m benchmarks.networks --data faces --minutes 20 --lfw lfw_view1
     python -m benchmarks.networks --data faces --minutes 60 --config.model.dtype=bfloat16        (on a GPU)
+    python -m benchmarks.networks --data faces --steps 1000 "--config.model.input_size=(64, 64)"
 
 Every network trains at its own input size, or at that of `--config.model.input_size`, the cheapest first, on the
-identities that `benchmarks.reproduce` leaves it, and is judged as there. Faces seen differ: that is what the same
-minutes mean. One that fails is named, and the others go on. Interrupted, the same command goes on.
+identities that `benchmarks.reproduce` leaves it, and is judged as there. In the same minutes a small network sees more
+faces; in the same steps all see the same ones, and a larger one takes its time. One that fails is named, and the others
+go on. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations
@@ -16,11 +18,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.recipe_runs import Ended, Task, exit_code, judge, seen, train
 from facenet_jax import models
 from facenet_jax.config import load_config
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.plots import BLUE, VERMILION, save, style
 from facenet_jax.sweeps.launchers import Runner
 from facenet_jax.training.health import has_collapsed
 from facenet_jax.training.metrics import read_metrics
@@ -92,6 +98,27 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def picture(rows: list[dict[str, Any]], what: str, path: Path) -> None:
+    """Figure 4: VAL at FAR 0.01 over multiply-adds, with standard errors; those that failed are not in it."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for row in (row for row in rows if "val_far_0.01" in row):
+        colour = VERMILION if row["collapsed"] else BLUE
+        x, y = row["multiply_adds"], row["val_far_0.01"]
+        axes.errorbar(x, y, row["standard_errors"]["val_far_0.01"], color=colour, marker="o", capsize=3)
+        name = f"{row['network'].upper()}{', collapsed' * row['collapsed']}"
+        axes.annotate(name, (x, y), xytext=(8, 5), textcoords="offset points", color=colour)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_title(what)
+    axes.set_xlabel("multiply-adds of one face")
+    axes.set_ylabel("VAL at FAR 0.01, people set aside")
+    style(axes)
+    save(figure, path)
+
+
 def chosen(text: str) -> list[str]:
     """The networks named, the cheapest first.
 
@@ -111,7 +138,7 @@ def chosen(text: str) -> list[str]:
 
 
 def main() -> None:
-    """Trains, judges, and writes OUT/networks.{md,json} after every network.
+    """Trains, judges, and writes OUT/networks.{md,json,png} after every network.
 
     Raises:
       Ended: asked to stop, or some have failed.
@@ -121,19 +148,22 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="a folder <identity>/<image>, or a prepared dataset")
     parser.add_argument("--minutes", type=float, default=20, help="of training, each (%(default)s)")
+    parser.add_argument("--steps", type=int, help="of training, each, in place of the minutes")
     parser.add_argument("--networks", default=",".join(models.NETWORKS), help="(%(default)s)")
     parser.add_argument("--config", default="recipe_cpu", help="the recipe (%(default)s)")
     parser.add_argument("--lfw", type=Path, help="LFW's development view")
-    parser.add_argument("--out", type=Path, help="where everything goes (runs/networks/<minutes>)")
+    parser.add_argument("--out", type=Path, help="where everything goes (runs/networks/<length>)")
     options, overrides = parser.parse_known_args()
     networks = chosen(options.networks)
     if any(option.startswith("--config.model.name=") for option in overrides):
         raise InputError("--config.model.name is what differs here; give --networks.")
-    out = (options.out or Path("runs/networks") / f"{options.minutes:g}").resolve()
+    length = f"{options.minutes:g} minutes" if options.steps is None else f"{options.steps:,} steps"
+    out = (options.out or Path("runs/networks") / length.replace(" ", "-").replace(",", "")).resolve()
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
     with Runner() as run:
         task = Task(options.data.resolve(), out, options.minutes, options.config, overrides, options.lfw, run)
+        task.steps = options.steps
         task.begin()
         for network in networks:
             try:
@@ -142,9 +172,10 @@ def main() -> None:
                 if run.asked is not None:
                     raise
                 rows.append({"network": network, "failed": error.code})
-            text = f"{options.minutes:g} minutes each.\n\n{table(rows)}\n\n{in_words(machine)}\n"
+            text = f"{length} each.\n\n{table(rows)}\n\n{in_words(machine)}\n"
             (out / "networks.md").write_text(text)
             (out / "networks.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+            picture(rows, f"{length} each", out / "networks.png")
             print(f"\n{text}", flush=True)
     if any("failed" in row for row in rows):
         raise Ended(1)

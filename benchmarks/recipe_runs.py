@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from benchmarks.set_aside import SetAside, chosen_people, set_aside
 from facenet_jax.config import load_config
 from facenet_jax.data.folder import FolderSource
@@ -53,6 +55,7 @@ class Task:
       lfw: LFW's development view, or None.
       run: starts commands.
       longer: another recipe, where many more steps fit into the minutes than the first one takes.
+      steps: of training, whatever time they take, in place of the minutes.
       source, aside: all faces, and who is judged; set by `begin`.
     """
 
@@ -64,6 +67,7 @@ class Task:
     lfw: Path | None
     run: Runner
     longer: str | None = None
+    steps: int | None = None
     source: FolderSource | PreparedSource = field(init=False)
     aside: SetAside = field(init=False)
 
@@ -73,6 +77,8 @@ class Task:
         Raises:
           InputError: something is wrong, or `out` holds runs of something else.
         """
+        if self.steps is not None and self.steps < 2:
+            raise InputError(f"--steps={self.steps}: give a number above 1.")
         if not (math.isfinite(self.minutes) and self.minutes > 0):
             raise InputError(f"--minutes={self.minutes:g}: give a number above 0.")
         for option in self.overrides:
@@ -92,15 +98,16 @@ class Task:
         people = chosen_people(self.source)
         asked = {
             "data": self.source.digest,
-            "minutes": self.minutes,
+            "minutes": None if self.steps else self.minutes,
+            "steps": self.steps,
             "config": self.config,
             "overrides": sorted(self.overrides),
         }
         file = self.out / _ASKED
         if file.exists():
             before = json.loads(file.read_text())
-            for key in (key for key, value in asked.items() if before[key] != value):
-                was = "other faces" if key == "data" else f"{key} {before[key]}"
+            for key in (key for key, value in asked.items() if before.get(key) != value):
+                was = "other faces" if key == "data" else f"{key} {before.get(key)}"
                 raise InputError(f"--out={self.out} holds runs with {was}; give another --out, or remove it.")
         elif self.out.exists() and any(self.out.iterdir()):
             raise InputError(f"--out={self.out} holds other things; give a folder of its own.")
@@ -126,10 +133,10 @@ class Task:
 
 
 def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path:
-    """The recipe for as many steps as a short trial says fit into the minutes; the run's folder, within `folder`.
+    """The recipe for the task's steps, or for as many as a trial says fit into its minutes; the run's folder.
 
-    Which of the task's two it is hangs on their number, and with that on the machine as well as on the minutes. Warm-up
-    and the fall of the rate keep their shares of `config.steps`. `more` are options before the task's own.
+    Which of the task's two recipes it is hangs on how many fit, and with that on the machine. Warm-up and the fall of
+    the rate keep their shares of `config.steps`. `more` are options before the task's own; the folder is in `folder`.
 
     Raises:
       Ended: training failed, or was asked to stop.
@@ -144,6 +151,22 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
         *task.overrides,
     ]
     config = load_config(task.config, [*more, *task.overrides])
+    recipe, steps = task.config, task.steps
+    if steps is None:
+        recipe, steps = _fitting(task, folder, options, config)
+    print(f"recipe          {recipe}, {steps:,} steps", file=sys.stderr, flush=True)
+    config = load_config(recipe, [*more, *task.overrides])
+    schedule = [
+        f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
+        for key in ("finalise_steps", "warmup_steps")
+    ]
+    run = folder / f"recipe-{seed}"
+    task.facenet("train", f"--workdir={run}", f"--config={recipe}", *options, *schedule, *_steps(steps, saves=10))
+    return run
+
+
+def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -> tuple[str, int]:
+    """Which recipe, and how many of its steps fit into the task's minutes; asked once a folder."""
     file = folder / STEPS
     if not file.exists():
         base = [f"--config={task.config}", *options]
@@ -155,16 +178,7 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
         recipe = task.longer if task.longer is not None and steps > _TOO_LONG * config.steps else task.config
         file.write_text(json.dumps({"recipe": recipe, "steps": steps, "images_per_second": rate}) + "\n")
     found = json.loads(file.read_text())
-    recipe, steps = found["recipe"], found["steps"]
-    print(f"recipe          {recipe}, {steps:,} steps", file=sys.stderr, flush=True)
-    config = load_config(recipe, [*more, *task.overrides])
-    schedule = [
-        f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
-        for key in ("finalise_steps", "warmup_steps")
-    ]
-    run = folder / f"recipe-{seed}"
-    task.facenet("train", f"--workdir={run}", f"--config={recipe}", *options, *schedule, *_steps(steps, saves=10))
-    return run
+    return found["recipe"], found["steps"]
 
 
 def _trial(task: Task, folder: Path, base: list[str], steps: int) -> float:

@@ -129,6 +129,8 @@ def test_an_unknown_network(photos, tmp_path, capsys, monkeypatch):
     assert (code, "there is no 'nn5'" in error) == (2, True)
     code, error = run_main(networks, capsys, monkeypatch, f"--data={photos}", "--config.model.name=nn4")
     assert (code, "give --networks" in error) == (2, True)
+    code, error = run_main(networks, capsys, monkeypatch, f"--data={photos}", "--steps=1")
+    assert (code, "--steps=1: give a number above 1" in error) == (2, True)
     assert networks.chosen("nn2, nns2,nn4") == ["nns2", "nn4", "nn2"]
 
 
@@ -179,6 +181,20 @@ def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tm
     assert len(run.commands) == 4  # the trial's answer is kept
     assert not any("recipe_cpu_long" in word for words in run.commands for word in words)
     assert seen(task.out, 360) == {"images": 30 * 360, "images_per_second": 180.0, "minutes": 1.0}
+
+
+def test_steps_that_are_given_need_no_trial(photos, tmp_path):
+    run = Recorder()
+    task = task_of(photos, tmp_path / "out", run, steps=448)
+    task.begin()
+    assert train(task, task.out, 0) == task.out / "recipe-0"
+    (last,) = run.commands
+    expected = {"steps": 448, "optimizer.warmup_steps": 22, "optimizer.finalise_steps": 224, "checkpoint.every": 44}
+    assert {f"--config.{key}={value}" for key, value in expected.items()} <= set(last)
+    task_of(photos, tmp_path / "out", run, steps=448, minutes=7.0).begin()  # minutes say nothing then
+    for values in ({"steps": 449}, {}):
+        with pytest.raises(InputError, match=r"runs with .*; give another --out"):
+            task_of(photos, tmp_path / "out", run, **values).begin()
 
 
 @pytest.mark.parametrize(("minutes", "recipe"), [(56.0, "recipe_cpu"), (57.0, "recipe_cpu_long")])
@@ -259,6 +275,16 @@ def test_tables():
     lines = networks.table(rows).splitlines()[2:]
     assert [line.split("|")[1].strip() for line in lines] == ["NNS2", "NNS1", "NN4, collapsed", "NN1"]
     assert "failed: exit code 1" in lines[-1]
+
+
+def test_the_picture_has_what_was_judged(tmp_path):
+    row = {"multiply_adds": 5e6, "collapsed": False, "standard_errors": {"val_far_0.01": 0.02}}
+    rows = [{"network": "nn1", "failed": 1}, row | {"network": "nns2", "val_far_0.01": 0.3}, row | {"network": "nn4"}]
+    for given, name in ((rows, "some"), (rows[:1], "none")):
+        networks.picture(given, "448 steps each", tmp_path / f"{name}.png")
+    pictures = {file.stem: file.read_bytes() for file in tmp_path.iterdir()}
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
+    assert pictures["some"] != pictures["none"]
 
 
 def test_a_collapse_is_seen(tmp_path):
