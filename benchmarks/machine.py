@@ -31,8 +31,9 @@ def in_words(machine: dict[str, str | int | float]) -> str:
     """One sentence."""
     first = ("processor", "cores", "memory_gib", "system", "date")
     versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in first)
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
     return (
-        f"Taken on {machine['date']} on {machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"Taken on {machine['date']} on {machine['processor']}, {cores}, {machine['memory_gib']} GiB, "
         f"{machine['system']}; {versions}."
     )
 

@@ -1,6 +1,7 @@
-"""Draws two figures from benchmarks/results/recipe.json.
+"""Draws three figures from benchmarks/results/recipe.json.
 
 recipe.png: VAL over the minutes beside PyTorch, and what each choice gave. long.png: longer runs over their steps.
+networks.png: the paper's networks over the same faces, and over the minutes that those take.
 
 python docs/figures/recipe.py [FOLDER]
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from facenet_jax.evaluation.plots import BLUE, COLOURS, VERMILION, save, style
 
@@ -57,6 +58,41 @@ def long_figure(runs: list[dict[str, Any]], path: Path) -> None:
     save(figure, path)
 
 
+def networks_figure(rows: list[dict[str, Any]], path: Path) -> None:
+    """VAL at FAR 0.01 of all networks, with standard errors, into a PNG file.
+
+    On the hold-out over the faces seen and over minutes of one core; on the people set aside over multiply-adds, as in
+    the paper's Figure 4.
+    """
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    seen, taken, adds = figure.subplots(1, 3)
+    for row, colour in zip(rows, COLOURS, strict=False):
+        steps, values, errors = (list(column) for column in zip(*row["points"], strict=True))
+        faces = [step * row["batch"] for step in steps]
+        seen.errorbar(faces, values, errors, color=colour, marker="o", capsize=3, label=row["name"])
+        minutes = [count / row["images"] * row["core_minutes"] for count in faces]
+        taken.errorbar(minutes, values, errors, color=colour, marker="o", capsize=3)
+        x, y = row["multiply_adds"], row["val_far_0.01"]
+        adds.errorbar(x, y, row["standard_errors"]["val_far_0.01"], color=colour, marker="o", capsize=3)
+        adds.annotate(row["name"], (x, y), xytext=(6, 6), textcoords="offset points", color=colour)
+    seen.set_xlabel("faces seen")
+    seen.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    seen.legend(loc="lower right", frameon=False)
+    taken.set_xlabel("minutes of one core")
+    for axes in (seen, taken):
+        axes.set_ylabel("VAL at FAR 0.01, hold-out")
+        axes.set_xlim(left=0)
+    adds.set_xlabel("multiply-adds of one face")
+    adds.set_ylabel("VAL at FAR 0.01, people set aside")
+    adds.set_xscale("log")
+    adds.margins(x=0.2)
+    for axes in (seen, taken, adds):
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        style(axes)
+    save(figure, path)
+
+
 def minutes(axes: Axes, rows: list[dict[str, Any]]) -> None:
     """VAL at FAR 0.01 on the people set aside over minutes, with standard errors; a line a configuration and seed."""
     colours = dict(zip(dict.fromkeys(row["name"] for row in rows), COLOURS, strict=False))
@@ -94,3 +130,4 @@ if __name__ == "__main__":
     results = json.loads(RESULTS.read_text())
     recipe_figure(results, folder / "recipe.png")
     long_figure(results["long"], folder / "long.png")
+    networks_figure(results["networks"], folder / "networks.png")
