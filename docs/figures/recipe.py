@@ -73,8 +73,8 @@ def networks_figure(rows: list[dict[str, Any]], path: Path) -> None:
         minutes = [count / row["images"] * row["core_minutes"] for count in faces]
         taken.errorbar(minutes, values, errors, color=colour, marker="o", capsize=3)
         x, y = row["multiply_adds"], row["val_far_0.01"]
-        adds.errorbar(x, y, row["standard_errors"]["val_far_0.01"], color=colour, marker="o", capsize=3)
-        adds.annotate(row["name"], (x, y), xytext=(6, 6), textcoords="offset points", color=colour)
+        error = row["standard_errors"]["val_far_0.01"]
+        adds.errorbar(x, y, error, color=colour, marker="o", capsize=3, linestyle="none", label=row["name"])
     seen.set_xlabel("faces seen")
     seen.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     seen.legend(loc="lower right", frameon=False)
@@ -85,6 +85,7 @@ def networks_figure(rows: list[dict[str, Any]], path: Path) -> None:
     adds.set_xlabel("multiply-adds of one face")
     adds.set_ylabel("VAL at FAR 0.01, people set aside")
     adds.set_xscale("log")
+    adds.legend(loc="lower right", frameon=False)
     adds.margins(x=0.2)
     for axes in (seen, taken, adds):
         axes.set_ylim(bottom=0)
