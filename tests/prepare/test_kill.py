@@ -47,3 +47,26 @@ def test_killed_and_continued_it_is_byte_identical(tmp_path):
     assert main(command(out)) == 0
     assert main(command(tmp_path / "whole")) == 0
     assert contents(out) == contents(tmp_path / "whole")
+
+
+# A command that is killed while its worker starts; the worker holds standard output until it is gone.
+KILLED_EARLY = """
+import multiprocessing, os, signal, threading
+from facenet_jax.prepare import run
+
+def worker():
+    multiprocessing.parent_process().join()
+    threading.Thread.start = lambda thread: None  # no other thread comes to run before a part is begun
+    run._start_worker(*[None] * 8)
+    print("begins a part", flush=True)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=worker).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_whose_command_was_killed_while_it_started_begins_nothing(tmp_path):
+    (tmp_path / "command.py").write_text(KILLED_EARLY)
+    done = subprocess.run([sys.executable, tmp_path / "command.py"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "", "")
