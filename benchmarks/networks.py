@@ -18,15 +18,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
-
 from benchmarks.machine import describe_machine, in_words
-from benchmarks.recipe_runs import Ended, Task, exit_code, judge, seen, train
+from benchmarks.recipe_runs import Ended, Task, exit_code, judge, judged, seen, train
 from facenet_jax import models
 from facenet_jax.config import load_config
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.plots import BLUE, VERMILION, save, style
 from facenet_jax.sweeps.launchers import Runner
 from facenet_jax.training.health import has_collapsed
 from facenet_jax.training.metrics import read_metrics
@@ -98,25 +94,16 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def picture(rows: list[dict[str, Any]], what: str, path: Path) -> None:
-    """Figure 4: VAL at FAR 0.01 over multiply-adds, with standard errors; those that failed are not in it."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for row in (row for row in rows if "val_far_0.01" in row):
-        colour = VERMILION if row["collapsed"] else BLUE
-        x, y = row["multiply_adds"], row["val_far_0.01"]
-        axes.errorbar(x, y, row["standard_errors"]["val_far_0.01"], color=colour, marker="o", capsize=3)
-        name = f"{row['network'].upper()}{', collapsed' * row['collapsed']}"
-        axes.annotate(name, (x, y), xytext=(8, 5), textcoords="offset points", color=colour)
-    axes.set_xscale("log")
-    axes.margins(x=0.15)
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_title(what)
-    axes.set_xlabel("multiply-adds of one face")
-    axes.set_ylabel("VAL at FAR 0.01, people set aside")
-    style(axes)
-    save(figure, path)
+def report(task: Task, rows: list[dict[str, Any]], title: str) -> None:
+    """OUT/networks.html: the page of what was judged, with Table 3 and Figure 4, and without pictures of faces.
+
+    Raises:
+      Ended: it failed, or was asked to stop.
+    """
+    folders = [str(judged(task, row["network"])) for row in rows if "failed" not in row]
+    if folders:
+        page = f"--output={task.out / 'networks.html'}"
+        task.facenet("report", *folders, page, f"--title={title}", "--no-images")
 
 
 def chosen(text: str) -> list[str]:
@@ -138,7 +125,7 @@ def chosen(text: str) -> list[str]:
 
 
 def main() -> None:
-    """Trains, judges, and writes OUT/networks.{md,json,png} after every network.
+    """Trains, judges, and writes OUT/networks.{md,json,html} after every network.
 
     Raises:
       Ended: asked to stop, or some have failed.
@@ -162,8 +149,16 @@ def main() -> None:
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
     with Runner() as run:
-        task = Task(options.data.resolve(), out, options.minutes, options.config, overrides, options.lfw, run)
-        task.steps = options.steps
+        task = Task(
+            options.data.resolve(),
+            out,
+            options.minutes,
+            options.config,
+            overrides,
+            options.lfw,
+            run,
+            steps=options.steps,
+        )
         task.begin()
         for network in networks:
             try:
@@ -175,8 +170,8 @@ def main() -> None:
             text = f"{length} each.\n\n{table(rows)}\n\n{in_words(machine)}\n"
             (out / "networks.md").write_text(text)
             (out / "networks.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
-            picture(rows, f"{length} each", out / "networks.png")
             print(f"\n{text}", flush=True)
+            report(task, rows, f"{length} each")
     if any("failed" in row for row in rows):
         raise Ended(1)
 

@@ -106,8 +106,10 @@ class Task:
         file = self.out / _ASKED
         if file.exists():
             before = json.loads(file.read_text())
-            for key in (key for key, value in asked.items() if before.get(key) != value):
-                was = "other faces" if key == "data" else f"{key} {before.get(key)}"
+            other = [key for key, value in asked.items() if before.get(key) != value]
+            # Of minutes and steps one is None: what the runs there were given is told.
+            for key in (key for key in other if before.get(key) is not None):
+                was = "other faces" if key == "data" else f"{key} {before[key]}"
                 raise InputError(f"--out={self.out} holds runs with {was}; give another --out, or remove it.")
         elif self.out.exists() and any(self.out.iterdir()):
             raise InputError(f"--out={self.out} holds other things; give a folder of its own.")
@@ -133,10 +135,10 @@ class Task:
 
 
 def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path:
-    """The recipe for the task's steps, or for as many as a trial says fit into its minutes; the run's folder.
+    """The recipe for the task's steps, or for as many as a trial says fit into its minutes; the run, in `folder`.
 
     Which of the task's two recipes it is hangs on how many fit, and with that on the machine. Warm-up and the fall of
-    the rate keep their shares of `config.steps`. `more` are options before the task's own; the folder is in `folder`.
+    the rate keep their shares of `config.steps`. `more` are options before the task's own.
 
     Raises:
       Ended: training failed, or was asked to stop.
@@ -201,6 +203,11 @@ def seen(run: Path, batch: int) -> dict[str, float]:
     return {"images": images, "images_per_second": rate, "minutes": images / rate / 60}
 
 
+def judged(task: Task, name: str) -> Path:
+    """Where `judge` puts what it finds."""
+    return task.out / "judged" / name
+
+
 def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, Any]:
     """VAL on the people set aside and accuracy on LFW of a run or of files of embeddings, with standard errors.
 
@@ -209,7 +216,7 @@ def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, 
     Raises:
       Ended: an evaluation failed, or was asked to stop.
     """
-    out = task.out / "judged" / name
+    out = judged(task, name)
     if not (out / "holdout.json").exists():
         task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
     rates = json.loads((out / "holdout.json").read_text())["embedders"][0]["result"]["rates"]

@@ -7,6 +7,7 @@ ORDER = [
     "huge_pages",
     "errors",
     "config",
+    "saved_config",
     "hosts",
     "mesh",
     "progress",

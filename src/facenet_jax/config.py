@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,24 +114,6 @@ def default_config() -> ConfigDict:
     config.mesh.fsdp = 1  # devices that share one copy of the parameters and the optimiser's sums, for large networks
     return config
 
-
-# What may differ when a run goes on in its working directory: none of it changes the batches or the gradient.
-MAY_CHANGE = (
-    "batch.chunk",
-    "batch.rematerialise",
-    "checkpoint.every",
-    "checkpoint.keep",
-    "data.exclude",  # to the same lines: the digest of who is left is compared
-    "data.max_bad_share",
-    "data.path",  # to the same data: its digest is compared
-    "data.workers",
-    "eval.batch",
-    "eval.every",
-    "eval.path",
-    "log.every",
-    "mesh.data",
-    "mesh.fsdp",
-)
 
 _STRENGTHS = tuple(f"data.augment.{name}" for name in default_config().data.augment)
 _AT_LEAST: dict[str, float] = {
@@ -284,42 +265,6 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, Any]:
         else:
             values[f"{prefix}{key}"] = value
     return values
-
-
-def from_saved(values: Mapping[str, Any]) -> ConfigDict:
-    """The config of a flattened one that was saved as JSON; keys that are gone are left out, new ones have the default.
-
-    Raises:
-      TypeError, ValueError: a value is of another kind than the default.
-    """
-    config, known = default_config(), flatten(default_config())
-    kept = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key in known}
-    config.update_from_flattened_dict(kept)
-    return config
-
-
-def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Lines `key: then -> now` for what differs between two flattened configs and may not differ in one run.
-
-    The number of steps may differ where the schedule does not hang on it. A key that the run is too old to know had
-    the value that is the default now: defaults stay what they were.
-    """
-    may_change = set(MAY_CHANGE)
-    if before.get("optimizer.finalise_steps") == now.get("optimizer.finalise_steps") == 0:
-        may_change.add("steps")
-    defaults = flatten(default_config())
-    before, now = ({**defaults, **values, "data.mixture": _weights(values)} for values in (before, now))
-    lines = []
-    for key in sorted(set(before) | set(now)):
-        then, new = (list(v) if isinstance(v, tuple) else v for v in (before.get(key), now.get(key)))
-        if then != new and key not in may_change:
-            lines.append(f"config.{key}: {then} -> {new}")
-    return lines
-
-
-def _weights(values: dict[str, Any]) -> list[float]:
-    # Like data.path, those of a mixture may change to the same data.
-    return [weight for _, weight in values.get("data.mixture", ())]
 
 
 def config_folders() -> list[Path]:

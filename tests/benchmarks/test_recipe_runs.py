@@ -193,8 +193,11 @@ def test_steps_that_are_given_need_no_trial(photos, tmp_path):
     assert {f"--config.{key}={value}" for key, value in expected.items()} <= set(last)
     task_of(photos, tmp_path / "out", run, steps=448, minutes=7.0).begin()  # minutes say nothing then
     for values in ({"steps": 449}, {}):
-        with pytest.raises(InputError, match=r"runs with .*; give another --out"):
+        with pytest.raises(InputError, match=r"runs with steps 448; give another --out"):
             task_of(photos, tmp_path / "out", run, **values).begin()
+    task_of(photos, tmp_path / "minutes", run).begin()
+    with pytest.raises(InputError, match=r"runs with minutes 1\.0; give another --out"):
+        task_of(photos, tmp_path / "minutes", run, steps=448).begin()
 
 
 @pytest.mark.parametrize(("minutes", "recipe"), [(56.0, "recipe_cpu"), (57.0, "recipe_cpu_long")])
@@ -277,14 +280,18 @@ def test_tables():
     assert "failed: exit code 1" in lines[-1]
 
 
-def test_the_picture_has_what_was_judged(tmp_path):
-    row = {"multiply_adds": 5e6, "collapsed": False, "standard_errors": {"val_far_0.01": 0.02}}
-    rows = [{"network": "nn1", "failed": 1}, row | {"network": "nns2", "val_far_0.01": 0.3}, row | {"network": "nn4"}]
-    for given, name in ((rows, "some"), (rows[:1], "none")):
-        networks.picture(given, "448 steps each", tmp_path / f"{name}.png")
-    pictures = {file.stem: file.read_bytes() for file in tmp_path.iterdir()}
-    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
-    assert pictures["some"] != pictures["none"]
+def test_the_page_is_of_what_was_judged(photos, tmp_path):
+    run = Recorder()
+    task = task_of(photos, tmp_path / "out", run)
+    networks.report(task, [{"network": "nn1", "failed": 1}], "448 steps each")
+    assert run.commands == []
+    networks.report(task, [{"network": "nn1", "failed": 1}, {"network": "nns2"}, {"network": "nn4"}], "448 steps each")
+    (words,) = run.commands
+    start = words.index("report")
+    assert words[start + 1 : start + 3] == [str(task.out / "judged" / name) for name in ("nns2", "nn4")]
+    assert {"--no-images", "--title=448 steps each", f"--output={task.out / 'networks.html'}"} == set(
+        words[start + 3 :]
+    )
 
 
 def test_a_collapse_is_seen(tmp_path):

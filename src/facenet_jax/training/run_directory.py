@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from facenet_jax.config import difference
 from facenet_jax.errors import InputError
 from facenet_jax.hosts import is_first, wait_for_all
+from facenet_jax.saved_config import difference
 from facenet_jax.storage import in_bucket, write_whole
 
 RUN_FILE = "run.json"
