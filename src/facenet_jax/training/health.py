@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from facenet_jax.errors import TrainingError
+from facenet_jax.training.offline import is_listed
 from facenet_jax.training.step import StepMetrics
 
 # Spread is 1 - |mean embedding|^2, half of the mean squared distance between faces. By their normalisation networks
@@ -65,7 +66,7 @@ def collapse_words(step: int, values: dict[str, float], most: float, config: Con
 
 def _remedy(step: int, config: ConfigDict) -> str:
     """By what was seen in runs that collapsed (docs/results.md)."""
-    listed = _is_listed(step, config)
+    listed = is_listed(step - 1, config)
     negatives = "" if listed else _negatives(step, config)
     if negatives == "hardest":
         return "config.loss.negatives=semi_hard, and hardest as a later stage of config.loss.stages, if at all"
@@ -77,11 +78,6 @@ def _remedy(step: int, config: ConfigDict) -> str:
     if listed:
         slower += "; or config.offline.mode=mixed; or a larger config.offline.every"
     return slower if config.model.norm == "weight" else f"config.model.norm=weight; or {slower}"
-
-
-def _is_listed(step: int, config: ConfigDict) -> bool:
-    """Whether a step, counted from 1, took triplets from a table of hard faces, and selected nothing."""
-    return bool(config.offline.mode == "alone" and config.offline.every and step > config.offline.every)
 
 
 def _negatives(step: int, config: ConfigDict) -> str:

@@ -34,7 +34,7 @@ from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import Faces, online_plan, open_faces
 from facenet_jax.training.health import check_finite, collapse_words, has_collapsed, read_step
 from facenet_jax.training.metrics import Metrics, MetricsWriter, NoMetrics, read_metrics
-from facenet_jax.training.offline import FOLDER, OfflineSelection
+from facenet_jax.training.offline import FOLDER, OfflineSelection, is_listed
 from facenet_jax.training.optimizer import learning_rate, make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, estimate
 from facenet_jax.training.progress import Clock
@@ -216,7 +216,7 @@ class _Run:
                     table = self._table(start, state, resumed=start == first_step and not fresh)
                     self.clock.pause(time.perf_counter() - paused)
                     piece = replace(loader, plan=self.offline.plan(start, table))
-                    step_of = compiled[self.offline.listed(start)]
+                    step_of = compiled[is_listed(start, config)]
                     state, asked = self._steps(step_of, piece, state, start, end, trace_step, stop)
                     if asked is not None:
                         step = int(state.step)

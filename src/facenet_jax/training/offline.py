@@ -73,6 +73,11 @@ class Found:
         )
 
 
+def is_listed(steps: int, config: ConfigDict) -> bool:
+    """Whether the batch after so many steps is triplets of a table of hard faces, and nothing is selected from it."""
+    return bool(config.offline.mode == "alone" and config.offline.every and steps >= config.offline.every)
+
+
 class OfflineSelection:
     """Makes, saves and finds again the tables of a run, and the plans of batches that follow from them."""
 
@@ -119,10 +124,6 @@ class OfflineSelection:
     def table_step(self, step: int) -> int:
         """At which step the table was made that the batch of a step needs; 0 where it needs none."""
         return step - step % self.every if self.every else 0
-
-    def listed(self, step: int) -> bool:
-        """Whether the batch of a step is triplets, and nothing is selected from it."""
-        return self.table_step(step) > 0 and self._config.offline.mode == "alone"
 
     def plan(self, step: int, table: HardTable | None) -> Plan:
         """The plan of the batches from a step on until the next table.
