@@ -28,7 +28,7 @@ from facenet_jax.training.metrics import read_metrics
 ROOT = Path(__file__).resolve().parents[1]
 # The quickstart, shorter and with fewer people: what differs from configs/quickstart.py.
 SETTINGS = {
-    "model.norm": "response",
+    "model.norm": "response",  # the paper's form
     "data.drawn.identities": 1000,
     "optimizer.finalise_steps": 0,
     "eval.drawn_identities": 100,
@@ -45,7 +45,6 @@ FIGURES = {"loss": "loss", "spread": "spread", "val_far_0.01": "VAL at FAR 0.01"
 def overrides(arm: str, seed: int, steps: int) -> list[str]:
     """What one run says on the command line beyond --config=quickstart."""
     values: dict[str, Any] = SETTINGS | {
-        "model.norm": "response",  # the paper's form
         "seed": seed,
         "steps": steps,
         "eval.every": max(steps // 5, 1),

@@ -2,22 +2,25 @@
 
 The drawn faces are of use only where colour alone fails and a small network succeeds. Run, after `make train`:
 
-    python benchmarks/drawn_faces.py --run runs/quickstart
+    python -m benchmarks.drawn_faces --run runs/quickstart
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.recipe_runs import exit_code
 from facenet_jax.config import load_config
 from facenet_jax.data.loader import embedding_batches
+from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.evaluation.holdout import format_table, holdout
+from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import open_faces
-from facenet_jax.training.trained import evaluate_trained
 
 
 def histograms(images: NDArray[np.uint8], bins: int = 8) -> NDArray[np.float32]:
@@ -53,9 +56,10 @@ def main() -> None:
     print(f"colour histograms (8x8x8 RGB)\n{format_table(holdout(colours, who))}")
     print(f"rank-1 {nearest_is_same(colours, who):.1%}")
     if options.run:
-        step, _, result = evaluate_trained(options.run, None, None)
-        print(f"\n{options.run} at step {step:,}\n{format_table(result)}")
+        run = CheckpointEmbedder(options.run)
+        judge = Evaluator(run.network, run.mesh, run.config, open_faces(run.config).held_out)
+        print(f"\n{run.name}\n{format_table(judge(run.params))}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code("drawn_faces", main))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -74,4 +73,4 @@ def _decode(load: Callable[..., Any], records: NDArray[np.int64], size: int, bar
 
 
 if __name__ == "__main__":
-    serve({"loader": loader, "decoder": decoder, "cores": lambda: {"cores": len(os.sched_getaffinity(0))}})
+    serve({"loader": loader, "decoder": decoder})

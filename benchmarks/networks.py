@@ -23,12 +23,13 @@ from benchmarks.recipe_runs import Ended, Task, exit_code, judge, judged, seen, 
 from facenet_jax import models
 from facenet_jax.config import load_config
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 from facenet_jax.sweeps.launchers import Runner
 from facenet_jax.training.health import has_collapsed
 from facenet_jax.training.metrics import read_metrics
 
 # Deeper networks collapse at the recipe's rate, NN4 at a third of it too unless negatives are random semi-hard ones
-# (docs/results.md); of NN1 to NN3 nothing is known yet.
+# (docs/results.md); NN1 to NN3 trained so at the first attempt.
 _OWN = {
     "nns2": [],
     "nns1": ["--config.optimizer.learning_rate=0.0003"],
@@ -37,17 +38,22 @@ _OF_OTHERS = ["--config.optimizer.learning_rate=0.0003", "--config.loss.negative
 _HEADS = {"val_far_0.01": "VAL at FAR 1e-2", "val_far_0.001": "at 1e-3", "lfw_accuracy": "LFW View 1 DevTest"}
 
 
+def own_options(network: str) -> list[str]:
+    """What a network gets before the options of the command, at its own input size."""
+    return [
+        f"--config.model.name={network}",
+        f"--config.model.input_size={models.NETWORKS[network].input_size}",
+        *_OWN.get(network, _OF_OTHERS),
+    ]
+
+
 def row_of(network: str, task: Task) -> dict[str, Any]:
     """Trains and judges one; its row.
 
     Raises:
       Ended: it failed, or was asked to stop.
     """
-    own = [
-        f"--config.model.name={network}",
-        f"--config.model.input_size={models.NETWORKS[network].input_size}",
-        *_OWN.get(network, _OF_OTHERS),
-    ]
+    own = own_options(network)
     config = load_config(task.config, [*own, *task.overrides])
     folder = task.out / network
     folder.mkdir(exist_ok=True)
@@ -148,18 +154,13 @@ def main() -> None:
     out = (options.out or Path("runs/networks") / length.replace(" ", "-").replace(",", "")).resolve()
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
-    with Runner() as run:
-        task = Task(
-            options.data.resolve(),
-            out,
-            options.minutes,
-            options.config,
-            overrides,
-            options.lfw,
-            run,
-            steps=options.steps,
-        )
-        task.begin()
+    for network in networks:
+        models.from_config(load_config(options.config, [*own_options(network), *overrides]).model)
+    data, steps = options.data.resolve(), options.steps
+    with (
+        Runner() as run,
+        Task(data, out, options.minutes, options.config, overrides, options.lfw, run, steps=steps) as task,
+    ):
         for network in networks:
             try:
                 rows.append(row_of(network, task))
@@ -168,8 +169,8 @@ def main() -> None:
                     raise
                 rows.append({"network": network, "failed": error.code})
             text = f"{length} each.\n\n{table(rows)}\n\n{in_words(machine)}\n"
-            (out / "networks.md").write_text(text)
-            (out / "networks.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+            write_whole(out / "networks.md", text)
+            write_whole(out / "networks.json", json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
             print(f"\n{text}", flush=True)
             report(task, rows, f"{length} each")
     if any("failed" in row for row in rows):

@@ -8,27 +8,29 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ml_collections import ConfigDict
 
 from benchmarks.set_aside import SetAside, chosen_people, set_aside
+from facenet_jax import models
 from facenet_jax.config import load_config
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.pair_lists import read_lfw_pairs
 from facenet_jax.prepare.dataset import open_dataset
+from facenet_jax.storage import locked, write_whole
 from facenet_jax.sweeps.launchers import Command, Runner
 from facenet_jax.training.metrics import read_metrics
 
 ALIGNED = "aligned112"
-_TRAIN_PAIRS, _TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
+_TRAIN_PAIRS, TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
 # Of the trial: first a few steps, then as many more as a minute has.
 _FIRST_STEPS, _TRIAL_STEPS = 4, 30
 # So many times a recipe's own steps, and it would learn its people by heart: one for more steps takes over.
 _TOO_LONG = 1.5
-_ASKED = "asked.json"
+_ASKED, _LOCK = "asked.json", ".lock"
 # Which recipe a trial led to, and for how many steps.
 STEPS = "steps.json"
 # What a run gets from here.
@@ -56,7 +58,7 @@ class Task:
       run: starts commands.
       longer: another recipe, where many more steps fit into the minutes than the first one takes.
       steps: of training, whatever time they take, in place of the minutes.
-      source, aside: all faces, and who is judged; set by `begin`.
+      source, aside: all faces, and who is judged; set as the task is entered, which holds `out` for this process.
     """
 
     data: Path
@@ -70,12 +72,13 @@ class Task:
     steps: int | None = None
     source: FolderSource | PreparedSource = field(init=False)
     aside: SetAside = field(init=False)
+    _lock: IO[str] = field(init=False, repr=False)
 
-    def begin(self) -> None:
+    def __enter__(self) -> Task:
         """Looks at everything that was given, and sets people aside, before the first minute is spent.
 
         Raises:
-          InputError: something is wrong, or `out` holds runs of something else.
+          InputError: something is wrong, or `out` holds runs of something else or is another process's.
         """
         if self.steps is not None and self.steps < 2:
             raise InputError(f"--steps={self.steps}: give a number above 1.")
@@ -88,11 +91,11 @@ class Task:
                 raise InputError(f"{option}: config.{key} is chosen here; leave it out.")
         for recipe in (self.config, self.longer):
             if recipe is not None:
-                load_config(recipe, self.overrides)
+                models.from_config(load_config(recipe, self.overrides).model)
         if self.lfw is not None:
             if not (self.lfw / ALIGNED).is_dir():
                 raise InputError(f"--lfw={self.lfw} has no folder {ALIGNED}; give LFW's development view.")
-            for name in (_TRAIN_PAIRS, _TEST_PAIRS):
+            for name in (_TRAIN_PAIRS, TEST_PAIRS):
                 read_lfw_pairs(self.lfw / name)
         self.source = open_dataset(self.data)
         people = chosen_people(self.source)
@@ -100,24 +103,41 @@ class Task:
             "data": self.source.digest,
             "minutes": None if self.steps else self.minutes,
             "steps": self.steps,
-            "config": self.config,
+            "config": self.config if self.longer is None else f"{self.config} or {self.longer}",
             "overrides": sorted(self.overrides),
         }
         file = self.out / _ASKED
         if file.exists():
-            before = json.loads(file.read_text())
+            before = kept(file)
             other = [key for key, value in asked.items() if before.get(key) != value]
             # Of minutes and steps one is None: what the runs there were given is told.
             for key in (key for key in other if before.get(key) is not None):
                 was = "other faces" if key == "data" else f"{key} {before[key]}"
                 raise InputError(f"--out={self.out} holds runs with {was}; give another --out, or remove it.")
-        elif self.out.exists() and any(self.out.iterdir()):
+        elif self.out.exists() and not self.out.is_dir():
+            raise InputError(f"--out={self.out} is a file; give a folder.")
+        elif self.out.exists() and any(path.name != _LOCK for path in self.out.iterdir()):
             raise InputError(f"--out={self.out} holds other things; give a folder of its own.")
         self.out.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(asked, indent=1) + "\n")
-        self.aside = set_aside(self.source, people, self.out)
+        try:
+            self._lock = locked(self.out / _LOCK)
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is at work in --out={self.out}; wait for it, or give another."
+            ) from error
+        try:
+            if not file.exists():
+                write_whole(file, json.dumps(asked, indent=1) + "\n")
+            self.aside = set_aside(self.source, people, self.out)
+        except BaseException:
+            self._lock.close()
+            raise
         bad = f"; {self.aside.bad:,} of their faces cannot be decoded" if self.aside.bad else ""
         print(f"set aside       {self.aside.people} people ({self.aside.names}){bad}", file=sys.stderr, flush=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
 
     def facenet(self, *arguments: str) -> None:
         """Runs `facenet-jax`.
@@ -178,8 +198,8 @@ def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -
             rate = _trial(task, folder, base, of_a_minute)
         steps = max(int(task.minutes * 60 * rate / config.batch.size), 2)
         recipe = task.longer if task.longer is not None and steps > _TOO_LONG * config.steps else task.config
-        file.write_text(json.dumps({"recipe": recipe, "steps": steps, "images_per_second": rate}) + "\n")
-    found = json.loads(file.read_text())
+        write_whole(file, json.dumps({"recipe": recipe, "steps": steps, "images_per_second": rate}) + "\n")
+    found = kept(file)
     return found["recipe"], found["steps"]
 
 
@@ -193,6 +213,18 @@ def _trial(task: Task, folder: Path, base: list[str], steps: int) -> float:
 
 def _steps(steps: int, saves: int) -> list[str]:
     return [f"--config.steps={steps}", f"--config.checkpoint.every={max(steps // saves, 1)}"]
+
+
+def kept(file: Path) -> Any:
+    """What an earlier call has written.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}); remove it, and what it says is found out again.") from error
 
 
 def seen(run: Path, batch: int) -> dict[str, float]:
@@ -211,27 +243,25 @@ def judged(task: Task, name: str) -> Path:
 def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, Any]:
     """VAL on the people set aside and accuracy on LFW of a run or of files of embeddings, with standard errors.
 
-    What was judged before is read again.
+    Embeddings are kept, and found again where neither the network nor the faces have changed.
 
     Raises:
       Ended: an evaluation failed, or was asked to stop.
     """
     out = judged(task, name)
-    if not (out / "holdout.json").exists():
-        task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
-    rates = json.loads((out / "holdout.json").read_text())["embedders"][0]["result"]["rates"]
+    task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
+    rates = kept(out / "holdout.json")["embedders"][0]["result"]["rates"]
     rates = [rate for rate in rates if rate["val"] is not None]
     found = {f"val_far_{rate['far']:g}": rate["val"] for rate in rates}
     errors = {f"val_far_{rate['far']:g}": rate["standard_error"] for rate in rates}
     if task.lfw is not None and lfw is not None:
         pairs = [
             f"--data={task.lfw / ALIGNED}",
-            f"--pairs={task.lfw / _TEST_PAIRS}",
+            f"--pairs={task.lfw / TEST_PAIRS}",
             f"--threshold-pairs={task.lfw / _TRAIN_PAIRS}",
         ]
-        if not list(out.glob("lfw*.json")):
-            task.facenet("evaluate", "lfw", f"--embedder={lfw}", *pairs, f"--out={out}")
-        result = json.loads(next(out.glob("lfw*.json")).read_text())["embedders"][0]["result"]
+        task.facenet("evaluate", "lfw", f"--embedder={lfw}", *pairs, f"--out={out}")
+        result = kept(out / "lfw-view1.json")["embedders"][0]["result"]
         found["lfw_accuracy"], errors["lfw_accuracy"] = result["accuracy"], result["standard_error"]
     return found | {"standard_errors": errors}
 

@@ -29,10 +29,12 @@ from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
 from benchmarks.peers.table import nn4_table
-from benchmarks.recipe_runs import ALIGNED, STEPS, Task, exit_code, judge, seen, train
+from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, exit_code, judge, kept, seen, train
 from facenet_jax.config import load_config
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.pair_lists import read_lfw_pairs
+from facenet_jax.storage import write_whole
 from facenet_jax.sweeps.launchers import Runner
 
 _DONE = "done.json"
@@ -49,11 +51,12 @@ def yardstick(task: Task, python: Path, clock: str, seed: int) -> Path:
     out = task.out / f"yardstick-{seed}"
     folders = {"reserved": task.aside.folder} | ({"lfw": task.lfw / ALIGNED} if task.lfw else {})
     if (out / _DONE).exists():
-        done = json.loads((out / _DONE).read_text())
+        done = kept(out / _DONE)
         if done["clock"] != clock:
             raise InputError(f"--clock={clock}: {out} was trained by --clock={done['clock']}; give that one.")
         if set(folders) <= set(done["judged"]):
             return out
+        (out / _DONE).unlink()  # trained again it is another network, and half of its files would be of each
     judged = {name: FolderSource(folder, singles=True) for name, folder in folders.items()}
     source = task.source
     assert isinstance(source, FolderSource)
@@ -75,10 +78,27 @@ def yardstick(task: Task, python: Path, clock: str, seed: int) -> Path:
         "done": _DONE,
     }
     out.mkdir(parents=True, exist_ok=True)
-    (out / "job.json").write_text(json.dumps(job) + "\n")
+    write_whole(out / "job.json", json.dumps(job) + "\n")
     words = [str(python), "-m", "benchmarks.peers.yardstick", str(out / "job.json")]
     task.start(words, PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT)]))
     return out
+
+
+def refuse_namesakes(task: Task) -> None:
+    """Refuses LFW for the peer where it has people who may be trained on: the recipe's evaluation leaves them out.
+
+    Raises:
+      InputError: somebody of LFW's test pairs has the name of somebody in the faces.
+    """
+    if task.lfw is None:
+        return
+    tested = set(read_lfw_pairs(task.lfw / TEST_PAIRS).people)
+    both = sorted(tested & set(task.source.index.names))
+    if both:
+        raise InputError(
+            f"--peer: {len(both):,} people of LFW's test pairs have the names of people in {task.data}, such as "
+            f"{both[0]}, and PyTorch may have been trained on them; leave --lfw or --peer out, or remove them."
+        )
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
@@ -126,10 +146,8 @@ def main() -> None:
     recipe, longer = (options.config, None) if options.config else (_RECIPE, _LONGER)
     out = (options.out or Path("runs/reproduce") / f"{options.minutes:g}").resolve()
     python: Path | None = None
-    with Runner() as run:
-        data = options.data.resolve()
-        task = Task(data, out, options.minutes, recipe, overrides, options.lfw, run, longer)
-        task.begin()
+    data = options.data.resolve()
+    with Runner() as run, Task(data, out, options.minutes, recipe, overrides, options.lfw, run, longer) as task:
         if options.peer:
             if not isinstance(task.source, FolderSource):
                 raise InputError(f"--peer reads folders <identity>/<image>, and {data} is a prepared dataset.")
@@ -137,17 +155,18 @@ def main() -> None:
             if isinstance(found, str):
                 raise InputError(f"--peer: {found}; mend that, or leave --peer out.")
             python = found
+            refuse_namesakes(task)
         rows: dict[str, list[dict[str, Any]]] = {}
         for seed in seeds:
             trained = train(task, out, seed)
             batch = load_config(recipe, overrides).batch.size
             row = judge(task, f"recipe-{seed}", trained, trained) | seen(trained, batch)
-            rows.setdefault(json.loads((out / STEPS).read_text())["recipe"], []).append(row)
+            rows.setdefault(kept(out / STEPS)["recipe"], []).append(row)
             write(rows, out)
             if python is None:
                 continue
             made = yardstick(task, python, options.clock, seed)
-            for mark in json.loads((made / _DONE).read_text())["marks"]:
+            for mark in kept(made / _DONE)["marks"]:
                 name = f"yardstick-{seed}-{mark['asked']:g}"
                 reserved, lfw = (made / f"{judged}-{mark['asked']:g}.npz" for judged in ("reserved", "lfw"))
                 row = judge(task, name, reserved, lfw) | {"images": mark["images"], "minutes": mark["minutes"]}
@@ -171,8 +190,8 @@ def seeds_of(text: str) -> list[int]:
 def write(rows: dict[str, list[dict[str, Any]]], out: Path) -> None:
     """The table so far, and the same for programs."""
     machine = describe_machine()
-    (out / "reproduce.md").write_text(f"{table(rows)}\n\n{in_words(machine)}\n")
-    (out / "reproduce.json").write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
+    write_whole(out / "reproduce.md", f"{table(rows)}\n\n{in_words(machine)}\n")
+    write_whole(out / "reproduce.json", json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

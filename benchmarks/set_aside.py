@@ -13,6 +13,7 @@ from facenet_jax.data.decode import BadFace, decode
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.prepared import PreparedSource
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 
 MOST, MIN_FACES = 150, 5
 _FEWEST = 10
@@ -55,23 +56,40 @@ def chosen_people(source: FolderSource | PreparedSource) -> list[int]:
 
 
 def set_aside(source: FolderSource | PreparedSource, people: list[int], out: Path) -> SetAside:
-    """Puts the faces of these people into `<out>/reserved` and their names into `reserved.txt`, both written anew."""
+    """Puts the faces of these people into `<out>/reserved` and their names into `reserved.txt`.
+
+    Where they lie there already they are left as they are: another process may be reading them.
+    """
     index = source.index
-    folder, names = out / "reserved", out / _LIST
-    shutil.rmtree(folder, ignore_errors=True)
+    folder, fresh, names = out / "reserved", out / ".reserved", out / _LIST
+    shutil.rmtree(fresh, ignore_errors=True)
     bad = 0
     taken = set(index.names)
     free = (name for name in (f"set-aside-{place:04d}" for place in itertools.count()) if name not in taken)
     for number in people:
         # A folder's own names. Those of a prepared set may be no file names; in their place stand names that nobody
         # there has, or an evaluation would leave these people out as some who were trained on.
-        person = folder / (index.names[number] if isinstance(source, FolderSource) else next(free))
+        person = fresh / (index.names[number] if isinstance(source, FolderSource) else next(free))
         person.mkdir(parents=True)
         for record in range(int(index.offsets[number]), int(index.offsets[number + 1])):
             bad += not _put(source, record, person)
+    if _contents(fresh) == _contents(folder):
+        shutil.rmtree(fresh)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.rename(folder)
     lines = sorted(os.fsencode(index.names[number]) for number in people)
-    names.write_bytes(b"\n".join(lines) + b"\n")
+    write_whole(names, b"\n".join(lines) + b"\n")
     return SetAside(folder, names, len(people), bad)
+
+
+def _contents(folder: Path) -> set[tuple[str, str | bytes]]:
+    """Every file, with where it leads or what is in it; a person without a face too."""
+    found: set[tuple[str, str | bytes]] = set()
+    for path in folder.rglob("*"):
+        what = os.readlink(path) if path.is_symlink() else b"" if path.is_dir() else path.read_bytes()
+        found.add((str(path.relative_to(folder)), what))
+    return found
 
 
 def _put(source: FolderSource | PreparedSource, record: int, person: Path) -> bool:

@@ -26,6 +26,7 @@ from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import nn
 
 from facenet_jax.data.decode import BadFace, decode
+from facenet_jax.storage import write_whole
 
 IDENTITIES, FACES = 20, 15
 MIN_FACES = 5
@@ -183,7 +184,7 @@ def main() -> None:
                 part.replace(whole)
             marks.append({"asked": due.pop(0), "minutes": spent / per_minute, "images": seen})
     done = {"clock": job["clock"], "judged": list(judged), "marks": marks}
-    (out / job["done"]).write_text(json.dumps(done, indent=1) + "\n")
+    write_whole(out / job["done"], json.dumps(done, indent=1) + "\n")
 
 
 if __name__ == "__main__":

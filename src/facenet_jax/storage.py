@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 from facenet_jax.errors import InputError
 
@@ -51,6 +52,22 @@ def write_whole(path: Path, data: bytes | str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def locked(path: Path) -> IO[str]:
+    """Holds a file, made where it is not there, for this process until it is closed; on a disk only.
+
+    Raises:
+      BlockingIOError: another process holds it.
+      OSError: it cannot be made.
+    """
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    return file
 
 
 def append(path: Path, data: bytes) -> None:

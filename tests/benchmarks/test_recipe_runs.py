@@ -46,6 +46,12 @@ def task_of(photos, out, run, **values):
     )
 
 
+def begin(task):
+    """What it finds as it is entered stays."""
+    with task:
+        pass
+
+
 def put_aside(data, out):
     source = open_dataset(data)
     return set_aside(source, chosen_people(source), out)
@@ -131,30 +137,62 @@ def test_an_unknown_network(photos, tmp_path, capsys, monkeypatch):
     assert (code, "give --networks" in error) == (2, True)
     code, error = run_main(networks, capsys, monkeypatch, f"--data={photos}", "--steps=1")
     assert (code, "--steps=1: give a number above 1" in error) == (2, True)
+    options = (f"--data={photos}", f"--out={tmp_path / 'out'}", "--config.model.embedding_size=0")
+    code, error = run_main(networks, capsys, monkeypatch, *options)
+    assert (code, "an embedding of size 0" in error, (tmp_path / "out").exists()) == (2, True, False)
     assert networks.chosen("nn2, nns2,nn4") == ["nns2", "nn4", "nn2"]
 
 
 def test_a_folder_of_other_runs_is_refused(photos, tmp_path):
     out = tmp_path / "out"
-    task_of(photos, out, Recorder()).begin()
+    begin(task_of(photos, out, Recorder()))
     reserved = sorted(person.name for person in (out / "reserved").iterdir())
-    task_of(photos, out, Recorder()).begin()  # the same again goes on
+    begin(task_of(photos, out, Recorder()))  # the same again goes on
     for values, said in (
         ({"minutes": 2.0}, "runs with minutes 1.0"),
         ({"overrides": ["--config.batch.size=90"]}, r"runs with overrides \[\]"),
         ({"data": crowd(tmp_path / "others", 36, 5)}, "runs with other faces"),
     ):
         with pytest.raises(InputError, match=said):
-            task_of(photos, out, Recorder(), **values).begin()
+            begin(task_of(photos, out, Recorder(), **values))
     assert sorted(person.name for person in (out / "reserved").iterdir()) == reserved
     with pytest.raises(InputError, match="holds other things"):
-        task_of(photos, photos, Recorder()).begin()
+        begin(task_of(photos, photos, Recorder()))
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="is a file; give a folder"):
+        begin(task_of(photos, tmp_path / "file", Recorder()))
+
+
+def test_a_recipe_that_is_named_is_not_the_one_that_the_minutes_choose(photos, tmp_path):
+    begin(task_of(photos, tmp_path, Recorder(), longer="recipe_cpu_long"))
+    with pytest.raises(InputError, match="runs with config recipe_cpu or recipe_cpu_long; give another --out"):
+        begin(task_of(photos, tmp_path, Recorder()))
+
+
+def test_two_commands_do_not_share_a_folder(photos, tmp_path):
+    with (
+        task_of(photos, tmp_path, Recorder()),
+        pytest.raises(InputError, match="another process is at work"),
+    ):
+        begin(task_of(photos, tmp_path, Recorder()))
+    begin(task_of(photos, tmp_path, Recorder()))
+
+
+def test_who_is_set_aside_already_is_left_in_place(photos, tmp_path):
+    aside = put_aside(photos, tmp_path)
+    before = aside.folder.stat()
+    assert put_aside(photos, tmp_path) == aside
+    assert (aside.folder.stat().st_ino, aside.folder.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    next(next(aside.folder.iterdir()).iterdir()).unlink()
+    put_aside(photos, tmp_path)
+    assert sum(len(list(person.iterdir())) for person in aside.folder.iterdir()) == 12 * 5
+    assert {path.name for path in tmp_path.iterdir()} == {"reserved", "reserved.txt"}
 
 
 def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tmp_path, monkeypatch):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run, minutes=2.0, overrides=["--config.batch.random_negatives=30"])
-    task.begin()
+    begin(task)
     monkeypatch.setattr(
         "benchmarks.recipe_runs.read_metrics", lambda folder: [{"step": 30, "images_per_second": 180.0}]
     )
@@ -186,18 +224,18 @@ def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tm
 def test_steps_that_are_given_need_no_trial(photos, tmp_path):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run, steps=448)
-    task.begin()
+    begin(task)
     assert train(task, task.out, 0) == task.out / "recipe-0"
     (last,) = run.commands
     expected = {"steps": 448, "optimizer.warmup_steps": 22, "optimizer.finalise_steps": 224, "checkpoint.every": 44}
     assert {f"--config.{key}={value}" for key, value in expected.items()} <= set(last)
-    task_of(photos, tmp_path / "out", run, steps=448, minutes=7.0).begin()  # minutes say nothing then
+    begin(task_of(photos, tmp_path / "out", run, steps=448, minutes=7.0))  # minutes say nothing then
     for values in ({"steps": 449}, {}):
         with pytest.raises(InputError, match=r"runs with steps 448; give another --out"):
-            task_of(photos, tmp_path / "out", run, **values).begin()
-    task_of(photos, tmp_path / "minutes", run).begin()
+            begin(task_of(photos, tmp_path / "out", run, **values))
+    begin(task_of(photos, tmp_path / "minutes", run))
     with pytest.raises(InputError, match=r"runs with minutes 1\.0; give another --out"):
-        task_of(photos, tmp_path / "minutes", run, steps=448).begin()
+        begin(task_of(photos, tmp_path / "minutes", run, steps=448))
 
 
 @pytest.mark.parametrize(("minutes", "recipe"), [(56.0, "recipe_cpu"), (57.0, "recipe_cpu_long")])
@@ -206,7 +244,7 @@ def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained
 ):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run, minutes=minutes, longer="recipe_cpu_long")
-    task.begin()
+    begin(task)
     monkeypatch.setattr(
         "benchmarks.recipe_runs.read_metrics", lambda folder: [{"step": 30, "images_per_second": 180.0}]
     )
@@ -220,22 +258,26 @@ def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained
     assert f"--config={recipe}" in run.commands[-1]
 
 
-def test_what_was_judged_is_read_again(photos, tmp_path):
+def test_what_is_judged_is_what_is_there_now(photos, tmp_path):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run)
-    task.begin()
+    begin(task)
     rates = [{"far": 0.01, "val": 0.3, "standard_error": 0.02}, {"far": 0.001, "val": None, "standard_error": None}]
-    (task.out / "judged" / "recipe-0").mkdir(parents=True)
-    document = {"embedders": [{"result": {"rates": rates}}]}
-    (task.out / "judged" / "recipe-0" / "holdout.json").write_text(json.dumps(document))
-    found = judge(task, "recipe-0", task.out, None)
-    assert found == {"val_far_0.01": 0.3, "standard_errors": {"val_far_0.01": 0.02}}
-    assert run.commands == []
+    found = task.out / "judged" / "recipe-0" / "holdout.json"
+    found.parent.mkdir(parents=True)
+    found.write_text(json.dumps({"embedders": [{"result": {"rates": rates}}]}))
+    expected = {"val_far_0.01": 0.3, "standard_errors": {"val_far_0.01": 0.02}}
+    assert judge(task, "recipe-0", task.out, None) == judge(task, "recipe-0", task.out, None) == expected
+    # The peer may have been trained again, or LFW mended: `evaluate` keeps embeddings, and knows what they are of.
+    assert len(run.commands) == 2
+    found.write_text("{")
+    with pytest.raises(InputError, match=r"holdout\.json is damaged"):
+        judge(task, "recipe-0", task.out, None)
 
 
 def test_a_childs_failure_and_a_request_to_stop_end_it_with_their_code(photos, tmp_path, capsys):
     task = task_of(photos, tmp_path / "out", Recorder(code=2))
-    task.begin()
+    begin(task)
     with pytest.raises(Ended):
         train(task, task.out, 0)
     assert exit_code("reproduce", lambda: train(task, task.out, 0)) == 2
@@ -248,7 +290,7 @@ def test_a_childs_failure_and_a_request_to_stop_end_it_with_their_code(photos, t
 def test_the_peer_gets_nobody_that_is_judged_and_is_not_trained_twice(photos, tmp_path):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run)
-    task.begin()
+    begin(task)
     made = reproduce.yardstick(task, tmp_path / "python", "processor", 0)
     job = json.loads((made / "job.json").read_text())
     aside = read_list(task.aside.names, "reserved")
@@ -261,6 +303,20 @@ def test_the_peer_gets_nobody_that_is_judged_and_is_not_trained_twice(photos, tm
     assert len(run.commands) == 1
     with pytest.raises(InputError, match="--clock=wall"):
         reproduce.yardstick(task, tmp_path / "python", "wall", 0)
+
+
+def test_the_peer_is_not_judged_by_people_it_may_have_been_trained_on(photos, tmp_path):
+    lfw = tmp_path / "lfw"
+    (lfw / "aligned112").mkdir(parents=True)
+    for name, people in (("pairsDevTrain.txt", "002 003"), ("pairsDevTest.txt", "Ada_Lovelace Nobody")):
+        one, other = people.split()
+        (lfw / name).write_text(f"1\n{one}\t1\t2\n{one}\t1\t{other}\t1\n")
+    task = task_of(photos, tmp_path / "out", Recorder(), lfw=lfw)
+    begin(task)
+    reproduce.refuse_namesakes(task)  # nobody is called so with an underscore
+    (lfw / "pairsDevTest.txt").write_text("1\n002\t1\t2\n002\t1\tNobody\t1\n")
+    with pytest.raises(InputError, match=r"1 people of LFW's test pairs .* such as 002"):
+        reproduce.refuse_namesakes(task)
 
 
 def test_tables():

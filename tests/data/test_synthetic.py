@@ -115,14 +115,6 @@ def test_colour_alone_does_not_tell_who_it_is():
     assert np.mean(who[distance.argmin(1)] == who) < 0.15
 
 
-def test_the_contact_sheet_shows_every_face_between_white_gutters():
-    sheet = synthetic.contact_sheet(4, 3, 5, (20, 24))
-    assert sheet.shape == (3 * 22 + 2, 5 * 26 + 2, 3)
-    assert (sheet[:2] == 255).all()
-    assert (sheet[:, -2:] == 255).all()
-    np.testing.assert_array_equal(sheet[24:44, 28:52], synthetic.render(4, 1, 1, (20, 24)))
-
-
 @pytest.mark.parametrize(
     ("identities", "exemplars", "size"),
     [

@@ -4,18 +4,33 @@ import importlib.util
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from facenet_jax.data import synthetic
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-@pytest.fixture(scope="module")
-def drawing():
-    spec = importlib.util.spec_from_file_location("selections_drawing", DOCS / "figures" / "selections.py")
+def load(name):
+    spec = importlib.util.spec_from_file_location(f"{name}_drawing", DOCS / "figures" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def drawing():
+    return load("selections")
+
+
+def test_drawn_people_are_shown_one_a_row_between_white_gutters():
+    sheet = load("faces").sheet(4, 3, 5, (20, 24))
+    assert sheet.shape == (3 * 22 + 2, 5 * 26 + 2, 3)
+    assert (sheet[:2] == 255).all()
+    assert (sheet[:, -2:] == 255).all()
+    np.testing.assert_array_equal(sheet[24:44, 28:52], synthetic.render(4, 1, 1, (20, 24)))
 
 
 def test_the_drawing_is_made(drawing, tmp_path):

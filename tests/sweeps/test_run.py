@@ -151,8 +151,11 @@ class TestJobs:
         assert "clone of the repository" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_asks_to_stop_is_passed_on(number, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "passed"),
+    [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM), (signal.SIGHUP, signal.SIGTERM)],
+)
+def test_what_asks_to_stop_is_passed_on(number, passed, tmp_path):
     # It says when it listens, then leaves with 130 or 143 when asked, as a run that has saved does.
     script = f"trap 'exit 130' INT; trap 'exit 143' TERM; touch {tmp_path}/listens; while :; do sleep 0.05; done"
 
@@ -161,14 +164,23 @@ def test_what_asks_to_stop_is_passed_on(number, tmp_path):
             time.sleep(0.01)
         os.kill(os.getpid(), number)
 
+    kept = signal.signal(number, signal.default_int_handler)  # pytest may run where hangups are ignored
     before = signal.getsignal(number)
     with Runner() as run:
         asking = threading.Thread(target=ask)
         asking.start()
-        assert run(Command(["sh", "-c", script], "")) == 128 + number
+        assert run(Command(["sh", "-c", script], "")) == 128 + passed
         asking.join()
-        assert run.asked == number
+        assert run.asked == passed
     assert signal.getsignal(number) is before
+    signal.signal(number, kept)
+
+
+def test_under_nohup_a_hangup_stays_ignored():
+    kept = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Runner():
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    signal.signal(signal.SIGHUP, kept)
 
 
 def test_a_sweep_that_is_stopped_keeps_the_rest_for_later(tmp_path, monkeypatch, capsys):

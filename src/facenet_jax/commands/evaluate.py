@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 
 _EPILOG = """\
 EMBEDDER is the working directory of a run, sface (the yardstick, of the extra `align`), a file of embeddings (.npz with
@@ -138,7 +139,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     print(outcome.table)
     if options.out:
         file = options.out / f"{outcome.protocol}.json"
-        file.write_text(json.dumps(outcome.document, indent=1, allow_nan=False) + "\n")
+        write_whole(file, json.dumps(outcome.document, indent=1, allow_nan=False) + "\n")
         drawn = [draw(options.out / f"{outcome.protocol}_{name}") for name, draw in outcome.figures.items()]
         print(f"written         {', '.join(str(path) for path in [file, *drawn])}")
     return 0

@@ -101,16 +101,6 @@ def render_batch(
     return faces
 
 
-def contact_sheet(seed: int, identities: int, exemplars: int, size: tuple[int, int] = (64, 64)) -> NDArray[np.uint8]:
-    """One identity a row, one exemplar a column, with thin white gutters: uint8 [height, width, 3]."""
-    gutter = 2
-    who, which = np.divmod(np.arange(identities * exemplars), exemplars)
-    faces = render_batch(seed, who, which, size).reshape(identities, exemplars, *size, 3)
-    faces = np.pad(faces, ((0, 0), (0, 0), (gutter, 0), (gutter, 0), (0, 0)), constant_values=255)
-    sheet = faces.swapaxes(1, 2).reshape(identities * (size[0] + gutter), exemplars * (size[1] + gutter), 3)
-    return np.pad(sheet, ((0, gutter), (0, gutter), (0, 0)), constant_values=255)
-
-
 def _within(ranges: dict[str, tuple[float, float]], numbers: NDArray[np.float64]) -> list[SimpleNamespace]:
     low, high = np.array(list(ranges.values())).T
     return [SimpleNamespace(**dict(zip(ranges, row, strict=True))) for row in (low + numbers * (high - low)).tolist()]

@@ -6,7 +6,6 @@ replaced last: at any moment the folder holds a whole index, the old or the new 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -25,7 +24,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.recognition.index import PeopleIndex
 from facenet_jax.recognition.thresholds import Threshold
 from facenet_jax.recognition.vectors import read_vectors
-from facenet_jax.storage import write_whole
+from facenet_jax.storage import locked, write_whole
 
 MANIFEST = "index.json"
 FORMAT, VERSION = "facenet-jax index", 1
@@ -54,14 +53,12 @@ def held(root: Path) -> Iterator[None]:
         strange = sorted(name for name in os.listdir(root) if not name.startswith((".", *_KINDS)))
         if strange and not is_index(root):
             raise InputError(f"{root} is not empty (it has {strange[0]}) and no index; give a new folder.")
-        lock = (root / _LOCK).open("w")
+        lock = locked(root / _LOCK)
+    except BlockingIOError as error:
+        raise InputError(f"another process changes {root}; wait for it.") from error
     except OSError as error:
         raise InputError(f"{root} cannot be written ({error.strerror}); give another folder.") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(f"another process changes {root}; wait for it.") from error
         yield
 
 

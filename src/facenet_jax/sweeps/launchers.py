@@ -85,7 +85,9 @@ class Runner:
     def __init__(self) -> None:
         self.asked: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        self._before = {number: signal.signal(number, self._pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+        # A terminal that is closed hangs up; under nohup that is ignored, and stays so.
+        heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._pass_on) for number in heard}
 
     def __enter__(self) -> Runner:
         return self
@@ -107,9 +109,9 @@ class Runner:
         return code if code >= 0 else 128 - code
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
-        self.asked = number
+        self.asked = signal.SIGTERM if number == signal.SIGHUP else number
         if self._child is not None:
-            self._child.send_signal(number)
+            self._child.send_signal(self.asked)
 
 
 def _launch_folder() -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 from etils import epath
 
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 from facenet_jax.sweeps.launchers import Command, Runner, command_for
 from facenet_jax.sweeps.points import Point, Sweep
 from facenet_jax.sweeps.results import Result, format_plan, format_table, look, write_results
@@ -97,7 +98,7 @@ class _Sent:
         if name not in self.names:
             self.names.append(name)
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(json.dumps(self.names) + "\n")
+        write_whole(self.file, json.dumps(self.names) + "\n")
 
 
 def _start(command: Command, run: Runner, point: Point, sent: _Sent) -> int:

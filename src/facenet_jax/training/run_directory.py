@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from pathlib import Path
 from typing import IO, Any
@@ -10,7 +9,7 @@ from typing import IO, Any
 from facenet_jax.errors import InputError
 from facenet_jax.hosts import is_first, wait_for_all
 from facenet_jax.saved_config import difference
-from facenet_jax.storage import in_bucket, write_whole
+from facenet_jax.storage import in_bucket, locked, write_whole
 
 RUN_FILE = "run.json"
 
@@ -32,19 +31,14 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
             # Nothing in a bucket can be locked: there two jobs in one directory are not kept apart.
             held = is_first() and not in_bucket(path)
-            self._lock: IO[str] | None = (path / ".lock").open("w") if held else None
+            self._lock: IO[str] | None = locked(path / ".lock") if held else None
+        except BlockingIOError as error:
+            raise InputError(
+                f"another process is training in {path}; wait for it, or give another --workdir."
+            ) from error
         except OSError as error:
             raise InputError(
                 f"the working directory {path} cannot be written ({error.strerror}); give another --workdir."
-            ) from error
-        if self._lock is None:
-            return
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise InputError(
-                f"another process is training in {path}; wait for it, or give another --workdir."
             ) from error
 
     def check(self, config: dict[str, Any], digests: dict[str, str]) -> None:
