@@ -1,5 +1,6 @@
 """The command line: what it teaches, what it refuses, and with which exit code."""
 
+import os
 import subprocess
 import sys
 
@@ -45,6 +46,17 @@ def test_every_protocol_has_help(protocol, capsys):
 def test_the_version_and_the_module():
     command = [sys.executable, "-m", "facenet_jax", "--version"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"facenet-jax {__version__}\n"
+
+
+def test_a_platform_that_is_not_there_is_one_sentence(tmp_path):
+    command = [sys.executable, "-m", "facenet_jax", "train", "--config=quickstart", f"--workdir={tmp_path / 'run'}"]
+    found = subprocess.run(
+        command, env=os.environ | {"JAX_PLATFORMS": "none"}, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 2
+    (line,) = found.stderr.splitlines()
+    assert line.startswith("facenet-jax: JAX_PLATFORMS=none: JAX cannot use that here")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", sorted(models.NETWORKS))

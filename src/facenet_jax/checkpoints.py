@@ -19,7 +19,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from facenet_jax.errors import InputError
 from facenet_jax.fingerprint import fingerprint
-from facenet_jax.hosts import is_first, wait_for_all
+from facenet_jax.hosts import all_say, is_first, wait_for_all
 from facenet_jax.storage import in_bucket
 
 FOLDER = "checkpoints"
@@ -100,6 +100,18 @@ class Checkpoints:
         if not saved:
             raise RuntimeError(f"no checkpoint of step {step} was saved in {self._folder}, which holds {self.steps()}")
 
+    def add_val(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:
+        """Has a checkpoint that was saved before VAL was measured, as one is when a run is asked to stop, know it.
+
+        It is saved again, as Orbax adds nothing to one. Killed on the way, a run goes on from the one before.
+
+        Args and raises: as `save`.
+        """
+        if val is None or step not in self._manager.all_steps() or METRIC in (self._manager.metrics(step) or {}):
+            return
+        self._manager.delete(step)
+        self.save(step, state, config, val)
+
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
         return sorted(self._manager.all_steps())
@@ -117,36 +129,38 @@ class Checkpoints:
         best = [(val, step) for val, step in zip(measured, steps, strict=True) if val is not None]
         return max(best)[1] if best else steps[-1]
 
-    def restore(self, step: int, target: Any) -> Any:
-        """The state at a step.
-
-        Args:
-          step: one of `steps()`.
-          target: the state's tree of jax.ShapeDtypeStruct, with the shardings wanted now; they need not be those
-            that it was saved from.
-
-        Raises:
-          InputError: it holds other values than were saved. What cannot be read at all raises what Orbax does.
-        """
-        restored = self._restore(step, target)
-        self._check(step, _parts(restored))
-        return restored
-
     def restore_latest(self, target: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
         """The newest state that can be read, with its step, or None where there is no checkpoint.
 
         One that is damaged is named through `say` and left out for the one before; it is moved aside to
         `<workdir>/damaged_checkpoints/`, so that its step can be saved again.
 
+        Args:
+          target: the state's tree of jax.ShapeDtypeStruct, with the shardings wanted now; they need not be those
+            that it was saved from.
+          say: takes a line.
+
         Raises:
           InputError: there are checkpoints, and none can be read.
+          OSError: one is out of reach for now, and may be whole.
         """
         damaged: list[tuple[int, str]] = []
         for step in reversed(self.steps()):
+            restored, reason = None, "another process cannot"
             try:
-                restored = self.restore(step, target)
+                with self._disk():
+                    restored = self._restore(step, target)
             except Exception as error:  # whatever a damaged file makes the reader raise
-                damaged.append((step, str(error).strip().split("\n")[0]))
+                if _may_be_whole(error):
+                    raise
+                reason = _first_line(error)
+            if not all_say(restored is not None):  # or processes would go on from different steps
+                damaged.append((step, reason))
+                continue
+            try:
+                self._check(step, _parts(restored))
+            except InputError as error:
+                damaged.append((step, _first_line(error)))
                 continue
             for broken, reason in damaged:
                 say(f"checkpoint {self._folder / str(broken)} cannot be read ({reason}); using that of step {step}.")
@@ -171,7 +185,8 @@ class Checkpoints:
 
         They are the average of the parameters where the run kept one.
 
-        Raises: as `restore`.
+        Raises:
+          InputError: they are other values than were saved. What cannot be read at all raises what Orbax does.
         """
         here = SingleDeviceSharding(jax.local_devices()[0])
         saved = self._manager.item_metadata(step)["state"]
@@ -232,6 +247,17 @@ class Checkpoints:
             if number is None:
                 raise
             raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error
+
+
+def _may_be_whole(error: Exception) -> bool:
+    """Whether it could not be read for want of memory or of leave, or as storage on the network is gone."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENOMEM)
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 def _val_of(metrics: dict[str, float]) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,11 @@ def validate(config: ConfigDict) -> None:
             f"config.optimizer.final_learning_rate is {final:g}, above the learning_rate of {rate:g}, and the rate "
             "would rise over the last finalise_steps; lower it."
         )
+
+
+def datasets_of(config: ConfigDict | Mapping[str, Any]) -> list[tuple[str, float]]:
+    """(path, weight) of what a config, or a flattened one, trains on: of `data.mixture`, or `data.path` alone."""
+    return [(path, weight) for path, weight in config["data.mixture"]] or [(config["data.path"], 1.0)]
 
 
 def _validate_mixture(mixture: tuple[Any, ...]) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from facenet_jax.errors import InputError
@@ -54,6 +55,22 @@ def _is_address(text: str) -> bool:
     return bool(host) and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 2**16
 
 
+def devices() -> list[jax.Device]:
+    """All devices of the job.
+
+    Raises:
+      InputError: JAX_PLATFORMS names some that JAX does not find.
+    """
+    try:
+        return jax.devices()
+    except (AssertionError, RuntimeError) as error:  # the first, with no word in it, for CUDA without its plugin
+        why = str(error).splitlines()[0] if str(error) else "no plugin for it is installed"
+        raise InputError(
+            f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: JAX cannot use that here ({why}); unset it, or "
+            "install what it needs (make setup EXTRAS=cuda, or EXTRAS=tpu)."
+        ) from error
+
+
 def joined() -> bool:
     """Whether this process is part of a job, if only of one process: then SIGTERM is JAX's."""
     return bool(jax.distributed.is_initialized())
@@ -73,6 +90,11 @@ def wait_for_all(why: str) -> None:
     """Returns once every process of the job has come to the same place."""
     if several():
         multihost_utils.sync_global_devices(why)
+
+
+def all_say(yes: bool) -> bool:
+    """Whether every process of the job says so; all of them ask."""
+    return bool(np.all(multihost_utils.process_allgather(np.array(yes)))) if several() else yes
 
 
 class AgreedStop:

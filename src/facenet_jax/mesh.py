@@ -11,6 +11,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from facenet_jax.errors import InputError
+from facenet_jax.hosts import devices
 
 # Rows of the batch are divided over both; parameters and what the optimiser keeps of them over the second.
 DATA_AXIS, PARAMETER_AXIS = "data", "fsdp"
@@ -30,7 +31,7 @@ def make_mesh(data: int = 0, fsdp: int = 1) -> Mesh:
     Raises:
       InputError: there are not so many, or processes would have different numbers of them, or none.
     """
-    available = jax.devices()
+    available = devices()
     count = (data or max(1, len(available) // fsdp)) * fsdp
     if data < 0 or count > len(available):
         raise InputError(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import uuid
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from facenet_jax.errors import InputError
 
@@ -52,6 +56,13 @@ def write_whole(path: Path, data: bytes | str) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Writes a file of arrays (.npz), whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    write_whole(path, buffer.getvalue())
 
 
 def locked(path: Path) -> IO[str]:

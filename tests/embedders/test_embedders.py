@@ -1,8 +1,11 @@
 """Embedders: what each kind takes and gives, and how it refuses."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from facenet_jax.config import load_config
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, open_embedder
 from facenet_jax.embedders.base import on_unit_sphere
 from facenet_jax.errors import InputError
@@ -18,6 +21,25 @@ def run(tmp_path_factory):
 
 
 class TestCheckpoint:
+    @pytest.mark.parametrize(
+        ("mixture", "crop"),
+        [((), "none"), ((("one", 1.0), ("two", 2.0)), "tight"), ((("one", 1.0), ("three", 1.0)), "none")],
+    )
+    def test_the_crop_is_that_of_the_faces_it_was_trained_on(self, mixture, crop, monkeypatch):
+        crops = {"one": "tight", "two": "tight", "three": "centre"}
+        monkeypatch.setattr("facenet_jax.embedders.checkpoint.is_prepared", lambda folder: folder.name in crops)
+        monkeypatch.setattr(
+            "facenet_jax.embedders.checkpoint.read_card", lambda folder: SimpleNamespace(crop=crops[folder.name])
+        )
+        embedder = object.__new__(CheckpointEmbedder)
+        embedder.config = load_config("nns2", [])
+        embedder.config.data.mixture = mixture
+        assert embedder.crop == crop
+        embedder = object.__new__(CheckpointEmbedder)
+        embedder.config = load_config("nns2", ["--config.data.path=three"])
+        embedder.config.data.mixture = mixture
+        assert embedder.crop == (crop if mixture else "centre")
+
     def test_any_number_of_images_on_any_devices(self, run):
         embedder = open_embedder(str(run))
         assert isinstance(embedder, CheckpointEmbedder)

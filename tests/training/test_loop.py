@@ -1,5 +1,6 @@
 """Whole runs through the command line, in this process: what is written, going on, being refused."""
 
+import errno
 import json
 import os
 import shutil
@@ -26,6 +27,12 @@ def params_at(workdir, step):
         return checkpoints.restore_params(step)
     finally:
         checkpoints.close()
+
+
+def vals_of(workdir):
+    """What its checkpoints know of VAL."""
+    files = (workdir / "checkpoints").glob("*/metrics/metrics")
+    return {int(file.parent.parent.name): json.loads(file.read_text())["val"] for file in files}
 
 
 def assert_identical(left, right):
@@ -169,13 +176,16 @@ def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, at, finished, tmp
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(loop, "check_finite", interrupt)
-    assert train(workdir, "--config.checkpoint.every=100") == 128 + number
+    options = ("--config.checkpoint.every=100", "--config.eval.every=3")  # asked to stop just when one is due
+    assert train(workdir, *options) == 128 + number
     assert f"step {at} is saved" in capsys.readouterr().err
-    assert train(workdir, "--config.checkpoint.every=100") == 0
+    assert train(workdir, *options) == 0
     assert_identical(params_at(workdir, 6), params_at(finished, 6))
     rows = read_metrics(workdir)
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3, 4, 5, 6]
-    assert [row["step"] for row in rows if "loss" not in row] == [0, 6]
+    assert [row["step"] for row in rows if "loss" not in row] == [0, 3, 6]
+    said = {row["step"]: row["val_far_0.01"] for row in rows if "loss" not in row and row["step"]}
+    assert vals_of(workdir) == pytest.approx(said, rel=1e-5)
     assert json.loads((workdir / "report.json").read_text())["step"] == 6
 
 
@@ -208,6 +218,19 @@ def damage(workdir, step):
     for file in (workdir / "checkpoints" / str(step) / "state").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
+
+
+def test_a_checkpoint_that_is_out_of_reach_is_not_taken_for_damaged(finished, tmp_path, capsys, monkeypatch):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+
+    def restore(self, step, target):
+        raise OSError(errno.ESTALE, "Stale file handle", "checkpoints/6")
+
+    monkeypatch.setattr(Checkpoints, "_restore", restore)
+    assert train(workdir, "--config.eval.every=3", "--config.steps=8") == 1
+    assert "Stale file handle: checkpoints/6; what was saved before is kept" in capsys.readouterr().err
+    assert not (workdir / "damaged_checkpoints").exists()
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(finished, tmp_path, capsys):

@@ -48,6 +48,21 @@ def whole(request, tmp_path_factory):
     return workdir, request.param
 
 
+def test_a_run_that_has_taken_all_its_steps_needs_no_table(whole):
+    workdir, mode = whole
+    files = sorted(path.name for path in (workdir / "offline").iterdir())
+    (workdir / "offline" / "6.npz").rename(workdir / "aside.npz")
+    (workdir / "report.json").unlink()  # as it was killed before it could write it
+    try:
+        assert train(workdir, mode, 8) == 0
+        assert train(workdir, mode, 6) == 0
+        assert not (workdir / "offline" / "6.npz").exists()
+    finally:
+        (workdir / "aside.npz").rename(workdir / "offline" / "6.npz")
+    assert sorted(path.name for path in (workdir / "offline").iterdir()) == files
+    assert [row["step"] for row in read_metrics(workdir) if "offline_faces" in row] == [3, 6]
+
+
 def test_tables_are_made_when_due_and_what_they_say_is_logged(whole):
     workdir, _ = whole
     rows = [row for row in read_metrics(workdir) if "offline_wrong_share" in row]

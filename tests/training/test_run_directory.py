@@ -6,6 +6,7 @@ import pytest
 
 from facenet_jax.config import default_config, flatten
 from facenet_jax.errors import InputError
+from facenet_jax.training.report import finished_report
 from facenet_jax.training.run_directory import RUN_FILE, RunDirectory, read_run
 
 CONFIG = json.loads(json.dumps(flatten(default_config())))
@@ -51,3 +52,13 @@ def test_a_damaged_run_file_is_named(directory):
     (directory.path / RUN_FILE).write_text("{")
     with pytest.raises(InputError, match=r"run\.json cannot be read"):
         read_run(directory.path)
+    for other in ("[]", "7", '{"config": {}}'):
+        (directory.path / RUN_FILE).write_text(other)
+        with pytest.raises(InputError, match=r"run\.json is no config of a run"):
+            read_run(directory.path)
+
+
+@pytest.mark.parametrize("report", ["{", "[]", "{}", '{"step": "x", "table": ""}', '{"step": 9}'])
+def test_a_report_that_is_none_is_written_anew(report, tmp_path):
+    (tmp_path / "report.json").write_text(report)
+    assert finished_report(tmp_path, 9) is None

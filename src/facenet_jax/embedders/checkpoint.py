@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.checkpoints import Checkpoints
+from facenet_jax.config import datasets_of
 from facenet_jax.data.card import is_prepared, read_card
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError
@@ -77,9 +78,10 @@ class CheckpointEmbedder:
 
     @cached_property
     def crop(self) -> str:
-        """See `Embedder`: as the faces of the dataset that it was trained on, while that is there."""
-        data = Path(self.config.data.path)
-        return read_card(data).crop if is_prepared(data) else "none"
+        """See `Embedder`: as the faces that it was trained on, while they are there; of several crops none."""
+        folders = [Path(path) for path, _ in datasets_of(self.config)]
+        crops = {read_card(folder).crop if is_prepared(folder) else "none" for folder in folders}
+        return crops.pop() if len(crops) == 1 else "none"
 
     @cached_property
     def digest(self) -> str:

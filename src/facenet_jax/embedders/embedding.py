@@ -20,6 +20,7 @@ from facenet_jax.data.picture import decode_whole
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
 from facenet_jax.errors import InputError
 from facenet_jax.progress import Progress, Tally
+from facenet_jax.storage import write_arrays
 
 # Images in a part of what is kept on disk.
 PART = 2048
@@ -158,9 +159,7 @@ def embed_images(
             if part is None:
                 part = _embed_part(embedder, images, cutter, range(start, stop), pool, tally)
                 if file is not None:
-                    temporary = file.with_suffix(".tmp.npz")
-                    np.savez(temporary, points=part[0], status=part[1])
-                    temporary.replace(file)
+                    write_arrays(file, points=part[0], status=part[1])
             parts.append(part)
     if live.live:
         live.line("")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.prepare.cores import usable_cores
 from facenet_jax.progress import Progress, Tally
 from facenet_jax.recognition.finder import Finder, Found
+from facenet_jax.storage import write_arrays
 
 # Photographs in a part: few enough that little is lost, many enough that batches are full.
 PART = 1024
@@ -108,7 +108,7 @@ def find_faces(
                 before = sum(len(part.photo) for part in parts)
                 part = _find_part(embedder, images, finder, numbers, pool, tally, before)
                 if file is not None:
-                    _write_part(file, part)
+                    write_arrays(file, **vars(part))
             parts.append(part)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -198,15 +198,6 @@ def _ahead(
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
-
-
-def _write_part(file: Path, part: _Part) -> None:
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.tmp.npz")
-    try:
-        np.savez(temporary, **vars(part))
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_part(file: Path | None, photos: int) -> _Part | None:

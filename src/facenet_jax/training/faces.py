@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from facenet_jax.config import datasets_of
 from facenet_jax.data.drawn import DrawnFaces
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.data.index import split_holdout
@@ -131,7 +132,7 @@ def open_faces(config: ConfigDict) -> Faces:
     Raises:
       InputError: a folder is missing, empty, or holds too little; no identity is left to hold out; both are the same.
     """
-    paths = config.data.mixture or ((config.data.path, 1.0),)
+    paths = datasets_of(config)
     sources = [_open(path, config) for path, _ in paths]
     whole = sources[0] if len(sources) == 1 else MixedSource(sources)
     everybody = np.arange(len(whole.index.names), dtype=np.int64)

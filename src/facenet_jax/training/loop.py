@@ -23,7 +23,7 @@ from facenet_jax.data.loader import Loader
 from facenet_jax.data.offline import HardTable
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table
-from facenet_jax.hosts import AgreedStop, is_first, joined, wait_for_all
+from facenet_jax.hosts import AgreedStop, devices, is_first, joined, wait_for_all
 from facenet_jax.mesh import make_mesh, padded_batch_size
 from facenet_jax.progress import Progress, duration
 from facenet_jax.stopping import StopRequest
@@ -58,6 +58,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
       InputError: the config, the data or the working directory will not do.
       TrainingError: the loss or the gradient is not finite.
     """
+    devices()  # what JAX cannot use is said before anything else
     progress = Progress(quiet=not is_first())
     flat_config = json.loads(json.dumps(flatten(config)))
     finished = _finished(workdir, flat_config)
@@ -209,7 +210,9 @@ class _Run:
         self.going = False
         try:
             if self._is_due(first_step) and not (measured_before and first_step < config.steps):
-                self._evaluate_at(first_step, state)
+                result = self._evaluate_at(first_step, state)
+                if not fresh:
+                    self.checkpoints.add_val(first_step, state, self.flat_config, best_metric(result))
             with AgreedStop() if joined() else StopRequest("stopping after this step, to save it") as stop:
                 for start, end in self.offline.segments(first_step, config.steps):
                     paused = time.perf_counter()

@@ -115,6 +115,8 @@ class OfflineSelection:
 
     def segments(self, first_step: int, stop_step: int) -> list[tuple[int, int]]:
         """The steps of a run cut where a table is due: (first, stop) of each piece."""
+        if first_step >= stop_step:  # nothing is left to do, and no table to be made for it
+            return []
         if not self.every:
             return [(first_step, stop_step)]
         cuts = range(first_step - first_step % self.every + self.every, stop_step, self.every)

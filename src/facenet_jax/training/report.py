@@ -46,6 +46,6 @@ def finished_report(workdir: Path, steps: int) -> str | None:
     """The text that ended a run, or None where the run in this directory has not got so far as `steps`."""
     try:
         report = json.loads((workdir / REPORT_FILE).read_text())
-    except (OSError, json.JSONDecodeError):
+        return str(report["table"]) if report["step"] >= steps else None
+    except (OSError, ValueError, KeyError, TypeError):  # what is no report is written anew
         return None
-    return str(report["table"]) if report.get("step", 0) >= steps else None

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
+from facenet_jax.config import datasets_of
 from facenet_jax.errors import InputError
 from facenet_jax.hosts import is_first, wait_for_all
 from facenet_jax.saved_config import difference
@@ -53,16 +54,17 @@ class RunDirectory:
         """
         before = read_run(self.path)
         check_config(self.path, before["config"], config)
+        trained_on = " and ".join(path for path, _ in datasets_of(config))
         if before["digests"]["train"] != digests["train"]:
             raise InputError(
-                f"{self.path} holds a run on other faces than those of {config['data.path']} now: files came, went or "
-                "were renamed, or other identities are held out, so its batches could not go on; restore them, or give "
-                "another --workdir."
+                f"{self.path} holds a run on other faces than those of {trained_on} now: files "
+                "came, went or were renamed, or other identities are held out, so its batches could not go on; restore "
+                "them, or give another --workdir."
             )
         if before["digests"]["held_out"] != digests["held_out"]:
             raise InputError(
                 f"{self.path} holds a run that was evaluated on other faces than config.eval.path="
-                f"{config['eval.path'] or config['data.path']} has now; restore them, or give another --workdir (a "
+                f"{config['eval.path'] or trained_on} has now; restore them, or give another --workdir (a "
                 "trained network is measured on any faces by `facenet-jax evaluate holdout`)."
             )
 
@@ -109,6 +111,8 @@ def read_run(path: Path) -> dict[str, Any]:
         run: dict[str, Any] = json.loads(file.read_text())
     except FileNotFoundError as error:
         raise InputError(f"{path} is not the working directory of a run: it has no {RUN_FILE}.") from error
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}); remove it only if the run is to begin anew.") from error
+    if not (isinstance(run, dict) and {"config", "digests"} <= run.keys()):
+        raise InputError(f"{file} is no config of a run; remove it only if the run is to begin anew.")
     return run
