@@ -28,8 +28,9 @@ ALIGNED = "aligned112"
 _TRAIN_PAIRS, TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
 # Of the trial: first a few steps, then as many more as a minute has.
 _FIRST_STEPS, _TRIAL_STEPS = 4, 30
-# So many times a recipe's own steps, and it would learn its people by heart: one for more steps takes over.
-_TOO_LONG = 1.5
+# So many times a recipe's own steps, and it would learn its people by heart: one for more steps takes over, which takes
+# no more than its own. Both were seen on so many faces (docs/results.md); of more, more steps are taken for as many.
+_TOO_LONG, _FACES = 1.5, 23_654
 _ASKED, _LOCK = "asked.json", ".lock"
 # Which recipe a trial led to, and for how many steps.
 STEPS = "steps.json"
@@ -173,10 +174,11 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
         *task.overrides,
     ]
     config = load_config(task.config, [*more, *task.overrides])
-    recipe, steps = task.config, task.steps
+    recipe, steps, fit = task.config, task.steps, 0
     if steps is None:
-        recipe, steps = _fitting(task, folder, options, config)
-    print(f"recipe          {recipe}, {steps:,} steps", file=sys.stderr, flush=True)
+        recipe, steps, fit = _fitting(task, folder, options, config)
+    more_fit = f" of {fit:,} that fit: with more, people are learnt by heart; --config={recipe} takes all"
+    print(f"recipe          {recipe}, {steps:,} steps{more_fit if fit > steps else ''}", file=sys.stderr, flush=True)
     config = load_config(recipe, [*more, *task.overrides])
     schedule = [
         f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
@@ -187,8 +189,8 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
     return run
 
 
-def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -> tuple[str, int]:
-    """Which recipe, and how many of its steps fit into the task's minutes; asked once a folder."""
+def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -> tuple[str, int, int]:
+    """Which recipe, how many of its steps are taken, and how many fit into the task's minutes; asked once a folder."""
     file = folder / STEPS
     if not file.exists():
         base = [f"--config={task.config}", *options]
@@ -196,11 +198,14 @@ def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -
         of_a_minute = min(int(60 * rate / config.batch.size), _TRIAL_STEPS)
         if of_a_minute > _FIRST_STEPS:
             rate = _trial(task, folder, base, of_a_minute)
-        steps = max(int(task.minutes * 60 * rate / config.batch.size), 2)
-        recipe = task.longer if task.longer is not None and steps > _TOO_LONG * config.steps else task.config
-        write_whole(file, json.dumps({"recipe": recipe, "steps": steps, "images_per_second": rate}) + "\n")
+        steps = fit = max(int(task.minutes * 60 * rate / config.batch.size), 2)
+        recipe, more = task.config, max(task.source.index.records / _FACES, 1.0)
+        if task.longer is not None and fit > _TOO_LONG * config.steps * more:
+            recipe = task.longer
+            steps = min(fit, int(load_config(recipe, []).steps * more))
+        write_whole(file, json.dumps({"recipe": recipe, "steps": steps, "fit": fit, "images_per_second": rate}) + "\n")
     found = kept(file)
-    return found["recipe"], found["steps"]
+    return found["recipe"], found["steps"], found["fit"]
 
 
 def _trial(task: Task, folder: Path, base: list[str], steps: int) -> float:

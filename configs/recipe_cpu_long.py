@@ -1,12 +1,12 @@
-"""recipe_cpu for four times as many steps without learning its people by heart.
+"""recipe_cpu for four times as many steps, without learning its people by heart in them.
 
 facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=faces --workdir=runs/recipe
 
 In so many steps the 678 people of recipe_cpu would be learnt by heart. So identities of two faces or more give anchors,
 everybody's faces are random negatives, and zooms and turns are larger; all of which learns more slowly. The rate stays
-constant, for it was while it fell that people were learnt by heart, and parameters are averaged: what is there is good
-at any step, and a run that has ended goes on with a larger --config.steps. On 5,799 people that came to rest where
-recipe_cpu ends, at half of these steps (docs/results.md); with more people it should not.
+constant and parameters are averaged, so that what is there is good at any step. On 5,799 people that came to rest where
+recipe_cpu ends, at half of these steps, and had begun to learn them by heart after 5,040 (docs/results.md). With more
+people, which was not tried, give a larger --config.steps: the checkpoint with the best VAL is kept.
 """
 
 from facenet_jax.config import load_config

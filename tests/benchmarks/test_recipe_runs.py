@@ -238,9 +238,18 @@ def test_steps_that_are_given_need_no_trial(photos, tmp_path):
         begin(task_of(photos, tmp_path / "minutes", run, steps=448))
 
 
-@pytest.mark.parametrize(("minutes", "recipe"), [(56.0, "recipe_cpu"), (57.0, "recipe_cpu_long")])
+@pytest.mark.parametrize(
+    ("minutes", "faces", "recipe", "steps"),
+    [
+        (56.0, 1, "recipe_cpu", 1_680),
+        (57.0, 1, "recipe_cpu_long", 1_710),
+        (200.0, 1, "recipe_cpu_long", 4_480),
+        (100.0, 2, "recipe_cpu", 3_000),
+        (400.0, 2, "recipe_cpu_long", 8_960),
+    ],
+)
 def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained(
-    minutes, recipe, photos, tmp_path, monkeypatch
+    minutes, faces, recipe, steps, photos, tmp_path, monkeypatch, capsys
 ):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run, minutes=minutes, longer="recipe_cpu_long")
@@ -248,11 +257,13 @@ def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained
     monkeypatch.setattr(
         "benchmarks.recipe_runs.read_metrics", lambda folder: [{"step": 30, "images_per_second": 180.0}]
     )
+    monkeypatch.setattr("benchmarks.recipe_runs._FACES", task.source.index.records // faces)
     train(task, task.out, 0)
     assert f"--config={recipe}" in run.commands[-1]
-    assert f"--config.steps={int(minutes * 30)}" in run.commands[-1]  # of 1,120; 1,680 are half as many again
+    assert f"--config.steps={steps}" in run.commands[-1]  # of 1,120; 1,680 are half as many again
+    assert (f"{steps:,} steps of {int(minutes * 30):,} that fit" in capsys.readouterr().err) == (steps < minutes * 30)
     own = load_config(recipe, [])
-    share = own.optimizer.finalise_steps * int(minutes * 30) // own.steps
+    share = own.optimizer.finalise_steps * steps // own.steps
     assert f"--config.optimizer.finalise_steps={share}" in run.commands[-1]
     train(task, task.out, 1)
     assert f"--config={recipe}" in run.commands[-1]
