@@ -10,9 +10,10 @@ best on DevTrain. The data are a folder <identity>/<image>, or what `facenet-jax
 
 The schedule wants to know its number of steps, so a short trial finds how many fit into the minutes; the trial is not
 counted, and neither are evaluations. Where many more fit than recipe_cpu takes, recipe_cpu_long is trained, for no more
-steps than its own (with more faces than it was found on, for as many times more): people would be learnt by heart. `--peer` trains NN4 with batch normalisation in PyTorch (benchmarks/peers), in
-the environment that the first call makes. Interrupted, the same command goes on: the recipe from its last step, PyTorch
-from the beginning of the seed that it was at.
+steps than its own (with more faces than it was found on, for as many times more): people would be learnt by heart.
+`--peer` trains NN4 with batch normalisation in PyTorch (benchmarks/peers), in the environment that the first call
+makes. Interrupted, the same command goes on: the recipe from its last step, PyTorch from the beginning of the seed that
+it was at.
 """
 
 from __future__ import annotations

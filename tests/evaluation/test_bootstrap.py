@@ -50,7 +50,8 @@ def labelled_squared(points, labels, max_far):
 
 
 @pytest.mark.parametrize("kind", ["squared", "halves", "listed"])
-def test_a_replicate_counts_people_as_often_as_they_are_drawn(kind):
+def test_a_replicate_counts_people_as_often_as_they_are_drawn(kind, monkeypatch):
+    monkeypatch.setattr("facenet_jax.evaluation.labelled._LEAST", 0)  # only the closest pairs are kept
     points, labels = faces()
     left, right = np.arange(0, 60, 2), np.arange(1, 60, 2)
     if kind == "squared":
@@ -74,6 +75,17 @@ def test_a_replicate_counts_people_as_often_as_they_are_drawn(kind):
     for row, weight in zip(found, weights, strict=True):
         for value, far in zip(row, FARS, strict=True):
             assert value == pytest.approx(val_by_copies(points, labels, every, weight, far), abs=1e-9)
+
+
+def test_where_few_false_accepts_are_allowed_no_replicate_is_cut_off():
+    points, labels = faces(48, 12)
+    first, second = np.triu_indices(48, 1)
+    distances = np.sum((points[first] - points[second]) ** 2, axis=1)
+    every = listed(distances, np.stack([first, second], 1), labels[first] == labels[second], labels)
+    kept = closest(points, labels, np.arange(48), None, squared_pair_distances(points, labels, 0.006), 0.002)
+    weights = identity_weights(12, 400)
+    found, expected = (val_over_identities(pairs, (0.002,), weights) for pairs in (kept, every))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_weights_of_one_give_the_rate_itself():

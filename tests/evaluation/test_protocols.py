@@ -126,6 +126,19 @@ def test_two_embedders_are_compared_on_the_same_pairs(lfw, network, capsys):
     assert "was given twice" in refused(capsys, "evaluate", "photos", both[0], both[0], f"--data={lfw / 'lfw'}")
 
 
+def test_an_image_that_one_embedder_cannot_use_is_left_out_for_both(lfw, network, tmp_path):
+    name = min(file for file in (lfw / "lfw").rglob("*") if file.is_file())
+    name.write_bytes(b"torn")
+    both = [f"--embedder={lfw / 'e.npz'}", f"--embedder={network}"]  # the file of embeddings has it all the same
+    arguments = [f"--data={lfw / 'lfw'}", f"--pairs={lfw / 'pairs.txt'}", f"--out={tmp_path / 'out'}", "--far", "0.2"]
+    assert main(["evaluate", "lfw", *both, *arguments]) == 0
+    document = json.loads((tmp_path / "out" / "lfw.json").read_text())
+    of_file, of_network = (entry["result"] for entry in document["embedders"])
+    assert of_file["same_pairs"] == of_network["same_pairs"]
+    assert of_file["different_pairs"] == of_network["different_pairs"]
+    assert any("McNemar" in comparison["test"] for comparison in document["comparisons"])
+
+
 def test_bin_files(tmp_path, network, capsys):
     images = [picture(seed) for seed in (1, 1, 2, 3, 4, 4, 5, 6)]
     (tmp_path / "a.bin").write_bytes(pickle.dumps((images, [True, False, True, False]), protocol=4))
@@ -387,6 +400,16 @@ def test_bad_input_is_said_in_a_sentence(tmp_path, photos, network, capsys):
     assert "1 of 1 identities" in refused(capsys, "evaluate", "holdout", *one)
     assert "show 1 identities" in refused(capsys, "evaluate", "cluster", *one)
     assert "1 of 1 identities have two faces" in refused(capsys, "evaluate", "identify", *one)
-    assert "must lie in (0, 1]" in refused(capsys, "evaluate", "photos", *one, "--far", "2")
+    for protocol, options, words in (
+        ("photos", ["--far", "2"], "must lie in (0, 1]"),
+        ("robustness", ["--far", "0"], "must lie in (0, 1]"),
+        ("identify", ["--false-alarms", "0.1", "2"], "--false-alarms"),
+        ("holdout", ["--splits", "0"], "--splits=0"),
+        ("cluster", ["--threshold", "inf"], "between 0 and 4"),
+        ("cluster", ["--threshold", "nan"], "between 0 and 4"),
+        ("lfw", ["--pairs=p.txt", "--threshold-crop=tight"], "--threshold-crop is of --threshold-pairs"),
+    ):
+        # Said before any embedder is opened.
+        assert words in refused(capsys, "evaluate", protocol, "--embedder=nowhere", f"--data={photos}", *options)
     with pytest.raises(InputError, match="no crop 'round'"):
         embedding.Cutter("round")

@@ -83,7 +83,8 @@ def test_every_table_and_figure_is_there_and_nothing_is_fetched(page):
     assert "url(http" not in text
     assert text.count("data:image/jpeg;base64,") > 10
     assert "87.9 % ± 1.9" not in re.sub("Table 5.*", "", text, flags=re.S)  # no NN1 was measured
-    assert "51.9 % ± 2.9" in text  # the run is an NNS2
+    # The run is an NNS2; Figure 4 has all the paper's networks whatever was measured.
+    assert "51.9 % ± 2.9" in re.sub("<svg.*?</svg>", "", text, flags=re.S)
 
 
 def test_marks_say_where_they_are(page):

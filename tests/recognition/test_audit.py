@@ -8,6 +8,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from facenet_jax.cli import main
 from facenet_jax.config import load_config
@@ -23,7 +25,7 @@ from facenet_jax.recognition.audit import (
     split_identities,
     wrong_labels,
 )
-from facenet_jax.recognition.audited import audit
+from facenet_jax.recognition.audited import EXCLUDE_FROM, audit, to_leave_out
 from facenet_jax.training.faces import open_faces
 from networks import linear_network
 from preparing import encoded, prepared
@@ -82,6 +84,27 @@ def test_of_two_faces_under_one_name_the_one_that_fits_elsewhere_is_wrong():
     # Identity 0 has its own first face and one of 2's; 1 has one of 0's.
     found = [int(order[face]) for face in wrong_labels(nearness(points, labels), labels)]
     assert sorted(found) == [1, 8]
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.randoms(use_true_random=False))
+def test_of_faces_with_the_same_bytes_the_least_suspicious_stays(file_of, random):
+    suspicion = np.array([random.choice([0.1, 0.3, 0.6, 0.9, np.nan]) for _ in file_of])
+    wrong = np.flatnonzero([random.random() < 0.3 for _ in file_of])
+    copies = []
+    for face, file in enumerate(file_of):
+        before = [other for other in range(face) if file_of[other] == file]
+        if before:  # the first of all, or another copy
+            copies.append((face, random.choice(before)))
+    left_out = to_leave_out(wrong, np.array(copies, np.int64).reshape(-1, 2), suspicion)
+    sure = {face for face in wrong.tolist() if suspicion[face] >= EXCLUDE_FROM}
+    for file in set(file_of):
+        faces = [face for face, one in enumerate(file_of) if one == file and face not in sure]
+        stays = [face for face in faces if not left_out[face]]
+        assert len(stays) == min(1, len(faces))
+        if stays:
+            rank = [np.inf if np.isnan(suspicion[face]) else suspicion[face] for face in faces]
+            assert stays == [faces[int(np.argmin(rank))]]
+    assert left_out[sorted(sure)].all()
 
 
 def test_merged_and_split_identities_are_found():

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from facenet_jax.data.synthetic import render
 from facenet_jax.errors import InputError
 from facenet_jax.recognition import people as people_module
 from facenet_jax.recognition.grouping import group, into
+from facenet_jax.recognition.output import claimed
 from networks import linear_network
 from preparing import encoded
 
@@ -155,6 +157,31 @@ def test_what_a_killed_process_left_is_taken_up(album, tmp_path, embedder):
     (out / ".new" / "person_001").mkdir(parents=True)
     assert clustered(album, out, embedder, "--threshold", "0.05") == 0
     assert sorted(file.name for file in out.iterdir() if file.is_dir()) == ["once", "person_001", "person_002"]
+
+
+def test_killed_while_it_moves_what_it_made_it_goes_on(album, tmp_path, embedder, monkeypatch):
+    out = tmp_path / "people"
+    replace, moved = Path.replace, []
+
+    def killed(self, target):
+        if self.parent.name == ".new" != target.parent.name:
+            if len(moved) == 2:
+                raise KeyboardInterrupt
+            moved.append(self.name)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    assert clustered(album, out, embedder, "--threshold", "0.05") == 130
+    monkeypatch.undo()
+    assert {*moved} < {file.name for file in out.iterdir()}
+    (out / ".people.csv.1-a.tmp").touch()  # as write_whole leaves it
+    # With one group fewer nothing of the first call is left over.
+    assert clustered(album, out, embedder, "--threshold", "3.9") == 0
+    assert sorted(file.name for file in out.iterdir() if file.is_dir()) == ["person_001"]
+    assert not {".new", ".moved", ".people.csv.1-a.tmp"} & {file.name for file in out.iterdir()}
+    again = pytest.raises(InputError, match="another process is at work")
+    with claimed(tmp_path / "other", ()), again, claimed(tmp_path / "other", ()):
+        pass
 
 
 def test_bad_input_is_said_in_a_sentence(album, tmp_path, embedder, capsys):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate, pack
+from facenet_jax.recognition import index_files
 from facenet_jax.recognition.index import PeopleIndex
 from facenet_jax.recognition.index_files import MANIFEST, held, load_index, save_index
 from facenet_jax.recognition.thresholds import Threshold
@@ -111,7 +112,6 @@ def test_what_is_clipped_is_counted():
 def test_a_save_that_is_cut_off_leaves_the_old_index(tmp_path, monkeypatch):
     old, new = enrolled(unit(5), np.arange(5)), enrolled(unit(6), np.arange(6))
     save_index(old, tmp_path)
-    from facenet_jax.recognition import index_files
 
     monkeypatch.setattr(index_files, "write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -122,6 +122,22 @@ def test_a_save_that_is_cut_off_leaves_the_old_index(tmp_path, monkeypatch):
     save_index(new, tmp_path)
     assert load_index(tmp_path).people == new.people
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_one_that_is_enrolled_into_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    save_index(enrolled(unit(5), np.arange(5)), tmp_path)
+    sha256, seen = index_files._sha256, []
+
+    def enrolled_meanwhile(path):
+        if not seen:
+            seen.append(path)
+            monkeypatch.setattr(index_files, "_sha256", sha256)
+            save_index(enrolled(unit(7), np.arange(7)), tmp_path)
+        return sha256(path)
+
+    monkeypatch.setattr(index_files, "_sha256", enrolled_meanwhile)
+    assert len(load_index(tmp_path).people) == 7
+    assert seen
 
 
 def test_damage_and_tampering_are_refused(tmp_path):

@@ -140,6 +140,20 @@ class TestJobs:
         assert main([*command, "--again"]) == 1
         assert len(sent()) == 4
 
+    def test_a_config_of_ones_own_is_found_by_the_job(self, tmp_path, sent, monkeypatch, capsys):
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        own = "from facenet_jax.config import load_config\n\n\ndef get_config():\n    return load_config('nn4', [])\n"
+        (tmp_path / "elsewhere" / "mine.py").write_text(own)
+        command = ["sweep", "embedding_size", "--config=mine.py"]
+        assert main([*command, "--launcher=slurm"]) == 1
+        assert {n[1] for n in sent()} == {str(tmp_path / "elsewhere" / "mine.py")}
+        (tmp_path / "launch" / "tpu_vm.sh").touch()
+        (tmp_path / "elsewhere").rename(tmp_path.parent / f"{tmp_path.name}-outside")
+        monkeypatch.chdir(tmp_path.parent / f"{tmp_path.name}-outside")
+        assert main([*command, "--launcher=tpu"]) == 2
+        assert "put it there, such as into configs/" in capsys.readouterr().err
+
     def test_work_that_cannot_be_shared(self, capsys):
         assert main(["sweep", "embedding_size", "--workdir=gs://bucket/x"]) == 2
         assert "need a folder here" in capsys.readouterr().err

@@ -43,13 +43,13 @@ def _audit(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.progress import Progress
     from facenet_jax.recognition.audit_page import build_page
     from facenet_jax.recognition.audited import OWN_FILES, PAGE_FILE, audit, format_audited, write_findings
-    from facenet_jax.recognition.output import KEPT, claim
+    from facenet_jax.recognition.output import KEPT, claimed
 
     embedder = open_embedder(options.embedder)
-    claim(options.output, OWN_FILES)
-    found = audit(options.dataset, embedder, options.crop, options.output / KEPT, Progress())
-    write_findings(found, options.output)
-    write_whole(options.output / PAGE_FILE, build_page(found))
+    with claimed(options.output, OWN_FILES):
+        found = audit(options.dataset, embedder, options.crop, options.output / KEPT, Progress())
+        write_findings(found, options.output)
+        write_whole(options.output / PAGE_FILE, build_page(found))
     print(format_audited(found))
     print(f"look through    {options.output / PAGE_FILE}")
     return 0

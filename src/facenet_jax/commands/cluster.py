@@ -10,7 +10,8 @@ from typing import Any
 from facenet_jax.commands.setup import EPILOG, add_setup, setup_of
 from facenet_jax.errors import InputError
 
-_NEW = ".new"
+# All is written into the first; the second names what is being moved out of it.
+_NEW, _MOVED = ".new", ".moved"
 
 
 def add_parser(commands: Any) -> None:
@@ -43,13 +44,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _cluster(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.prepare.job import write_whole
-    from facenet_jax.progress import Progress
-    from facenet_jax.recognition.contact_sheet import build_sheet
-    from facenet_jax.recognition.faces import find_faces
-    from facenet_jax.recognition.grouping import group, into
-    from facenet_jax.recognition.output import KEPT, claim
-    from facenet_jax.recognition.people import PAGE_FILE, People, format_people, write_people
+    from facenet_jax.recognition.output import claimed
+    from facenet_jax.recognition.people import PAGE_FILE, format_people
     from facenet_jax.recognition.photos import open_photos
 
     photos = open_photos([options.photos])
@@ -57,7 +53,27 @@ def _cluster(options: argparse.Namespace, _: list[str]) -> int:
     threshold, words = _threshold(options, setup)
     if options.photos.resolve() in (options.out.resolve(), *options.out.resolve().parents):
         raise InputError(f"{options.out} lies in {options.photos}, which is read only; give a folder elsewhere.")
-    claim(options.out, (_NEW,))
+    moved = options.out / _MOVED
+    before = moved.read_text().splitlines() if moved.is_file() else []
+    with claimed(options.out, (_NEW, _MOVED, *before)):
+        people = _sorted(options, setup, photos, threshold, words, before)
+    print(format_people(people))
+    print(f"look through    {options.out / PAGE_FILE}")
+    return 0
+
+
+def _sorted(
+    options: argparse.Namespace, setup: Any, photos: Any, threshold: float | None, words: str, before: list[str]
+) -> Any:
+    """Finds and groups the faces, and writes everything in place of what an earlier call was about to."""
+    from facenet_jax.progress import Progress
+    from facenet_jax.recognition.contact_sheet import build_sheet
+    from facenet_jax.recognition.faces import find_faces
+    from facenet_jax.recognition.grouping import group, into
+    from facenet_jax.recognition.output import KEPT
+    from facenet_jax.recognition.people import PAGE_FILE, People, write_people
+    from facenet_jax.storage import write_whole
+
     progress = Progress()
     faces = find_faces(setup.embedder, photos.images, setup.crop, options.out / KEPT, progress)
     if len(faces.photo) < 2:
@@ -70,18 +86,22 @@ def _cluster(options: argparse.Namespace, _: list[str]) -> int:
     grouped = into(faces.points, options.people) if threshold is None else group(faces.points, threshold)
     people = People(photos.root, faces, grouped, setup.embedder.name, setup.crop, words)
     # All of it first, so that what a killed process leaves is known for that.
-    new = options.out / _NEW
+    new, moved = options.out / _NEW, options.out / _MOVED
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     write_people(people, new, progress)
     write_whole(new / PAGE_FILE, build_sheet(people, progress))
-    for entry in sorted(new.iterdir()):
-        entry.replace(options.out / entry.name)
+    for name in before:
+        if (options.out / name).is_dir():
+            shutil.rmtree(options.out / name)
+    names = sorted(entry.name for entry in new.iterdir())
+    write_whole(moved, "".join(f"{name}\n" for name in {*names, *before}))
+    for name in names:
+        (new / name).replace(options.out / name)
     new.rmdir()
     shutil.rmtree(options.out / KEPT)
-    print(format_people(people))
-    print(f"look through    {options.out / PAGE_FILE}")
-    return 0
+    moved.unlink()
+    return people
 
 
 def _threshold(options: argparse.Namespace, setup: Any) -> tuple[float | None, str]:

@@ -111,12 +111,14 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.evaluation.request import Request
     from facenet_jax.training.trained_on import trained_on
 
+    _check(options)
     embedders = [open_embedder(spec, options.step if Path(spec).is_dir() else None) for spec in options.embedder]
     if options.step is not None and not any(Path(spec).is_dir() for spec in options.embedder):
         raise InputError(f"--step={options.step} says which checkpoint of a run, and no --embedder is one.")
     names = [embedder.name for embedder in embedders]
-    if len(set(names)) < len(names):
-        raise InputError(f"--embedder={names[0]} was given twice; give each once.")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"--embedder={name} was given twice; give each once.")
     if options.out:
         try:
             options.out.mkdir(parents=True, exist_ok=True)
@@ -143,6 +145,26 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         drawn = [draw(options.out / f"{outcome.protocol}_{name}") for name, draw in outcome.figures.items()]
         print(f"written         {', '.join(str(path) for path in [file, *drawn])}")
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises InputError for what is wrong whatever the faces are, before any of them is embedded."""
+    from facenet_jax.evaluation.verification import check_fars
+
+    given = vars(options)
+    if "far" in given or "fars" in given:
+        check_fars(given["fars"] if "fars" in given else [given["far"]])
+    if "false_alarms" in given and not all(0 < rate <= 1 for rate in options.false_alarms):
+        raise InputError(f"--false-alarms: the rates {options.false_alarms} must lie in (0, 1].")
+    if "splits" in given and options.splits < 1:
+        raise InputError(f"--splits={options.splits}: give at least 1.")
+    threshold = given.get("threshold")
+    if threshold is not None and not 0 < threshold < 4:
+        raise InputError(f"--threshold={threshold:g}: squared distances of unit vectors lie between 0 and 4.")
+    if "threshold_pairs" in given and options.threshold_pairs is None:
+        for key in ("threshold_data", "threshold_crop"):
+            if given[key] is not None:
+                raise InputError(f"--{key.replace('_', '-')} is of --threshold-pairs; give that too, or leave it out.")
 
 
 def _measure(options: argparse.Namespace, request: Any) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 
 
 def add_parser(commands: Any) -> None:
@@ -32,7 +33,7 @@ def _overlap(options: argparse.Namespace, _: list[str]) -> int:
     print(format_overlap(found))
     if options.out:
         try:
-            options.out.write_text(json.dumps(found.to_json(), indent=1) + "\n")
+            write_whole(options.out, json.dumps(found.to_json(), indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--out={options.out} cannot be written ({error.strerror}); give another file.") from error
         print(f"written         {options.out}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
+from facenet_jax.storage import write_whole
 
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for instance
@@ -83,7 +84,7 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
     print(format_prediction(prediction, images))
     if options.out:
         try:
-            options.out.write_text(json.dumps(to_json(prediction, images), indent=1) + "\n")
+            write_whole(options.out, json.dumps(to_json(prediction, images), indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--out={options.out} cannot be written ({error.strerror}); give another.") from error
     return 0

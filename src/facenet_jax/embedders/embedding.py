@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.crop import CROPS, Crop, crop_face
-from facenet_jax.data.decode import BadFace, Reason, cut_and_resize, decode
+from facenet_jax.data.decode import MACHINE_ERRORS, BadFace, Reason, cut_and_resize, decode
 from facenet_jax.data.detector import FaceDetector
 from facenet_jax.data.picture import decode_whole
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
@@ -190,7 +190,9 @@ def _embed_part(
             image, found = cutter(images.read(number), embedder.size)
         except BadFace as bad:
             return None, int(bad.reason)
-        except OSError:
+        except OSError as error:
+            if error.errno in MACHINE_ERRORS:
+                raise
             return None, int(Reason.UNREADABLE)
         if cutter.need_face and not found:
             return None, NO_FACE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,9 @@ from facenet_jax.evaluation.verification import OperatingPoint, PairDistances, a
 _TILE = 1024
 # With more pairs than this among the closest, resampling them would take minutes.
 MOST = 2**22
-# So many times the false accepts that a FAR allows are kept: resampled people need a wider threshold now and then.
-RESERVE = 3
+# So many times the false accepts that a FAR allows are kept: resampled people need a wider threshold now and then, and
+# where few are allowed, much wider ones.
+RESERVE, _LEAST = 3, 2**15
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def closest(
     Returns:
       None where there would be too many for resampling.
     """
-    wanted = RESERVE * allowed_accepts(max_far, counted.different_pairs)
+    wanted = max(RESERVE * allowed_accepts(max_far, counted.different_pairs), _LEAST)
     if min(wanted, counted.different_pairs) > MOST or counted.same_pairs > MOST:
         return None
     other = left if right is None else right
@@ -120,6 +122,8 @@ def closest(
         identity[pairs[:, 0]] == identity[pairs[:, 1]],
         identity,
     )
+    if len(found.different) == counted.different_pairs:
+        return found
     count_left = np.bincount(identity[left], minlength=identities)
     count_right = None if right is None else np.bincount(identity[right], minlength=identities)
     return LabelledPairs(
@@ -162,13 +166,18 @@ def wrong_pairs(pairs: LabelledPairs, point: OperatingPoint, most: int = 100) ->
     total = np.bincount(same_of, minlength=pairs.identities)
     missed = np.bincount(same_of[rejected], minlength=pairs.identities)
     confused = np.bincount(pairs.identity[pairs.different_faces[accepted]].ravel(), minlength=pairs.identities)
-    badness = missed / np.maximum(total, 1) + confused / max(1, confused.sum())
-    worst = [i for i in np.argsort(-badness, kind="stable")[:most] if badness[i] > 0]
+    wrong = np.flatnonzero(missed + confused)
     return WrongPairs(
         _named(pairs.different_faces, pairs.different, accepts),
         _named(pairs.same_faces, pairs.same, rejects),
-        tuple((int(i), int(total[i]), int(missed[i]), int(confused[i])) for i in worst),
+        worst([(int(i), int(total[i]), int(missed[i]), int(confused[i])) for i in wrong])[:most],
     )
+
+
+def worst(people: Sequence[tuple[int, int, int, int]]) -> tuple[tuple[int, int, int, int], ...]:
+    """People as in `WrongPairs`, by the share of their pairs that was rejected and their share of all false accepts."""
+    accepts = max(1, sum(confused for *_, confused in people))
+    return tuple(sorted(people, key=lambda p: -(p[2] / max(p[1], 1) + p[3] / accepts)))
 
 
 def _named(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ def run_lfw_view1(
     for data, pairs, crop in (train, test):
         listed = _without_known(request, read_lfw_pairs(pairs))
         sides.append((listed, _on_images(request, listed, listed_images(data, listed.keys), Cutter(crop))))
-    (train_list, train_side), (test_list, test_side) = sides
+    (train_list, train_side), (test_list, test_side) = ((listed, _in_all(side)) for listed, side in sides)
     entries, tables, correct = [], [], []
     judged: dict[str, Judged] = {}
     for chosen, one in zip(train_side, test_side, strict=True):
@@ -209,6 +209,12 @@ def _on_images(request: Request, listed: PairList, images: Images, cutter: Cutte
     return compared
 
 
+def _in_all(compared: Sequence[_Compared]) -> list[_Compared]:
+    """On the pairs that every embedder could judge, as comparisons need them."""
+    there = np.logical_and.reduce([one.judged_pairs for one in compared])
+    return [replace(one, judged_pairs=there, distances=one.distances[there[one.judged_pairs]]) for one in compared]
+
+
 def _without_known(request: Request, listed: PairList) -> PairList:
     known = request.known_names(sorted(set(listed.people)))
     return listed.without(known) if known and request.leave_out else listed
@@ -237,7 +243,7 @@ def _accuracy_interval(
 
 def _compared_accuracies(correct: Sequence[tuple[str, NDArray[np.bool_]]]) -> list[Comparison]:
     first = correct[0]
-    return [mcnemar(first, other) for other in correct[1:] if len(other[1]) == len(first[1])]
+    return [mcnemar(first, other) for other in correct[1:]]
 
 
 def _over_folds(
@@ -253,7 +259,7 @@ def _over_folds(
     entries, tables, correct = [], [], []
     judged: dict[str, Judged] = {}
     folds: dict[str, FoldsResult] = {}
-    for one in compared:
+    for one in _in_all(compared):
         same, fold = listed.same[one.judged_pairs], listed.fold[one.judged_pairs]
         name = one.embedder.name
         folds[name] = result = accuracy_over_folds(one.distances, same, fold)

@@ -27,7 +27,7 @@ from facenet_jax.evaluation.holdout import (
 from facenet_jax.evaluation.holdout import to_json as holdout_to_json
 from facenet_jax.evaluation.judged import Judged, finite, format_interval, format_rates, judge_squared
 from facenet_jax.evaluation.judged import to_json as judged_to_json
-from facenet_jax.evaluation.labelled import WrongPairs
+from facenet_jax.evaluation.labelled import WrongPairs, worst
 from facenet_jax.evaluation.plots import Curves, curves_figure, histogram_figure, quality_figure, roc_figure
 from facenet_jax.evaluation.quality import FULL_SIDE, IMAGE_SIZES, JPEG_QUALITIES, recompress, shrink
 from facenet_jax.evaluation.request import (
@@ -263,6 +263,8 @@ def _compare(
 
 
 def _format_intervals(result: HoldoutResult, sure: HoldoutIntervals) -> list[str]:
+    if all(rate.val is None for rate in result.rates):
+        return []
     if sure.replicates is None:
         return ["  too many pairs to draw people anew: no intervals"]
     return [
@@ -309,8 +311,8 @@ def _merged_wrong(parts: Sequence[WrongPairs]) -> WrongPairs:
     """Of several splits: the numbers of faces and people are the same in all."""
     accepts = sorted((p for part in parts for p in part.accepts), key=lambda pair: pair[2])
     rejects = sorted((p for part in parts for p in part.rejects), key=lambda pair: -pair[2])
-    people = sorted((p for part in parts for p in part.people), key=lambda p: -(p[2] / max(p[1], 1) + p[3] / 1e6))
-    return WrongPairs(tuple(accepts[:100]), tuple(rejects[:100]), tuple(people[:100]))
+    people = worst([person for part in parts for person in part.people])
+    return WrongPairs(tuple(accepts[:100]), tuple(rejects[:100]), people[:100])
 
 
 def _largest_clusters(result: clustering.Clustered, keys: Sequence[str], most: int = 12) -> list[list[str]]:

@@ -56,7 +56,7 @@ class Request:
         """Which of these identities any embedder was trained on; if they are to be left out, they are noted."""
         known = set(names) & set().union(*self.trained_on.values())
         if known:
-            self.left_out = sorted(known)
+            self.left_out = sorted({*self.left_out, *known})
         return known
 
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.decode import MAX_BYTES, BadFace, Reason
+from facenet_jax.data.decode import MACHINE_ERRORS, MAX_BYTES, BadFace, Reason
 from facenet_jax.errors import InputError
 
 # A record: magic, a word with the kind of part in its upper 3 bits and the length in the lower 29, the bytes, zeros up
@@ -249,4 +249,6 @@ def read_record(path: Path, offset: int) -> bytes:
                 if kind in (_WHOLE, _LAST):
                     return struct.pack("<I", _MAGIC).join(parts)
     except OSError as error:
+        if error.errno in MACHINE_ERRORS:
+            raise
         raise BadFace(Reason.UNREADABLE) from error

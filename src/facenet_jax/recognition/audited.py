@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -118,10 +119,9 @@ def audit(
     copies = _copies(source, images, kept, identity, progress)
     pairs, distances = pairs_within(points, _NEAR_COPY * near.typical_own)
     # Faces with the same bytes are near of course.
-    group = np.arange(len(kept))
-    group[copies[:, 0]] = copies[:, 1]
-    others = group[group[pairs[:, 0]]] != group[group[pairs[:, 1]]]
-    found = Audited(
+    file = first_of_file(len(kept), copies)
+    others = file[pairs[:, 0]] != file[pairs[:, 1]]
+    return Audited(
         str(dataset),
         embedder.name,
         only(images, kept.tolist()),
@@ -135,11 +135,9 @@ def audit(
         copies,
         pairs[others],
         distances[others],
-        np.zeros(len(kept), bool),
+        to_leave_out(wrong, copies, near.suspicion),
         embedded.bad,
     )
-    _exclude(found)
-    return found
 
 
 def _images(root: Path, source: FolderSource | PreparedSource, files: Sequence[str]) -> Images:
@@ -179,25 +177,47 @@ def _copies(
     return np.stack([copies.records, copies.originals], axis=1)
 
 
-def _exclude(found: Audited) -> None:
-    """Of wrong labels the sure ones; of copies all but one, of two under different labels the more suspicious."""
-    suspicion = found.near.suspicion
-    found.excluded[found.wrong[suspicion[found.wrong] >= EXCLUDE_FROM]] = True
-    for copy, original in found.copies.tolist():
-        across = found.identity[copy] != found.identity[original]
-        if not found.excluded[[copy, original]].any():
-            found.excluded[original if across and suspicion[original] > suspicion[copy] else copy] = True
+def first_of_file(faces: int, copies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each face the first that has its bytes, itself if there is none before: int64 [faces].
+
+    Args:
+      faces: how many there are.
+      copies: int64 [copies, 2], a face and an earlier one with its bytes, each face once.
+    """
+    first = np.arange(faces)
+    first[copies[:, 0]] = copies[:, 1]
+    while not np.array_equal(further := first[first], first):
+        first = further
+    return first
+
+
+def to_leave_out(
+    wrong: NDArray[np.int64], copies: NDArray[np.int64], suspicion: NDArray[np.floating[Any]]
+) -> NDArray[np.bool_]:
+    """Of wrong labels the sure ones; of all faces with the same bytes all but the least suspicious: bool [faces].
+
+    Args:
+      wrong: faces whose labels are probably wrong.
+      copies: as `first_of_file` takes them.
+      suspicion: [faces], NaN where nothing can be said.
+    """
+    out = np.zeros(len(suspicion), bool)
+    out[wrong[suspicion[wrong] >= EXCLUDE_FROM]] = True
+    first = first_of_file(len(suspicion), copies)
+    order = np.lexsort((np.nan_to_num(suspicion, nan=np.inf), first))
+    order = order[~out[order]]
+    out[order[1:][first[order[1:]] == first[order[:-1]]]] = True
+    return out
 
 
 def write_findings(found: Audited, out: Path) -> None:
     """Writes all but the page: the table, the JSON file, and the list that `prepare` and `train` take."""
     document = to_json(found)
-    temporary = out / f".{FINDINGS_FILE}.tmp"
-    with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-        table = csv.writer(stream)
-        table.writerow(_COLUMNS)
-        table.writerows(_rows(document))
-    temporary.replace(out / FINDINGS_FILE)
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(_COLUMNS)
+    table.writerows(_rows(document))
+    write_whole(out / FINDINGS_FILE, text.getvalue())
     write_whole(out / JSON_FILE, json.dumps(document, indent=1, allow_nan=False) + "\n")
     # A line cannot hold a name with a line break in it.
     lines = [found.files[face] for face in np.flatnonzero(found.excluded).tolist() if "\n" not in found.files[face]]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.crop import Crop
-from facenet_jax.data.decode import BadFace, Reason
+from facenet_jax.data.decode import MACHINE_ERRORS, BadFace, Reason
 from facenet_jax.data.weights import YUNET
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
 from facenet_jax.embedders.embedding import NO_FACE, Images, words
@@ -156,7 +156,9 @@ def _find_part(
             return finder(images.read(number), embedder.size) or NO_FACE
         except BadFace as bad:
             return int(bad.reason)
-        except OSError:
+        except OSError as error:
+            if error.errno in MACHINE_ERRORS:
+                raise
             return int(Reason.UNREADABLE)
 
     photo: list[int] = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.crop import Crop
-from facenet_jax.data.decode import BadFace, Reason
+from facenet_jax.data.decode import MACHINE_ERRORS, BadFace, Reason
 from facenet_jax.data.digests import content_digest
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate
@@ -159,7 +159,9 @@ def _unknown(
         tally.update(number)
         try:
             content = content_digest(folder.images.read(number))
-        except (BadFace, OSError):
+        except (BadFace, OSError) as error:
+            if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+                raise
             rejected.append((folder.images.keys[number], Reason.UNREADABLE.words))
             continue
         if (person, content) not in known:  # nor a second time under another name

@@ -103,6 +103,21 @@ def load_index(root: Path) -> PeopleIndex:
       InputError: there is none, it is of another version, or it is damaged or was tampered with.
     """
     file = root / MANIFEST
+    while True:
+        before = _bytes_of(file)
+        try:
+            return _load(root, file)
+        except InputError:
+            if _bytes_of(file) == before:
+                raise
+            # Somebody enrolled meanwhile, and the files that the manifest named are gone.
+
+
+def _bytes_of(file: Path) -> bytes:
+    return file.read_bytes() if file.is_file() else b""
+
+
+def _load(root: Path, file: Path) -> PeopleIndex:
     try:
         manifest: dict[str, Any] = json.loads(file.read_text())
         if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):

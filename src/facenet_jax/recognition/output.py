@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from facenet_jax.errors import InputError
+from facenet_jax.storage import locked
 
 # Where embeddings are kept as they are made, so that a command that was cut off goes on.
 KEPT = "embeddings"
 
 
-def claim(out: Path, own: Collection[str]) -> None:
-    """Makes a folder for results, or takes it where it holds nothing but what an earlier call left.
+@contextmanager
+def claimed(out: Path, own: Collection[str]) -> Iterator[None]:
+    """Makes a folder for results, or takes it where it holds nothing but what an earlier call left, and holds it.
 
     Args:
       out: the folder.
       own: names of the files and folders that the caller writes there.
 
     Raises:
-      InputError: it cannot be written, or holds something else.
+      InputError: it cannot be written, holds something else, or another process is at work in it.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        strange = sorted(set(os.listdir(out)) - {*own, KEPT})
+        _refuse_strange(out, own)
+        (out / KEPT).mkdir(exist_ok=True)
+        lock = locked(out / KEPT / ".lock")  # it goes with the embeddings, and no result has it beside it
+    except BlockingIOError as error:
+        raise InputError(f"another process is at work in {out}; wait for it, or give another folder.") from error
     except OSError as error:
         raise InputError(f"{out} cannot be written ({error.strerror}); give another folder.") from error
+    with lock:
+        _refuse_strange(out, own)  # another process may have ended between
+        for name in _left(out):
+            (out / name).unlink(missing_ok=True)
+        yield
+
+
+def _refuse_strange(out: Path, own: Collection[str]) -> None:
+    strange = sorted(set(os.listdir(out)) - {*own, KEPT, *_left(out)})
     if strange:
         raise InputError(f"{out} is not empty (it has {strange[0]}); nothing is overwritten: give a new folder.")
+
+
+def _left(out: Path) -> list[str]:
+    """Files that a killed process had not finished (`storage.write_whole`)."""
+    return [file.name for file in out.glob(".*.tmp")]

@@ -69,7 +69,7 @@ def command_for(sweep: Sweep, point: Point, workdir: str, launcher: str) -> Comm
         )
     job = re.sub(r"[^a-z0-9]+", "-", f"facenet-{sweep.name}-{point.name}".lower())
     variables = {
-        "CONFIG": sweep.base,
+        "CONFIG": _config_of_job(sweep.base, launcher),
         "WORKDIR": workdir,
         "ARGS": shlex.join(arguments),
         # The end tells the points apart, so the beginning gives way.
@@ -77,6 +77,23 @@ def command_for(sweep: Sweep, point: Point, workdir: str, launcher: str) -> Comm
     }
     set_first = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return Command([str(script), *words], f"{set_first} {shlex.join([str(script), *words])}", variables, waits=False)
+
+
+def _config_of_job(base: str, launcher: str) -> str:
+    """A config as a job finds it, which starts in the repository: a file by its whole path.
+
+    Raises:
+      InputError: it is a file that the job's machine does not have.
+    """
+    file, repository = Path(base), _launch_folder().parent
+    if not file.is_file():
+        return base
+    if launcher != "slurm" and not file.resolve().is_relative_to(repository):
+        raise InputError(
+            f"--config={base}: a job of --launcher={launcher} has the files of {repository} alone; put it there, such "
+            "as into configs/."
+        )
+    return str(file.resolve() if launcher == "slurm" else file.resolve().relative_to(repository))
 
 
 class Runner:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 
 from facenet_jax.config import flatten, load_config
 from facenet_jax.evaluation.sweep_plot import Measured, sweep_figure
+from facenet_jax.storage import write_whole
 from facenet_jax.sweeps.points import Point, Sweep
 from facenet_jax.training.metrics import read_metrics
 from facenet_jax.training.report import REPORT_FILE, finished_report
@@ -122,7 +124,7 @@ def write_results(sweep: Sweep, results: list[Result], folder: Path) -> list[Pat
         "points": points,
     }
     written = [folder / "sweep.json", folder / "sweep.csv"]
-    written[0].write_text(json.dumps(content, indent=1) + "\n")
+    write_whole(written[0], json.dumps(content, indent=1) + "\n")
     _write_csv(results, written[1])
     measured = {
         far: [
@@ -141,16 +143,17 @@ def _write_csv(results: list[Result], path: Path) -> None:
     keys = list(dict.fromkeys(key for r in results for key in r.point.overrides))
     fars = _fars(results)
     measured = [f"{name}_far_{far:g}" for far in fars for name in ("val", "val_standard_error", "threshold")]
-    with path.open("w", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(["point", *keys, "state", "step", *measured, "images_per_second"])
-        for r in results:
-            values: list[Any] = []
-            for far in fars:
-                rate = r.rate(far) or {}
-                values += [rate.get(name) for name in ("val", "standard_error", "threshold")]
-            own = [r.point.overrides.get(key) for key in keys]
-            rows.writerow([r.point.name, *own, r.state, r.step, *values, r.images_per_second])
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["point", *keys, "state", "step", *measured, "images_per_second"])
+    for r in results:
+        values: list[Any] = []
+        for far in fars:
+            rate = r.rate(far) or {}
+            values += [rate.get(name) for name in ("val", "standard_error", "threshold")]
+        own = [r.point.overrides.get(key) for key in keys]
+        rows.writerow([r.point.name, *own, r.state, r.step, *values, r.images_per_second])
+    write_whole(path, text.getvalue())
 
 
 def _fars(results: list[Result]) -> list[float]:
