@@ -58,6 +58,15 @@ def write_whole(path: Path, data: bytes | str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Returns once a file is on the disk, whatever becomes of the machine."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """Writes a file of arrays (.npz), whole or not at all."""
     buffer = io.BytesIO()

@@ -148,6 +148,18 @@ def test_bin_files(tmp_path, network, capsys):
     assert (result["accuracy"], result["rates"][0]["val"]) == (1.0, 1.0)
 
 
+def test_results_of_other_faces_in_one_folder_stand_beside_each_other(lfw, capsys):
+    out, pairs = lfw / "out", (lfw / "pairs.txt").read_text()
+    (lfw / "other.txt").write_text(pairs)
+    common = ["evaluate", "lfw", f"--embedder={lfw / 'e.npz'}", f"--data={lfw / 'lfw'}", f"--out={out}", "--far", "0.2"]
+    for list_of_pairs in ("pairs.txt", "other.txt", "pairs.txt"):  # the last in place of the first
+        assert main([*common, f"--pairs={lfw / list_of_pairs}"]) == 0
+    said = {file.name: json.loads(file.read_text())["pairs"] for file in out.glob("*.json")}
+    assert said == {"lfw.json": str(lfw / "pairs.txt"), "lfw-2.json": str(lfw / "other.txt")}
+    assert (out / "lfw-2_roc.png").is_file()
+    assert main(["report", str(out), "-o", str(lfw / "report.html")]) == 0
+
+
 class _SeesLight:
     """A detector that finds a face in every image that is not black."""
 

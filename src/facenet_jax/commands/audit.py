@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from facenet_jax.commands.setup import CROPS
+
 _EPILOG = """\
 EMBEDDER is the working directory of a run, sface, onnx:PATH or a file of embeddings, as for `facenet-jax evaluate`.
 What the list holds is left out by
@@ -30,7 +32,7 @@ def add_parser(commands: Any) -> None:
     audit.add_argument("-o", "--output", type=Path, required=True, help="a folder for what is found")
     audit.add_argument(
         "--crop",
-        choices=("none", "centre", "tight", "similarity"),
+        choices=CROPS,
         default="none",
         help="how faces are cut (default: none, as they are)",
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
+from facenet_jax.commands.setup import CROPS
 from facenet_jax.errors import InputError
 from facenet_jax.storage import write_whole
 
@@ -16,7 +18,6 @@ the arrays embeddings and names), or onnx:PATH with what its input needs, such a
   onnx:model.onnx,size=112x112,scale=0.00784,mean=127.5,colour=bgr
 Give --embedder again to compare several on the same faces.
 """
-_CROPS = ("none", "centre", "tight", "similarity")
 
 
 def add_parser(commands: Any) -> None:
@@ -43,7 +44,7 @@ def add_parser(commands: Any) -> None:
     lfw.add_argument("--pairs", type=Path, required=True, help="pairs.txt, or pairsDevTest.txt for view 1")
     lfw.add_argument("--threshold-pairs", type=Path, help="view 1: pairsDevTrain.txt, whose best threshold is used")
     lfw.add_argument("--threshold-data", type=Path, help="the images of those (default: --data)")
-    lfw.add_argument("--threshold-crop", choices=_CROPS, help="how those are cut (default: --crop)")
+    lfw.add_argument("--threshold-crop", choices=CROPS, help="how those are cut (default: --crop)")
     _fars(lfw)
     pairs = _protocol(protocols, "pairs", "a .bin verification file of the field: lfw, cfp_fp, agedb_30, ...")
     pairs.add_argument("--data", type=Path, required=True, help="the .bin file")
@@ -80,7 +81,7 @@ def _protocol(protocols: Any, name: str, text: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--embedder", action="append", required=True, metavar="EMBEDDER", help="what to measure")
     parser.add_argument("--step", type=int, help="of a run's checkpoint (default: the best, or else the latest)")
-    parser.add_argument("--crop", choices=_CROPS, default="none", help="how faces are cut (default: none, as they are)")
+    parser.add_argument("--crop", choices=CROPS, default="none", help="how faces are cut (default: none, as they are)")
     parser.add_argument(
         "--out", type=Path, help="a folder for the results, the pictures, and embeddings as they are made"
     )
@@ -140,11 +141,27 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         print(f"{len(request.left_out):,} identities were trained on too, and are {done}: {shown}")
     print(outcome.table)
     if options.out:
-        file = options.out / f"{outcome.protocol}.json"
+        file = _place(options.out, outcome)
         write_whole(file, json.dumps(outcome.document, indent=1, allow_nan=False) + "\n")
-        drawn = [draw(options.out / f"{outcome.protocol}_{name}") for name, draw in outcome.figures.items()]
+        drawn = [draw(options.out / f"{file.stem}_{name}") for name, draw in outcome.figures.items()]
         print(f"written         {', '.join(str(path) for path in [file, *drawn])}")
     return 0
+
+
+def _place(out: Path, outcome: Any) -> Path:
+    """PROTOCOL.json, or PROTOCOL-2.json and so on where those are of other faces, pairs or crops."""
+
+    def what(document: dict[str, Any]) -> list[Any]:
+        return [document.get(key) for key in ("data", "pairs", "crop")]
+
+    for number in itertools.count(1):
+        file = out / (f"{outcome.protocol}.json" if number == 1 else f"{outcome.protocol}-{number}.json")
+        try:
+            if what(json.loads(file.read_text())) == what(outcome.document):
+                break
+        except (OSError, ValueError, AttributeError):  # none is there, or what is no result
+            break
+    return file
 
 
 def _check(options: argparse.Namespace) -> None:

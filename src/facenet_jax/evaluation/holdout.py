@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.data.hashing import permutation
+from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
 from facenet_jax.evaluation.counting import pair_distances
@@ -20,7 +21,6 @@ from facenet_jax.evaluation.verification import OperatingPoint, check_fars, oper
 
 # With fewer identities than this in a split there are hardly any different people to confuse.
 MIN_IDENTITIES_PER_SPLIT = 4
-UNIT_NORM_TOLERANCE = 1e-3
 
 # The purpose of this permutation, so that it shares no random numbers with others of the same seed ("hold" in ASCII).
 _DEAL_IDENTITIES = 0x686F6C64

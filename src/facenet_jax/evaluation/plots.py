@@ -60,7 +60,7 @@ def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str |
         if len(curves) > 1:
             for far, val in curves:
                 axes.plot(far, val, color=colour, alpha=0.4, linewidth=0.8, drawstyle="steps-post")
-        mean_far, mean_val = _mean_curve(curves)
+        mean_far, mean_val = mean_curve(curves)
         label = f"{name}: mean of {len(curves)} splits" if name else f"mean of {len(curves)} splits"
         if len(curves) == 1:
             label = f"{name}: one split" if name else "one split"
@@ -107,7 +107,7 @@ def curves_figure(curves: Curves, title: str, path: str | Path) -> Path:
     style(axes)
     lowest = 0.1
     for i, (name, several) in enumerate(curves.items()):
-        far, val = _mean_curve([curve for curve in several if len(curve[0])])
+        far, val = mean_curve([curve for curve in several if len(curve[0])])
         axes.plot(far, val, color=COLOURS[i % len(COLOURS)], linewidth=2, drawstyle="steps-post", label=name)
         lowest = min([lowest, *far[:1]])
     axes.set_xscale("log")
@@ -273,7 +273,7 @@ def identities_figure(histogram: Sequence[Sequence[int]], title: str, path: str 
     return save(figure, path)
 
 
-def _mean_curve(
+def mean_curve(
     curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean VAL of several ROC curves, from the FAR onwards at which all of them have begun."""

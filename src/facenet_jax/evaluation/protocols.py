@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
 from facenet_jax.embedders.embedding import Cutter, Embedded
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import clustering, identification
@@ -17,7 +18,6 @@ from facenet_jax.evaluation.bootstrap import Comparison, compare_replicates
 from facenet_jax.evaluation.compact import Packed, calibrate, distance_error, largest_error, pack
 from facenet_jax.evaluation.few_faces import few_faces
 from facenet_jax.evaluation.holdout import (
-    UNIT_NORM_TOLERANCE,
     HoldoutIntervals,
     HoldoutResult,
     format_table,

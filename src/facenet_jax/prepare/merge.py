@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ from facenet_jax.prepare.report import (
     read_report,
 )
 from facenet_jax.progress import Progress, Tally
-from facenet_jax.storage import write_whole
+from facenet_jax.storage import sync, write_whole
 
 
 def merge(out: Path, progress: Progress | None = None) -> Report:
@@ -128,7 +127,7 @@ def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
     digest = _digest(job, offsets, held, out)
     card = Card(**asdict(job), records=records, digest=digest, shard_records=shard_records, shard_bytes=shard_bytes)
     for file in (out / INDEX).iterdir():
-        _sync(file)
+        sync(file)
     write_whole(out / CARD_FILE, card.to_json())
     tidy(out)
     return report
@@ -200,11 +199,3 @@ def _digest(job: Job, offsets: NDArray[np.int64], contents: NDArray[np.uint8], o
     for first in range(0, len(contents), 2**20):
         digest.update(contents[first : first + 2**20].tobytes())
     return digest.hexdigest()
-
-
-def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

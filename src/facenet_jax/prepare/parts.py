@@ -18,6 +18,7 @@ from facenet_jax.data.names import join_names, split_names
 from facenet_jax.prepare.face import Cutter
 from facenet_jax.prepare.job import PARTS
 from facenet_jax.prepare.sources import Reader
+from facenet_jax.storage import sync
 
 # One record a group, so that one can be read without others; images do not compress again.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -122,7 +123,7 @@ def write_part(
         finally:
             with _disk_trouble(shard):
                 writer.close()
-        _sync(temporary)
+        sync(temporary)
         done = Records(
             temporary.stat().st_size,
             part.identities[kept],
@@ -176,18 +177,10 @@ def _write_records(file: Path, records: Records) -> None:
                 rejected=join_names(records.rejected),
                 reasons=np.array(records.reasons, np.uint8),
             )
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _sync(file: Path) -> None:
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

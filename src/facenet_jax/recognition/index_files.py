@@ -24,7 +24,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.recognition.index import PeopleIndex
 from facenet_jax.recognition.thresholds import Threshold
 from facenet_jax.recognition.vectors import read_vectors
-from facenet_jax.storage import locked, write_whole
+from facenet_jax.storage import locked, sync, write_whole
 
 MANIFEST = "index.json"
 FORMAT, VERSION = "facenet-jax index", 1
@@ -81,8 +81,7 @@ def save_index(index: PeopleIndex, root: Path) -> None:
         for kind, temporary in temporaries.items():
             digest = _sha256(temporary)
             name = f"{kind}-{digest[:16]}.{'faiss' if kind == 'vectors' else 'npz'}"
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
+            sync(temporary)
             temporary.replace(root / name)
             files[name] = digest
         write_whole(root / MANIFEST, json.dumps(_signed(_manifest(index, files)), indent=1) + "\n")

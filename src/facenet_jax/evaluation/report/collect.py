@@ -22,7 +22,7 @@ class Measured:
     Attributes:
       name: of it.
       about: what its documents say of it: network, input size, config, training faces.
-      documents: protocol -> (document, the embedder's entry in it); the newest of each.
+      documents: protocol -> (document, the embedder's entry in it); of several the newest in the folder named last.
     """
 
     name: str

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from facenet_jax.evaluation.paper import MULTIPLY_ADDS, TABLE_3
-from facenet_jax.evaluation.plots import BLUE, COLOURS, GRID, INK, VERMILION
+from facenet_jax.evaluation.plots import BLUE, COLOURS, GRID, INK, VERMILION, mean_curve
 
 _SVG = "http://www.w3.org/2000/svg"
 # Marks along a curve that say where it is.
@@ -75,7 +75,7 @@ def roc_curves(curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[flo
     lowest = 0.1
     for i, (name, several) in enumerate(curves.items()):
         colour = COLOURS[i % len(COLOURS)]
-        far, val = _mean(several)
+        far, val = mean_curve([(np.array(far), np.array(val)) for far, val in several if len(far)])
         if not len(far):
             continue
         axes.plot(far, val, color=colour, linewidth=2, drawstyle="steps-post", label=name)
@@ -133,15 +133,6 @@ def history_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     if axes.lines:
         axes.legend(loc="upper right", frameon=False, fontsize=8)
     return _svg(figure, titles)
-
-
-def _mean(several: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[Any, Any]:
-    curves = [(np.array(far), np.array(val)) for far, val in several if len(far)]
-    if not curves:
-        return np.empty(0), np.empty(0)
-    fars = np.unique(np.concatenate([far for far, _ in curves]))
-    fars = fars[fars >= max(far[0] for far, _ in curves)]
-    return fars, np.mean([val[np.searchsorted(far, fars, side="right") - 1] for far, val in curves], axis=0)
 
 
 def _figure(height: float = 4.4) -> tuple[Figure, Axes, _Titles]:
