@@ -1,7 +1,8 @@
-"""Draws three figures from benchmarks/results/recipe.json.
+"""Draws four figures from benchmarks/results/recipe.json.
 
-recipe.png: VAL over the minutes beside PyTorch, and what each choice gave. long.png: longer runs over their steps.
-networks.png: the paper's networks over the same faces, and over the minutes that those take.
+recipe.png: VAL over the minutes beside PyTorch, and what each choice gave in one seed. choices.png: what choices gave
+beside the same seeds. long.png: longer runs over their steps. networks.png: the paper's networks over the same faces,
+and over the minutes that those take.
 
 python docs/figures/recipe.py [FOLDER]
 """
@@ -94,6 +95,30 @@ def networks_figure(rows: list[dict[str, Any]], path: Path) -> None:
     save(figure, path)
 
 
+def choices_figure(rows: list[dict[str, Any]], path: Path) -> None:
+    """A line a choice, into a PNG file: what VAL at FAR 0.01 differs by from the first one's of the same seed.
+
+    A dot is a seed, the bar their mean.
+    """
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        found.setdefault(row["name"], {})[row["seed"]] = row["val_far_0.01"]
+    base = found.pop(rows[0]["name"])
+    differences = {name: [100 * (value - base[seed]) for seed, value in of.items()] for name, of in found.items()}
+    names = sorted(differences, key=lambda name: sum(differences[name]) / len(differences[name]))
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    for place, name in enumerate(names):
+        axes.plot(differences[name], [place] * len(differences[name]), "o", color=BLUE, alpha=0.7)
+        mean = sum(differences[name]) / len(differences[name])
+        axes.plot([mean, mean], [place - 0.3, place + 0.3], color=VERMILION, linewidth=2)
+    axes.axvline(0, color=VERMILION, alpha=0.3)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("points of VAL at FAR 0.01 (hold-out) from the same seed of the recipe")
+    style(axes)
+    save(figure, path)
+
+
 def minutes(axes: Axes, rows: list[dict[str, Any]]) -> None:
     """VAL at FAR 0.01 on the people set aside over minutes, with standard errors; a line a configuration and seed."""
     colours = dict(zip(dict.fromkeys(row["name"] for row in rows), COLOURS, strict=False))
@@ -131,4 +156,5 @@ if __name__ == "__main__":
     results = json.loads(RESULTS.read_text())
     recipe_figure(results, folder / "recipe.png")
     long_figure(results["long"], folder / "long.png")
+    choices_figure(results["three_seeds"], folder / "choices.png")
     networks_figure(results["networks"], folder / "networks.png")
