@@ -221,7 +221,7 @@ def test_a_full_disk_loses_nothing(tmp_path, small_shards, monkeypatch, capsys):
     prepared(source, tmp_path / "whole")
     out = tmp_path / "out"
     command = ["prepare", str(source), str(out), "--crop", "none", "--workers", "0"]
-    replace, calls = parts._sync, []
+    replace, calls = parts.sync, []
 
     def full(file):
         calls.append(file)
@@ -229,7 +229,7 @@ def test_a_full_disk_loses_nothing(tmp_path, small_shards, monkeypatch, capsys):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
         replace(file)
 
-    monkeypatch.setattr(parts, "_sync", full)
+    monkeypatch.setattr(parts, "sync", full)
     assert main(command) == 1
     said = capsys.readouterr().err
     assert "No space left on device" in said
