@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.recipe_runs import exit_code
+from benchmarks.ending import exit_code
 from facenet_jax.config import load_config
 from facenet_jax.data.loader import embedding_batches
 from facenet_jax.embedders import CheckpointEmbedder

@@ -18,8 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ending import Ended, exit_code
 from benchmarks.machine import describe_machine, in_words
-from benchmarks.recipe_runs import Ended, Task, exit_code, judge, judged, seen, train
+from benchmarks.recipe_runs import Task, judge, judged, seen, train
 from facenet_jax import models
 from facenet_jax.config import load_config
 from facenet_jax.errors import InputError
@@ -154,12 +155,20 @@ def main() -> None:
     out = (options.out or Path("runs/networks") / length.replace(" ", "-").replace(",", "")).resolve()
     machine = describe_machine()
     rows: list[dict[str, Any]] = []
-    for network in networks:
-        models.from_config(load_config(options.config, [*own_options(network), *overrides]).model)
-    data, steps = options.data.resolve(), options.steps
+    own = [own_options(network) for network in networks]
     with (
         Runner() as run,
-        Task(data, out, options.minutes, options.config, overrides, options.lfw, run, steps=steps) as task,
+        Task(
+            options.data.resolve(),
+            out,
+            options.minutes,
+            options.config,
+            overrides,
+            options.lfw,
+            run,
+            steps=options.steps,
+            own=own,
+        ) as task,
     ):
         for network in networks:
             try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from ml_collections import ConfigDict
 
+from benchmarks.ending import Ended
 from benchmarks.set_aside import SetAside, chosen_people, set_aside
 from facenet_jax import models
 from facenet_jax.config import load_config
@@ -38,13 +39,6 @@ STEPS = "steps.json"
 _OURS = ("steps", "seed", "data.path", "data.mixture", "data.exclude", "eval.path", "eval.every", "checkpoint.every")
 
 
-class Ended(Exception):
-    """A child ended with this exit code, having said why, or was asked to stop."""
-
-    def __init__(self, code: int) -> None:
-        self.code = code
-
-
 @dataclass
 class Task:
     """What to train on, for how long, and where everything goes.
@@ -59,6 +53,7 @@ class Task:
       run: starts commands.
       longer: another recipe, where many more steps fit into the minutes than the first one takes.
       steps: of training, whatever time they take, in place of the minutes.
+      own: options that some runs get before the overrides, a list for each such run.
       source, aside: all faces, and who is judged; set as the task is entered, which holds `out` for this process.
     """
 
@@ -71,6 +66,7 @@ class Task:
     run: Runner
     longer: str | None = None
     steps: int | None = None
+    own: Sequence[list[str]] = ([],)
     source: FolderSource | PreparedSource = field(init=False)
     aside: SetAside = field(init=False)
     _lock: IO[str] = field(init=False, repr=False)
@@ -90,9 +86,9 @@ class Task:
                 raise InputError(f"{option}: not understood; options of the config are --config.KEY=VALUE.")
             if (key := option.removeprefix("--config.").partition("=")[0]) in _OURS:
                 raise InputError(f"{option}: config.{key} is chosen here; leave it out.")
-        for recipe in (self.config, self.longer):
-            if recipe is not None:
-                models.from_config(load_config(recipe, self.overrides).model)
+        for recipe in filter(None, (self.config, self.longer)):
+            for own in self.own:
+                models.from_config(load_config(recipe, [*own, *self.overrides]).model)
         if self.lfw is not None:
             if not (self.lfw / ALIGNED).is_dir():
                 raise InputError(f"--lfw={self.lfw} has no folder {ALIGNED}; give LFW's development view.")
@@ -254,6 +250,8 @@ def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, 
       Ended: an evaluation failed, or was asked to stop.
     """
     out = judged(task, name)
+    for file in out.glob("*.json"):  # of faces that lay elsewhere, `evaluate` would leave it beside its own
+        file.unlink()
     task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
     rates = kept(out / "holdout.json")["embedders"][0]["result"]["rates"]
     rates = [rate for rate in rates if rate["val"] is not None]
@@ -269,19 +267,3 @@ def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, 
         result = kept(out / "lfw-view1.json")["embedders"][0]["result"]
         found["lfw_accuracy"], errors["lfw_accuracy"] = result["accuracy"], result["standard_error"]
     return found | {"standard_errors": errors}
-
-
-def exit_code(program: str, main: Callable[[], None]) -> int:
-    """Runs it; bad input is one sentence and code 2, a child's code is this one's too."""
-    try:
-        main()
-    except InputError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except Ended as error:
-        print(f"{program}: stopped; what is finished is kept, and the same command goes on", file=sys.stderr)
-        return error.code
-    except OSError as error:
-        print(f"{program}: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        return 1
-    return 0

@@ -27,11 +27,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ending import exit_code
 from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
 from benchmarks.peers.table import nn4_table
-from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, exit_code, judge, kept, seen, train
+from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, judge, kept, seen, train
 from facenet_jax.config import load_config
 from facenet_jax.data.folder import FolderSource
 from facenet_jax.errors import InputError

@@ -17,7 +17,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
-from facenet_jax.errors import InputError
+from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.fingerprint import fingerprint
 from facenet_jax.hosts import all_say, is_first, wait_for_all
 from facenet_jax.storage import in_bucket
@@ -252,7 +252,7 @@ class Checkpoints:
 def _may_be_whole(error: Exception) -> bool:
     """Whether it could not be read for want of memory or of leave, or as storage on the network is gone."""
     if isinstance(error, OSError):
-        return error.errno in (errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENOMEM)
+        return error.errno in {*MACHINE_ERRORS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 

@@ -1,5 +1,10 @@
 """What can go wrong through no fault of the program, said in one sentence."""
 
+import errno
+
+# An OSError that says the machine is short of something says nothing about the file.
+MACHINE_ERRORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
 
 class InputError(Exception):
     """Bad input: a folder, a file, a config value. The message says what, where and what to do.

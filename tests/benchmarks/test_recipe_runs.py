@@ -2,11 +2,13 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from benchmarks import networks, reproduce
-from benchmarks.recipe_runs import Ended, Task, exit_code, judge, seen, train
+from benchmarks.ending import Ended, exit_code
+from benchmarks.recipe_runs import Task, judge, seen, train
 from benchmarks.set_aside import chosen_people, set_aside
 from facenet_jax.config import load_config
 from facenet_jax.data.without import read_list
@@ -140,6 +142,8 @@ def test_an_unknown_network(photos, tmp_path, capsys, monkeypatch):
     options = (f"--data={photos}", f"--out={tmp_path / 'out'}", "--config.model.embedding_size=0")
     code, error = run_main(networks, capsys, monkeypatch, *options)
     assert (code, "an embedding of size 0" in error, (tmp_path / "out").exists()) == (2, True, False)
+    code, error = run_main(networks, capsys, monkeypatch, f"--data={photos}", "--config.steps=4")
+    assert (code, "config.steps is chosen here" in error) == (2, True)
     assert networks.chosen("nn2, nns2,nn4") == ["nns2", "nn4", "nn2"]
 
 
@@ -270,18 +274,27 @@ def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained
 
 
 def test_what_is_judged_is_what_is_there_now(photos, tmp_path):
-    run = Recorder()
+    rates = [{"far": 0.01, "val": 0.3, "standard_error": 0.02}, {"far": 0.001, "val": None, "standard_error": None}]
+    document = json.dumps({"embedders": [{"result": {"rates": rates}}]})
+
+    class Evaluates(Recorder):
+        """Writes as `evaluate` does: where a result of other faces lies, beside it."""
+
+        def __call__(self, command):
+            out = next(Path(word.removeprefix("--out=")) for word in command.words if word.startswith("--out="))
+            out.mkdir(parents=True, exist_ok=True)
+            (out / ("holdout-2.json" if (out / "holdout.json").exists() else "holdout.json")).write_text(document)
+            return super().__call__(command)
+
+    run = Evaluates()
     task = task_of(photos, tmp_path / "out", run)
     begin(task)
-    rates = [{"far": 0.01, "val": 0.3, "standard_error": 0.02}, {"far": 0.001, "val": None, "standard_error": None}]
-    found = task.out / "judged" / "recipe-0" / "holdout.json"
-    found.parent.mkdir(parents=True)
-    found.write_text(json.dumps({"embedders": [{"result": {"rates": rates}}]}))
     expected = {"val_far_0.01": 0.3, "standard_errors": {"val_far_0.01": 0.02}}
     assert judge(task, "recipe-0", task.out, None) == judge(task, "recipe-0", task.out, None) == expected
     # The peer may have been trained again, or LFW mended: `evaluate` keeps embeddings, and knows what they are of.
     assert len(run.commands) == 2
-    found.write_text("{")
+    assert [file.name for file in (task.out / "judged" / "recipe-0").iterdir()] == ["holdout.json"]
+    document = "{"
     with pytest.raises(InputError, match=r"holdout\.json is damaged"):
         judge(task, "recipe-0", task.out, None)
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.setup import EPILOG, add_setup, setup_of
+from facenet_jax.commands.setup import EPILOG, add_setup, check_threshold, setup_of
 from facenet_jax.errors import InputError
 
 # All is written into the first; the second names what is being moved out of it.
@@ -54,7 +54,8 @@ def _cluster(options: argparse.Namespace, _: list[str]) -> int:
     if options.photos.resolve() in (options.out.resolve(), *options.out.resolve().parents):
         raise InputError(f"{options.out} lies in {options.photos}, which is read only; give a folder elsewhere.")
     moved = options.out / _MOVED
-    before = moved.read_text().splitlines() if moved.is_file() else []
+    lines = moved.read_text().splitlines() if moved.is_file() else []
+    before = [line for line in lines if Path(line).name == line]  # they are removed, and nothing elsewhere
     with claimed(options.out, (_NEW, _MOVED, *before)):
         people = _sorted(options, setup, photos, threshold, words, before)
     print(format_people(people))
@@ -120,6 +121,4 @@ def _threshold(options: argparse.Namespace, setup: Any) -> tuple[float | None, s
             "How near two groups of one person lie is not known: give --evaluation, --threshold (what `evaluate "
             f"cluster` found), or --people; to get a file for --evaluation, {make_one(setup)}"
         )
-    if not 0 < options.threshold < 4:
-        raise InputError(f"--threshold={options.threshold:g}: squared distances of unit vectors lie between 0 and 4.")
-    return options.threshold, f"{options.threshold:.4f} (given)"
+    return check_threshold(options.threshold), f"{options.threshold:.4f} (given)"

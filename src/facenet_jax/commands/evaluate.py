@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.setup import CROPS
+from facenet_jax.commands.setup import CROPS, check_threshold
 from facenet_jax.errors import InputError
 from facenet_jax.storage import write_whole
 
@@ -169,15 +169,13 @@ def _check(options: argparse.Namespace) -> None:
     from facenet_jax.evaluation.verification import check_fars
 
     given = vars(options)
-    if "far" in given or "fars" in given:
-        check_fars(given["fars"] if "fars" in given else [given["far"]])
-    if "false_alarms" in given and not all(0 < rate <= 1 for rate in options.false_alarms):
-        raise InputError(f"--false-alarms: the rates {options.false_alarms} must lie in (0, 1].")
+    for key in ("fars", "far", "false_alarms"):
+        if key in given:
+            check_fars(given[key] if isinstance(given[key], list) else [given[key]])
     if "splits" in given and options.splits < 1:
         raise InputError(f"--splits={options.splits}: give at least 1.")
-    threshold = given.get("threshold")
-    if threshold is not None and not 0 < threshold < 4:
-        raise InputError(f"--threshold={threshold:g}: squared distances of unit vectors lie between 0 and 4.")
+    if given.get("threshold") is not None:
+        check_threshold(options.threshold)
     if "threshold_pairs" in given and options.threshold_pairs is None:
         for key in ("threshold_data", "threshold_crop"):
             if given[key] is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import errno
 import io
 import os
 import re
@@ -20,12 +19,11 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from facenet_jax.errors import MACHINE_ERRORS
+
 MAX_SIDE = 20_000
 MAX_PIXELS = 100_000_000  # 300 MB of pixels at most in each thread that decodes
 MAX_BYTES = 2**28  # no image within the two limits above needs more
-
-# An error that says the machine is short of something says nothing about the file.
-MACHINE_ERRORS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Reason(enum.IntEnum):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.data import decode
 from facenet_jax.data.index import IdentityIndex
-from facenet_jax.errors import InputError
+from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.storage import BUCKETS
 
 SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".pgm", b".webp")
@@ -84,7 +84,7 @@ class FolderSource:
                     else:
                         self.ignored += 1
             except OSError as error:
-                if error.errno in decode.MACHINE_ERRORS:
+                if error.errno in MACHINE_ERRORS:
                     raise
                 unreadable += 1
                 images = [b""]

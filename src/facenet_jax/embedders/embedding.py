@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.crop import CROPS, Crop, crop_face
-from facenet_jax.data.decode import MACHINE_ERRORS, BadFace, Reason, cut_and_resize, decode
+from facenet_jax.data.decode import BadFace, Reason, cut_and_resize, decode
 from facenet_jax.data.detector import FaceDetector
 from facenet_jax.data.picture import decode_whole
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
-from facenet_jax.errors import InputError
+from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.progress import Progress, Tally
 from facenet_jax.storage import write_arrays
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.decode import MACHINE_ERRORS, MAX_BYTES, BadFace, Reason
-from facenet_jax.errors import InputError
+from facenet_jax.data.decode import MAX_BYTES, BadFace, Reason
+from facenet_jax.errors import MACHINE_ERRORS, InputError
 
 # A record: magic, a word with the kind of part in its upper 3 bits and the length in the lower 29, the bytes, zeros up
 # to a multiple of 4. A record with the magic number in it, at a multiple of 4, is cut there into parts (first 1, middle

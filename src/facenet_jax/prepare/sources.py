@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.decode import MACHINE_ERRORS, MAX_BYTES, BadFace, Reason
+from facenet_jax.data.decode import MAX_BYTES, BadFace, Reason
 from facenet_jax.data.folder import FolderSource
-from facenet_jax.errors import InputError
+from facenet_jax.errors import MACHINE_ERRORS, InputError
 
 
 class Reader(Protocol):

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.crop import Crop
-from facenet_jax.data.decode import MACHINE_ERRORS, BadFace, Reason
+from facenet_jax.data.decode import BadFace, Reason
 from facenet_jax.data.weights import YUNET
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
 from facenet_jax.embedders.embedding import NO_FACE, Images, words
-from facenet_jax.errors import InputError
+from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.prepare.cores import usable_cores
 from facenet_jax.progress import Progress, Tally
 from facenet_jax.recognition.finder import Finder, Found

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.data.crop import Crop
-from facenet_jax.data.decode import MACHINE_ERRORS, BadFace, Reason
+from facenet_jax.data.decode import BadFace, Reason
 from facenet_jax.data.digests import content_digest
-from facenet_jax.errors import InputError
+from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.evaluation.compact import calibrate
 from facenet_jax.evaluation.request import Folder, only, open_folder
 from facenet_jax.progress import Progress, Tally

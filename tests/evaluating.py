@@ -1,0 +1,28 @@
+"""What tests of evaluations share: a command that is refused, made-up pictures."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from facenet_jax.cli import main
+
+
+def refused(capsys, *arguments):
+    """The one sentence with which a command is refused."""
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error.strip().splitlines()[-1]
+
+
+def picture(seed, size=(8, 6)):
+    """PNG bytes of a made-up image."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def distance(a, b):
+    return float(np.sum((a.astype(np.float64) - b) ** 2))
