@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import describe_machine, in_words
+from facenet_jax.curation.audit import merged_identities, nearness, split_identities, wrong_labels
+from facenet_jax.curation.audit_report import EXCLUDE_FROM
+from facenet_jax.datasets.open import open_dataset, places
 from facenet_jax.embedders import open_embedder
-from facenet_jax.embedders.embedding import Images, embed_images
-from facenet_jax.prepare.dataset import open_dataset, places
-from facenet_jax.recognition.audit import merged_identities, nearness, split_identities, wrong_labels
-from facenet_jax.recognition.audited import EXCLUDE_FROM
+from facenet_jax.embedders.engine import Images, embed_images
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE = 0.05

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from benchmarks.ending import exit_code
 from facenet_jax.config import load_config
-from facenet_jax.data.loader import embedding_batches
 from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.evaluation.holdout import format_table, holdout
+from facenet_jax.input.loader import embedding_batches
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import open_faces
 

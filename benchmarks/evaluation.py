@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from facenet_jax.evaluation.counting import TILE, pair_distances
 from facenet_jax.evaluation.counting_mesh import operating_points_on_mesh
 from facenet_jax.evaluation.verification import operating_point
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-6)
 

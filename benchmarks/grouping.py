@@ -25,11 +25,11 @@ from sklearn.cluster import DBSCAN, HDBSCAN
 
 from benchmarks.audit import ROOT, Labelled, embedded
 from benchmarks.machine import describe_machine, in_words
-from facenet_jax.data.hashing import permutation
+from facenet_jax.curation.audit import pairs_within
+from facenet_jax.curation.grouping import group, into
 from facenet_jax.embedders import open_embedder
 from facenet_jax.evaluation.clustering import cut, merges, score
-from facenet_jax.recognition.audit import pairs_within
-from facenet_jax.recognition.grouping import group, into
+from facenet_jax.runtime.hashing import permutation
 
 # Thresholds tried, squared distances.
 _MEAN = np.round(np.arange(0.8, 1.5, 0.025), 3).tolist()

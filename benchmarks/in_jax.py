@@ -15,7 +15,7 @@ from benchmarks.lines import serve, timed
 from benchmarks.tiled_form import tiled_semi_hard_loss
 from facenet_jax import models
 from facenet_jax.config import load_config
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.state import create_state
 from facenet_jax.training.step import DeviceBatch, make_train_step

@@ -6,7 +6,7 @@
 JPEGs of drawn faces are read from a folder, decoded, cut and resized to the network's input, mirrored every other time
 and joined into batches of P identities with K faces each, by
 
-- ours: `facenet_jax.data.loader`, with as many worker processes as cores, and with threads of one process;
+- ours: `facenet_jax.input.loader`, with as many worker processes as cores, and with threads of one process;
 - the bare decoder: `FolderSource.load` in as many processes as cores, which forget what they decode: no batch, no
   mirroring, nothing handed over;
 - PyTorch's DataLoader, as many workers, with our decoder and with Pillow, in the environment that benchmarks/peers
@@ -33,7 +33,7 @@ from PIL import Image
 from benchmarks.lines import ROOT, Child, Refused
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
-from facenet_jax.data.synthetic import render
+from facenet_jax.datasets.drawn.people import render
 
 _PEOPLE, _FACES_OF_EACH = 60, 20
 _IDENTITIES, _FACES = 18, 20  # P and K

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.lines import serve
-from facenet_jax.data.folder import FolderSource
-from facenet_jax.data.loader import Loader
-from facenet_jax.data.plan import BatchPlan
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.input.loader import Loader
+from facenet_jax.input.plan import BatchPlan
 
 
 def loader(

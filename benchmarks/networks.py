@@ -24,7 +24,7 @@ from benchmarks.recipe_runs import Task, judge, judged, seen, train
 from facenet_jax import models
 from facenet_jax.config import load_config
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.launchers import Runner
 from facenet_jax.training.health import has_collapsed
 from facenet_jax.training.metrics import read_metrics

@@ -53,7 +53,7 @@ def measure(config_name: str, batch: int, devices: int) -> dict[str, float]:
 
     from facenet_jax import models
     from facenet_jax.config import load_config
-    from facenet_jax.mesh import make_mesh, over_batch
+    from facenet_jax.runtime.mesh import make_mesh, over_batch
     from facenet_jax.training.optimizer import make_optimizer
     from facenet_jax.training.state import create_state
     from facenet_jax.training.step import DeviceBatch, make_train_step

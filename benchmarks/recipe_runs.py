@@ -16,12 +16,12 @@ from benchmarks.ending import Ended
 from benchmarks.set_aside import SetAside, chosen_people, set_aside
 from facenet_jax import models
 from facenet_jax.config import load_config
-from facenet_jax.data.folder import FolderSource
-from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.datasets.open import open_dataset
+from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.pair_lists import read_lfw_pairs
-from facenet_jax.prepare.dataset import open_dataset
-from facenet_jax.storage import locked, write_whole
+from facenet_jax.runtime.files import locked, write_whole
 from facenet_jax.sweeps.launchers import Command, Runner
 from facenet_jax.training.metrics import read_metrics
 

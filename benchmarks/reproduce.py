@@ -34,10 +34,10 @@ from benchmarks.peers.environment import peers_python
 from benchmarks.peers.table import nn4_table
 from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, judge, kept, seen, train
 from facenet_jax.config import load_config
-from facenet_jax.data.folder import FolderSource
+from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.pair_lists import read_lfw_pairs
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.launchers import Runner
 
 _DONE = "done.json"

@@ -9,11 +9,11 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from facenet_jax.data.decode import BadFace, decode
-from facenet_jax.data.folder import FolderSource
-from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.images.decode import BadFace, decode
+from facenet_jax.runtime.files import write_whole
 
 MOST, MIN_FACES = 150, 5
 _FEWEST = 10

@@ -33,8 +33,8 @@ def saved_run(workdir, data_path="drawn", steps=(4, 6), **overrides):
     import jax.numpy as jnp
 
     from facenet_jax import models
-    from facenet_jax.checkpoints import Checkpoints
     from facenet_jax.config import flatten, load_config
+    from facenet_jax.runtime.checkpoints import Checkpoints
     from tiny import TINY
 
     given = [f"--config.{key}={value}" for key, value in overrides.items()]
@@ -52,8 +52,8 @@ def saved_run(workdir, data_path="drawn", steps=(4, 6), **overrides):
 
 def distance(network, first, second):
     """The squared distance of two faces by an embedder with inputs of 16x16."""
-    from facenet_jax.data.decode import decode
     from facenet_jax.embedders import open_embedder
+    from facenet_jax.images.decode import decode
 
     one, other = open_embedder(network).embed(np.stack([decode(path, (16, 16)) for path in (first, second)]))
     return float(np.sum((one - other) ** 2))

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmarks.lines import serve
-from facenet_jax.data.decode import decode
+from facenet_jax.images.decode import decode
 
 
 class Folder(Dataset[tuple[torch.Tensor, int]]):

@@ -25,8 +25,8 @@ from pytorch_metric_learning.miners import TripletMarginMiner
 from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import nn
 
-from facenet_jax.data.decode import BadFace, decode
-from facenet_jax.storage import write_whole
+from facenet_jax.images.decode import BadFace, decode
+from facenet_jax.runtime.files import write_whole
 
 IDENTITIES, FACES = 20, 15
 MIN_FACES = 5

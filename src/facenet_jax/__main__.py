@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from facenet_jax.huge_pages import ask_for_huge_pages
+from facenet_jax.runtime.huge_pages import ask_for_huge_pages
 
 
 def main() -> int:

@@ -42,7 +42,7 @@ def default_config() -> ConfigDict:
     config.data.exclude = ""  # a text file of identities and faces (identity/image) to leave out, one a line
     config.data.workers = 2  # processes that decode; 0 decodes in this one; the batches do not depend on it
     config.data.flip = True  # mirror a face every other time
-    # Random changes to each face, by strengths from 0 (off) to 0.95; see facenet_jax.data.augment.
+    # Random changes to each face, by strengths from 0 (off) to 0.95; see facenet_jax.images.change.
     config.data.augment = ConfigDict()
     config.data.augment.zoom = 0.0  # nearer or farther by up to this share of the sides, and moved by up to half of it
     config.data.augment.rotate = 0.0  # turned by up to this share of a right angle

@@ -11,9 +11,9 @@ from benchmarks.ending import Ended, exit_code
 from benchmarks.recipe_runs import Task, judge, seen, train
 from benchmarks.set_aside import chosen_people, set_aside
 from facenet_jax.config import load_config
-from facenet_jax.data.without import read_list
+from facenet_jax.datasets.exclude import read_list
+from facenet_jax.datasets.open import open_dataset
 from facenet_jax.errors import InputError
-from facenet_jax.prepare.dataset import open_dataset
 from facenet_jax.sweeps.launchers import Runner
 from preparing import crowd, prepared
 

@@ -17,7 +17,7 @@ from benchmarks.in_jax import floor
 from benchmarks.tiled_form import tiled_semi_hard_loss
 from benchmarks.triplets import faces_per_identity, make_batch
 from benchmarks.triplets_table import in_bytes, in_time, ratio
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.triplets import Selection, triplet_loss_and_gradient
 
 BATCH, SIZE = 24, 8

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facenet_jax.data import synthetic
+from facenet_jax.datasets.drawn import people as synthetic
 
 DOCS = Path(__file__).parents[2] / "docs"
 

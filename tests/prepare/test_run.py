@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from facenet_jax.cli import main
-from facenet_jax.data.card import shard_name
-from facenet_jax.data.decode import MAX_SIDE
-from facenet_jax.data.digests import content_digest, look_digest
-from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.datasets import excluding as exclude
+from facenet_jax.datasets.card import shard_name
+from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.errors import InputError
-from facenet_jax.prepare import exclude, parts, run
+from facenet_jax.images.decode import MAX_SIDE
+from facenet_jax.images.digests import content_digest, look_digest
+from facenet_jax.prepare import parts, run
 from facenet_jax.prepare.merge import merge
 from facenet_jax.prepare.report import format_report
 from preparing import contents, crowd, encoded, person, prepared

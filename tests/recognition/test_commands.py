@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from facenet_jax.cli import main
+from facenet_jax.embedders import faces as faces_module
 from facenet_jax.embedders import open_embedder
+from facenet_jax.embedders.faces import Faces
 from facenet_jax.embedders.onnx import OnnxEmbedder
-from facenet_jax.recognition import faces as faces_module
-from facenet_jax.recognition.faces import Faces
 from facenet_jax.recognition.table import write_table
 from networks import distance
 from preparing import encoded, two_people

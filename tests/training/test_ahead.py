@@ -5,11 +5,11 @@ import threading
 import numpy as np
 import pytest
 
-from facenet_jax.data.bad_files import BadFiles
-from facenet_jax.data.drawn import DrawnFaces
-from facenet_jax.data.loader import Batch
+from facenet_jax.datasets.drawn.source import DrawnFaces
 from facenet_jax.errors import InputError
-from facenet_jax.mesh import make_mesh
+from facenet_jax.input.bad_files import BadFiles
+from facenet_jax.input.loader import Batch
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.training.ahead import Ahead
 
 ROWS = 8

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from facenet_jax.config import load_config
-from facenet_jax.data.plan import BatchPlan
 from facenet_jax.errors import InputError
+from facenet_jax.input.plan import BatchPlan
 from facenet_jax.training.faces import open_faces, open_held_out
 from preparing import prepared
 

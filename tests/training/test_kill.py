@@ -8,8 +8,8 @@ import time
 import jax
 import numpy as np
 
-from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.cli import main
+from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.training.metrics import read_metrics
 from tiny import TINY
 

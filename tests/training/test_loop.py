@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.cli import main
+from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.training import loop
 from facenet_jax.training.metrics import METRICS_FILE, read_metrics
 from tiny import TINY

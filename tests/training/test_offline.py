@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from facenet_jax import models
-from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.cli import main
 from facenet_jax.config import load_config
-from facenet_jax.data.index import IdentityIndex
-from facenet_jax.data.offline import HardTable
-from facenet_jax.data.plan import Part
-from facenet_jax.mesh import make_mesh
+from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.input.hard_batches import HardTable
+from facenet_jax.input.plan import Part
+from facenet_jax.runtime.checkpoints import Checkpoints
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.training.faces import Faces, online_plan
 from facenet_jax.training.metrics import read_metrics
 from facenet_jax.training.offline import OfflineSelection

@@ -10,8 +10,8 @@ import pytest
 from facenet_jax import models
 from facenet_jax.config import default_config
 from facenet_jax.errors import InputError
-from facenet_jax.mesh import make_mesh, padded_batch_size
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
+from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
 from facenet_jax.training import step as step_module
 from facenet_jax.training.optimizer import make_optimizer, with_average
 from facenet_jax.training.state import abstract_state, bytes_of_state, create_state, shardings_of

@@ -5,7 +5,7 @@ import sys
 import jax
 import numpy as np
 
-from facenet_jax.mesh import make_mesh, over_batch
+from facenet_jax.runtime.mesh import make_mesh, over_batch
 from facenet_jax.triplets import Selection, hardest_faces, select, triplet_loss_and_gradient
 from processes import join
 

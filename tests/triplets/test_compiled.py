@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from facenet_jax.mesh import make_mesh, over_batch
+from facenet_jax.runtime.mesh import make_mesh, over_batch
 from facenet_jax.triplets import Selection, triplet_loss
 from facenet_jax.triplets.selection import ANCHOR_BLOCK
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import reference_triplets as reference
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.triplets import Selection, Stage, staged_loss_and_gradient
 
 BATCH, SIZE, SEED = 24, 8, 5

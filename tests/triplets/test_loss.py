@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference_triplets as reference
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.triplets import squared_distances, triplet_loss, triplet_loss_and_gradient
 from facenet_jax.triplets.selection import ANCHOR_BLOCK
 

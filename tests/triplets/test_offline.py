@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.triplets import hardest_faces
 from reference_triplets import squared_distance
 

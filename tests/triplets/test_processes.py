@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 import processes
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.triplets import Selection, hardest_faces, select, triplet_loss_and_gradient
 
 SCRIPT = Path(__file__).with_name("on_two_processes.py")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference_triplets as reference
-from facenet_jax.mesh import make_mesh
+from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.triplets import Selection, select, triplet_loss_and_gradient
 
 BATCH, SIZE = 40, 8

@@ -40,12 +40,12 @@ def add_parser(commands: Any) -> None:
 
 
 def _audit(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.curation.audit_page import build_page
+    from facenet_jax.curation.audit_report import OWN_FILES, PAGE_FILE, audit, format_audited, write_findings
     from facenet_jax.embedders import open_embedder
     from facenet_jax.prepare.job import write_whole
-    from facenet_jax.progress import Progress
-    from facenet_jax.recognition.audit_page import build_page
-    from facenet_jax.recognition.audited import OWN_FILES, PAGE_FILE, audit, format_audited, write_findings
     from facenet_jax.recognition.output import KEPT, claimed
+    from facenet_jax.runtime.progress import Progress
 
     embedder = open_embedder(options.embedder)
     with claimed(options.output, OWN_FILES):

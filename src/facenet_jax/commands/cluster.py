@@ -44,8 +44,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _cluster(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.curation.people import PAGE_FILE, format_people
     from facenet_jax.recognition.output import claimed
-    from facenet_jax.recognition.people import PAGE_FILE, format_people
     from facenet_jax.recognition.photos import open_photos
 
     photos = open_photos([options.photos])
@@ -67,13 +67,13 @@ def _sorted(
     options: argparse.Namespace, setup: Any, photos: Any, threshold: float | None, words: str, before: list[str]
 ) -> Any:
     """Finds and groups the faces, and writes everything in place of what an earlier call was about to."""
-    from facenet_jax.progress import Progress
-    from facenet_jax.recognition.contact_sheet import build_sheet
-    from facenet_jax.recognition.faces import find_faces
-    from facenet_jax.recognition.grouping import group, into
+    from facenet_jax.curation.contact_sheet import build_sheet
+    from facenet_jax.curation.grouping import group, into
+    from facenet_jax.curation.people import PAGE_FILE, People, write_people
+    from facenet_jax.embedders.faces import find_faces
     from facenet_jax.recognition.output import KEPT
-    from facenet_jax.recognition.people import PAGE_FILE, People, write_people
-    from facenet_jax.storage import write_whole
+    from facenet_jax.runtime.files import write_whole
+    from facenet_jax.runtime.progress import Progress
 
     progress = Progress()
     faces = find_faces(setup.embedder, photos.images, setup.crop, options.out / KEPT, progress)

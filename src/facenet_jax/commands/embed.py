@@ -30,10 +30,10 @@ def add_parser(commands: Any) -> None:
 
 
 def _embed(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.progress import Progress, amount
-    from facenet_jax.recognition.faces import find_faces
+    from facenet_jax.embedders.faces import find_faces
     from facenet_jax.recognition.photos import open_photos
     from facenet_jax.recognition.table import check_table, write_table
+    from facenet_jax.runtime.progress import Progress, amount
 
     check_table(options.out)
     photos = open_photos(options.photos)

@@ -42,11 +42,11 @@ def _enroll(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _change(options: argparse.Namespace) -> int:
-    from facenet_jax.progress import Progress
     from facenet_jax.recognition.gallery import enroll, setup_for
     from facenet_jax.recognition.index_files import REJECTS, is_index, load_index, save_index
     from facenet_jax.recognition.table import write_rejects
     from facenet_jax.recognition.thresholds import read_thresholds
+    from facenet_jax.runtime.progress import Progress
 
     root = options.index
     index = load_index(root) if is_index(root) or options.gallery is None or options.remove else None

@@ -10,7 +10,7 @@ from typing import Any
 
 from facenet_jax.commands.setup import CROPS, check_threshold
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 
 _EPILOG = """\
 EMBEDDER is the working directory of a run, sface (the yardstick, of the extra `align`), a file of embeddings (.npz with

@@ -32,14 +32,14 @@ def add_parser(commands: Any) -> None:
 
 
 def _identify(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.progress import Progress
-    from facenet_jax.recognition.faces import find_faces
+    from facenet_jax.embedders.faces import find_faces
     from facenet_jax.recognition.gallery import setup_for
     from facenet_jax.recognition.identify import format_identified, identify, to_csv, to_json
     from facenet_jax.recognition.index_files import load_index
     from facenet_jax.recognition.photos import open_photos
     from facenet_jax.recognition.thresholds import choose, make_one, read_thresholds
-    from facenet_jax.storage import write_whole
+    from facenet_jax.runtime.files import write_whole
+    from facenet_jax.runtime.progress import Progress
 
     if options.k < 1:
         raise InputError(f"-k {options.k}: ask for at least one person.")

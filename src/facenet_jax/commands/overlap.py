@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 
 
 def add_parser(commands: Any) -> None:
@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _overlap(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.prepare.overlap import find_overlap, format_overlap, open_dataset
+    from facenet_jax.curation.overlap import find_overlap, format_overlap, open_dataset
 
     found = find_overlap(open_dataset(options.a), open_dataset(options.b))
     print(format_overlap(found))

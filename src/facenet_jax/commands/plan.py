@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for instance

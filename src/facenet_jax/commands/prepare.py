@@ -61,7 +61,7 @@ def _share(text: str) -> tuple[int, int]:
 
 def _prepare(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.prepare.run import prepare
-    from facenet_jax.progress import Progress
+    from facenet_jax.runtime.progress import Progress
 
     progress = Progress()
     outcome = prepare(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 
 
 def add_parser(commands: Any) -> None:
@@ -34,8 +34,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.evaluation.report.build import build
-    from facenet_jax.evaluation.report.collect import collect
+    from facenet_jax.report.build import build
+    from facenet_jax.report.collect import collect
 
     text = build(collect(options.folders), options.title, not options.no_images)
     try:

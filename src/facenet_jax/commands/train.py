@@ -43,12 +43,12 @@ def add_parser(commands: Any) -> None:
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     from facenet_jax.config import load_config
-    from facenet_jax.storage import in_bucket, locate
+    from facenet_jax.runtime.files import in_bucket, locate
     from facenet_jax.training.loop import train
 
     others = (options.coordinator, options.processes, options.process)
     if options.distributed or any(value is not None for value in others):
-        from facenet_jax.hosts import join
+        from facenet_jax.runtime.hosts import join
 
         join(*others)
     config = load_config(options.config, overrides)

@@ -21,7 +21,7 @@ class Embedder(Protocol):
       name: for tables.
       digest: a fingerprint of what it computes; embeddings that were kept are taken up again only under the same.
       size: (rows, columns) of its input in pixels.
-      crop: how the faces that it expects are cut, a name of `facenet_jax.data.crop`.
+      crop: how the faces that it expects are cut, a name of `facenet_jax.images.crop`.
       batch: how many images it takes at once for good speed.
       remarks: what a reader of the figures should know, such as that vectors had to be normalised.
     """
@@ -33,7 +33,7 @@ class Embedder(Protocol):
 
     @property
     def crop(self) -> str:
-        """A name of `facenet_jax.data.crop`."""
+        """A name of `facenet_jax.images.crop`."""
         ...
 
     @property

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.weights import SFACE, read_weights
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.embedders.card import read_card
 from facenet_jax.errors import InputError
+from facenet_jax.images.weights import SFACE, read_weights
 
 _LAYOUTS = ("nchw", "nhwc")
 _COLOURS = ("rgb", "bgr")

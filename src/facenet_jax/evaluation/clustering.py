@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from facenet_jax.data.hashing import permutation
 from facenet_jax.errors import InputError
+from facenet_jax.runtime.hashing import permutation
 
 # All pairs of distances are in memory, in float64, and once more while SciPy merges: 10^4 faces take 800 MB.
 MOST_FACES = 20_000

@@ -20,10 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from facenet_jax.data.hashing import below as random_below
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.tally import Tallier
 from facenet_jax.evaluation.verification import BINS, BINS_PER_UNIT, PairDistances, allowed_accepts, check_fars
+from facenet_jax.runtime.hashing import below as random_below
 
 # Bins are bytes.
 assert BINS == 256

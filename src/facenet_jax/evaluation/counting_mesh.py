@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.counting import checked, sampled_distances
 from facenet_jax.evaluation.verification import OperatingPoint, allowed_accepts, check_fars, pairs_needed
-from facenet_jax.mesh import DATA_AXIS, over_batch, replicated
+from facenet_jax.runtime.mesh import DATA_AXIS, over_batch, replicated
 
 TILE = 1024
 # Bounds probed in one pass over the pairs, over all FARs together.

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facenet_jax.data.hashing import permutation
 from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
@@ -18,6 +17,7 @@ from facenet_jax.evaluation.counting import pair_distances
 from facenet_jax.evaluation.labelled import MOST, RESERVE, WrongPairs, closest, wrong_pairs
 from facenet_jax.evaluation.tally import Tally
 from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, roc
+from facenet_jax.runtime.hashing import permutation
 
 # With fewer identities than this in a split there are hardly any different people to confuse.
 MIN_IDENTITIES_PER_SPLIT = 4

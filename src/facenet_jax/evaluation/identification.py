@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from facenet_jax.data.hashing import permutation
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import REPLICATES, identity_weights
 from facenet_jax.evaluation.verification import allowed_accepts, check_fars, pairs_needed
+from facenet_jax.runtime.hashing import permutation
 
 _BLOCK = 1024
 _DEAL_ENROLLED = 0x656E726F  # "enro"

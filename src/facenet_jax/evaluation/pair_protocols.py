@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.crop import Crop
-from facenet_jax.data.folder import SUFFIXES
-from facenet_jax.embedders.embedding import Cutter, Embedded, Images, NothingUsable
+from facenet_jax.datasets.folder import SUFFIXES
+from facenet_jax.embedders.engine import Cutter, Embedded, Images, NothingUsable
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import Comparison, interval, mcnemar
 from facenet_jax.evaluation.folds import FoldsResult, accuracy_over_folds, best_threshold, format_folds
@@ -35,6 +34,7 @@ from facenet_jax.evaluation.request import (
     listed_images,
 )
 from facenet_jax.evaluation.videos import mean_distances, video_means
+from facenet_jax.images.crop import Crop
 
 FARS = (1e-2, 1e-3)
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.folds import FoldsResult
 from facenet_jax.evaluation.holdout import HoldoutResult
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
-from facenet_jax.embedders.embedding import Cutter, Embedded
+from facenet_jax.embedders.engine import Cutter, Embedded
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import clustering, identification
 from facenet_jax.evaluation.bootstrap import Comparison, compare_replicates

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.config import flatten
-from facenet_jax.data.card import is_prepared
-from facenet_jax.data.crop import Crop
-from facenet_jax.data.folder import FolderSource
-from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.datasets.card import is_prepared
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, OnnxEmbedder
-from facenet_jax.embedders.embedding import Cutter, Embedded, Images, embed_images
+from facenet_jax.embedders.engine import Cutter, Embedded, Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import Comparison
+from facenet_jax.images.crop import Crop
 
 AnyEmbedder = CheckpointEmbedder | OnnxEmbedder | FileOfEmbeddings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from facenet_jax.embedders.card import card_path
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 
 _INSTEAD = "make one: facenet-jax evaluate holdout --embedder RUN --data PEOPLE --out RESULTS"
 

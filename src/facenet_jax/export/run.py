@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax import models
-from facenet_jax.data.card import is_prepared
-from facenet_jax.data.decode import BadFace
-from facenet_jax.data.folder import FolderSource
-from facenet_jax.data.prepared import PreparedSource
+from facenet_jax.datasets.card import is_prepared
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder
 from facenet_jax.embedders.card import CARD, VERSION
 from facenet_jax.embedders.onnx import OnnxInput
 from facenet_jax.errors import InputError
 from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
-from facenet_jax.mesh import make_mesh
+from facenet_jax.images.decode import BadFace
 from facenet_jax.models.pixels import apply_network
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.mesh import make_mesh
 
 FORMS = ("onnx", "stablehlo")
 DTYPES = ("float32", "float16", "int8")

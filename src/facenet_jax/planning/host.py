@@ -42,7 +42,7 @@ def _measure(devices: int) -> Chip:
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec as P
 
-    from facenet_jax.mesh import BATCH_AXES, make_mesh, over_batch
+    from facenet_jax.runtime.mesh import BATCH_AXES, make_mesh, over_batch
 
     # A convolution from the middle of the paper's networks with both its gradients, 16 faces.
     faces, side, inputs, outputs = 16, 28, 128, 192

@@ -9,7 +9,7 @@ from typing import Any
 from facenet_jax.planning.chips import Chip
 from facenet_jax.planning.hlo import Collective
 from facenet_jax.planning.program import Program
-from facenet_jax.progress import duration
+from facenet_jax.runtime.progress import duration
 
 # What the paper's own training took: "1,000 to 2,000 hours" on a cluster of CPUs (section 3.3).
 PAPER_HOURS = (1000, 2000)
@@ -172,7 +172,7 @@ def format_prediction(prediction: Prediction, images: float) -> str:
         + (f", {chip.network:.3g} B/s beyond {chip.domain:,} chips" if many > chip.domain else ""),
         "  measured here" if chip.name == "cpu" else "  as published: see facenet_jax/planning/chips.py",
         *(
-            [f"  a mesh over several pods of {chip.domain}: facenet_jax/mesh.py makes none yet"]
+            [f"  a mesh over several pods of {chip.domain}: facenet_jax/runtime/mesh.py makes none yet"]
             if chip.dimensions and many > chip.domain
             else []
         ),

@@ -92,8 +92,8 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     """In the process that has the devices."""
     from facenet_jax import models
     from facenet_jax.config import load_config
-    from facenet_jax.mesh import padded_batch_size
     from facenet_jax.planning.hlo import collectives, memory_traffic
+    from facenet_jax.runtime.mesh import padded_batch_size
     from facenet_jax.training.compiled import compile_step
     from facenet_jax.training.optimizer import make_optimizer
     from facenet_jax.training.preflight import bytes_of
@@ -137,7 +137,7 @@ def _mesh(devices: int, data: int, fsdp: int, topology: str) -> tuple[Any, str]:
     import jax
     from jax.sharding import AxisType
 
-    from facenet_jax.mesh import BATCH_AXES, make_mesh
+    from facenet_jax.runtime.mesh import BATCH_AXES, make_mesh
 
     if devices % fsdp:
         raise InputError(f"config.mesh.fsdp is {fsdp}, which does not divide {devices} chips; give one that does.")

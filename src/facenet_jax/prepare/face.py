@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from facenet_jax.data.crop import Crop, crop_face
-from facenet_jax.data.detector import FaceDetector
-from facenet_jax.data.digests import content_digest, look_digest
-from facenet_jax.data.picture import decode_whole
+from facenet_jax.images.crop import Crop, crop_face
+from facenet_jax.images.detect import FaceDetector
+from facenet_jax.images.digests import content_digest, look_digest
+from facenet_jax.images.photograph import decode_whole
 
 # Above 90 the paper's Table 4 leaves nothing to gain.
 JPEG_QUALITY = 95

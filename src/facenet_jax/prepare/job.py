@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import IO
 
 from facenet_jax import __version__
-from facenet_jax.data.card import Origin, is_prepared, read_card
+from facenet_jax.datasets.card import JOB_FILE, Origin, is_prepared, read_card
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 
-JOB_FILE = "prepare.json"
 TOOL = f"facenet-jax {__version__}"
 PARTS = Path("parts")
 _LOCK = ".lock"

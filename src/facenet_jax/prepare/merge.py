@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.arrays import ArrayWriter
-from facenet_jax.data.card import (
+from facenet_jax.datasets.card import (
     CARD_FILE,
     CONTENTS,
     FILES,
     INDEX,
+    JOB_FILE,
     LOOKS,
     NAMES,
     OFFSETS,
@@ -28,10 +28,10 @@ from facenet_jax.data.card import (
     is_prepared,
     shard_name,
 )
-from facenet_jax.data.names import Names, write_names
+from facenet_jax.datasets.names import Names, write_names
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.duplicates import find_copies
-from facenet_jax.prepare.job import JOB_FILE, PARTS, Job, Workplace, read_job
+from facenet_jax.prepare.job import PARTS, Job, Workplace, read_job
 from facenet_jax.prepare.parts import Records, part_file, read_records
 from facenet_jax.prepare.report import (
     DUPLICATES_FILE,
@@ -42,8 +42,9 @@ from facenet_jax.prepare.report import (
     histogram,
     read_report,
 )
-from facenet_jax.progress import Progress, Tally
-from facenet_jax.storage import sync, write_whole
+from facenet_jax.runtime.arrays import ArrayWriter
+from facenet_jax.runtime.files import sync, write_whole
+from facenet_jax.runtime.progress import Progress, Tally
 
 
 def merge(out: Path, progress: Progress | None = None) -> Report:

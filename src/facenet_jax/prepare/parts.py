@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.card import INDEX, LABEL_BYTES, shard_name
-from facenet_jax.data.decode import BadFace, Reason
-from facenet_jax.data.names import join_names, split_names
+from facenet_jax.datasets.card import INDEX, LABEL_BYTES, shard_name
+from facenet_jax.datasets.names import join_names, split_names
+from facenet_jax.datasets.sources import Reader
+from facenet_jax.images.decode import BadFace, Reason
 from facenet_jax.prepare.face import Cutter
 from facenet_jax.prepare.job import PARTS
-from facenet_jax.prepare.sources import Reader
-from facenet_jax.storage import sync
+from facenet_jax.runtime.files import sync
 
 # One record a group, so that one can be read without others; images do not compress again.
 _WRITER_OPTIONS = "group_size:1,uncompressed"

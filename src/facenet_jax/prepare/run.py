@@ -19,23 +19,23 @@ from typing import Any
 
 import numpy as np
 
-from facenet_jax.data.card import NAMES, is_prepared, shard_name
-from facenet_jax.data.crop import CROPS, Crop
-from facenet_jax.data.detector import FaceDetector
-from facenet_jax.data.names import write_names
-from facenet_jax.data.weights import YUNET, read_weights
-from facenet_jax.data.without import read_list
+from facenet_jax.datasets.card import NAMES, is_prepared, shard_name
+from facenet_jax.datasets.exclude import read_list
+from facenet_jax.datasets.excluding import Excluding
+from facenet_jax.datasets.names import write_names
+from facenet_jax.datasets.sources import Reader, Source, open_source
 from facenet_jax.errors import InputError
-from facenet_jax.prepare.cores import usable_cores
-from facenet_jax.prepare.exclude import Excluding
+from facenet_jax.images.crop import CROPS, Crop
+from facenet_jax.images.detect import FaceDetector
+from facenet_jax.images.weights import YUNET, read_weights
 from facenet_jax.prepare.face import Cutter
 from facenet_jax.prepare.job import PARTS, TOOL, Job, Workplace, part_faces
 from facenet_jax.prepare.merge import merge_parts, tidy
 from facenet_jax.prepare.parts import Abandoned, Part, clean, part_file, write_part
 from facenet_jax.prepare.report import Report, read_report
-from facenet_jax.prepare.sources import Reader, Source, open_source
-from facenet_jax.progress import Progress, Tally
-from facenet_jax.stopping import StopRequest
+from facenet_jax.runtime.cores import usable_cores
+from facenet_jax.runtime.progress import Progress, Tally
+from facenet_jax.runtime.shutdown import StopRequest
 
 # As many pixels a side as the largest network of the paper takes.
 DEFAULT_SIZE = 224

@@ -9,18 +9,18 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.crop import Crop
-from facenet_jax.data.decode import BadFace, Reason
-from facenet_jax.data.digests import content_digest
+from facenet_jax.embedders.faces import Faces, find_faces
 from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.evaluation.compact import calibrate
 from facenet_jax.evaluation.request import Folder, only, open_folder
-from facenet_jax.progress import Progress, Tally
-from facenet_jax.recognition.faces import Faces, find_faces
+from facenet_jax.images.crop import Crop
+from facenet_jax.images.decode import BadFace, Reason
+from facenet_jax.images.digests import content_digest
 from facenet_jax.recognition.index import PeopleIndex
 from facenet_jax.recognition.index_files import PARTS
 from facenet_jax.recognition.setup import Setup, open_setup
 from facenet_jax.recognition.vectors import Vectors
+from facenet_jax.runtime.progress import Progress, Tally
 
 
 @dataclass(frozen=True)

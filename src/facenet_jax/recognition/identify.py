@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from facenet_jax.recognition.faces import Faces
+from facenet_jax.embedders.faces import Faces
 from facenet_jax.recognition.index import Neighbour, PeopleIndex
 from facenet_jax.recognition.thresholds import Threshold
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from facenet_jax.errors import InputError
-from facenet_jax.storage import locked
+from facenet_jax.runtime.files import locked
 
 # Where embeddings are kept as they are made, so that a command that was cut off goes on.
 KEPT = "embeddings"

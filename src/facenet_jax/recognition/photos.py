@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from facenet_jax.data.folder import SUFFIXES
-from facenet_jax.embedders.embedding import Images
+from facenet_jax.datasets.folder import SUFFIXES
+from facenet_jax.datasets.sources import FileReader
+from facenet_jax.embedders.engine import Images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.request import fingerprint
-from facenet_jax.prepare.sources import FileReader
 
 
 @dataclass(frozen=True)

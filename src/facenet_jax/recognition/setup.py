@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facenet_jax.data.crop import Crop
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder, open_embedder
 from facenet_jax.embedders.base import Embedder
+from facenet_jax.embedders.find import crop_for
 from facenet_jax.errors import InputError
-from facenet_jax.recognition.finder import crop_for
+from facenet_jax.images.crop import Crop
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from facenet_jax import __version__
 from facenet_jax.embedders.base import Embedder
+from facenet_jax.embedders.faces import Faces
 from facenet_jax.embedders.table import SUFFIXES
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import Packed, calibrate, pack
-from facenet_jax.recognition.faces import Faces
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 
 FORMAT, VERSION = "facenet-jax embeddings", 1
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import pack
-from facenet_jax.prepare.cores import usable_cores
+from facenet_jax.runtime.cores import usable_cores
 
 
 class Vectors:

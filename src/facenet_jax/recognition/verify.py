@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from facenet_jax.embedders.faces import Faces, find_faces
 from facenet_jax.errors import InputError
-from facenet_jax.recognition.faces import Faces, find_faces
 from facenet_jax.recognition.photos import open_photos
 from facenet_jax.recognition.setup import Setup
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from facenet_jax.config import flatten, load_config
 from facenet_jax.evaluation.sweep_plot import Measured, sweep_figure
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.points import Point, Sweep
 from facenet_jax.training.metrics import read_metrics
 from facenet_jax.training.report import REPORT_FILE, finished_report

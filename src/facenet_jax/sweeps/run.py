@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 
 from facenet_jax.errors import InputError
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.launchers import Command, Runner, command_for
 from facenet_jax.sweeps.points import Point, Sweep
 from facenet_jax.sweeps.results import Result, format_plan, format_table, look, write_results

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from facenet_jax.data.bad_files import BadFiles
-from facenet_jax.data.loader import Batch
-from facenet_jax.mesh import over_batch
+from facenet_jax.input.bad_files import BadFiles
+from facenet_jax.input.loader import Batch
+from facenet_jax.runtime.mesh import over_batch
 from facenet_jax.training.step import DeviceBatch
 
 

@@ -8,7 +8,7 @@ import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from facenet_jax.mesh import padded_batch_size
+from facenet_jax.runtime.mesh import padded_batch_size
 from facenet_jax.training.preflight import compile_or_refuse
 from facenet_jax.training.state import TrainState
 from facenet_jax.training.step import abstract_batch, make_train_step

@@ -11,9 +11,9 @@ import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import NDArray
 
-from facenet_jax.data.loader import Batch
 from facenet_jax.errors import TrainingError
-from facenet_jax.mesh import over_batch, replicated
+from facenet_jax.input.loader import Batch
+from facenet_jax.runtime.mesh import over_batch, replicated
 from facenet_jax.training.step import make_embed
 
 

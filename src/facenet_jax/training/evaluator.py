@@ -11,10 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from facenet_jax.data.bad_files import BadFiles
-from facenet_jax.data.loader import Batch, embedding_batches
 from facenet_jax.evaluation.holdout import HoldoutResult, holdout
-from facenet_jax.mesh import padded_batch_size
+from facenet_jax.input.bad_files import BadFiles
+from facenet_jax.input.loader import Batch, embedding_batches
+from facenet_jax.runtime.mesh import padded_batch_size
 from facenet_jax.training.embedding import EmbedAll
 from facenet_jax.training.faces import HeldOut
 

@@ -12,16 +12,16 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from facenet_jax.config import datasets_of
-from facenet_jax.data.drawn import DrawnFaces
-from facenet_jax.data.folder import FolderSource
-from facenet_jax.data.index import split_holdout
-from facenet_jax.data.mixed import MixedSource
-from facenet_jax.data.plan import BatchPlan, Part
-from facenet_jax.data.prepared import PreparedSource
-from facenet_jax.data.source import FaceSource
-from facenet_jax.data.without import WithoutFaces, read_list
+from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.exclude import WithoutFaces, read_list
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.datasets.index import split_holdout
+from facenet_jax.datasets.mixture import MixedSource
+from facenet_jax.datasets.open import open_dataset, places
+from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import InputError
-from facenet_jax.prepare.dataset import open_dataset, places
+from facenet_jax.input.plan import BatchPlan, Part
 from facenet_jax.training.leaks import shared_faces
 
 DRAWN = "drawn"

@@ -7,11 +7,11 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.data.mixed import MixedSource
-from facenet_jax.data.prepared import PreparedSource
-from facenet_jax.data.source import FaceSource
-from facenet_jax.data.without import WithoutFaces
-from facenet_jax.prepare.overlap import alike, same_contents
+from facenet_jax.curation.overlap import alike, same_contents
+from facenet_jax.datasets.exclude import WithoutFaces
+from facenet_jax.datasets.mixture import MixedSource
+from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.source import FaceSource
 
 # Of more pairs (training x held-out faces) than this only the bytes are compared, not the looks: 10^10 took a core 4 s.
 _PAIRS_LOOKED_AT = 10**11

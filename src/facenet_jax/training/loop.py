@@ -15,19 +15,19 @@ from jax.sharding import Mesh, Sharding
 from ml_collections import ConfigDict
 
 from facenet_jax import models
-from facenet_jax.checkpoints import Checkpoints
 from facenet_jax.config import flatten
-from facenet_jax.data.augment import Changes
-from facenet_jax.data.bad_files import FILE_NAME, BadFiles
-from facenet_jax.data.loader import Loader
-from facenet_jax.data.offline import HardTable
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table
-from facenet_jax.hosts import AgreedStop, devices, is_first, joined, wait_for_all
-from facenet_jax.mesh import make_mesh, padded_batch_size
-from facenet_jax.progress import Progress, duration
-from facenet_jax.stopping import StopRequest
-from facenet_jax.storage import locate
+from facenet_jax.images.change import Changes
+from facenet_jax.input.bad_files import FILE_NAME, BadFiles
+from facenet_jax.input.hard_batches import HardTable
+from facenet_jax.input.loader import Loader
+from facenet_jax.runtime.checkpoints import Checkpoints
+from facenet_jax.runtime.files import locate
+from facenet_jax.runtime.hosts import AgreedStop, devices, is_first, joined, wait_for_all
+from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
+from facenet_jax.runtime.progress import Progress, duration
+from facenet_jax.runtime.shutdown import StopRequest
 from facenet_jax.training.ahead import Ahead
 from facenet_jax.training.compiled import compile_step
 from facenet_jax.training.evaluator import Evaluator

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from tensorboardX import SummaryWriter
 
-from facenet_jax.storage import append, in_bucket, write_whole
+from facenet_jax.runtime.files import append, in_bucket, write_whole
 
 METRICS_FILE = "metrics.jsonl"
 # In a bucket a file that grows is written anew each time.

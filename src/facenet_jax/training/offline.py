@@ -21,14 +21,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from facenet_jax.data.bad_files import BadFiles
-from facenet_jax.data.loader import Batch, embedding_batches
-from facenet_jax.data.offline import HardTable, MixedPlan, TripletPlan, subset
-from facenet_jax.data.plan import BatchPlan, Plan
 from facenet_jax.errors import InputError, TrainingError
-from facenet_jax.hosts import is_first
-from facenet_jax.mesh import over_batch, padded_batch_size, replicated
-from facenet_jax.storage import write_whole
+from facenet_jax.input.bad_files import BadFiles
+from facenet_jax.input.hard_batches import HardTable, MixedPlan, TripletPlan, subset
+from facenet_jax.input.loader import Batch, embedding_batches
+from facenet_jax.input.plan import BatchPlan, Plan
+from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.hosts import is_first
+from facenet_jax.runtime.mesh import over_batch, padded_batch_size, replicated
 from facenet_jax.training.embedding import EmbedAll
 from facenet_jax.training.faces import Faces, online_plan
 from facenet_jax.triplets import hardest_faces

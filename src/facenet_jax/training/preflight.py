@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from facenet_jax.errors import InputError
-from facenet_jax.progress import amount, duration
+from facenet_jax.runtime.progress import amount, duration
 
 # A gradient takes about twice the arithmetic of the forward pass; chunks run forward once more.
 _PASSES, _PASSES_IN_CHUNKS = 3, 4

@@ -8,7 +8,7 @@ from typing import Any
 
 from facenet_jax.evaluation.holdout import HoldoutResult, format_table, to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
-from facenet_jax.storage import write_whole
+from facenet_jax.runtime.files import write_whole
 from facenet_jax.training.metrics import read_metrics
 
 REPORT_FILE = "report.json"

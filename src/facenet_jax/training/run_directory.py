@@ -8,9 +8,9 @@ from typing import IO, Any
 
 from facenet_jax.config import datasets_of
 from facenet_jax.errors import InputError
-from facenet_jax.hosts import is_first, wait_for_all
+from facenet_jax.runtime.files import in_bucket, locked, write_whole
+from facenet_jax.runtime.hosts import is_first, wait_for_all
 from facenet_jax.saved_config import difference
-from facenet_jax.storage import in_bucket, locked, write_whole
 
 RUN_FILE = "run.json"
 

@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from facenet_jax.errors import InputError
-from facenet_jax.mesh import divided_axis, over_parameters
+from facenet_jax.runtime.mesh import divided_axis, over_parameters
 from facenet_jax.training.optimizer import Averaged
 
 

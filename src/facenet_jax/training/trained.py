@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from facenet_jax.embedders import CheckpointEmbedder
-from facenet_jax.embedders.embedding import Images
+from facenet_jax.embedders.engine import Images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.request import Folder, Request, fingerprint, leave_out_known
 from facenet_jax.training.faces import HeldOut, open_faces

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from facenet_jax.data.drawn import DrawnFaces
+from facenet_jax.datasets.drawn.source import DrawnFaces
 from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.request import AnyEmbedder
+from facenet_jax.runtime.files import locate
 from facenet_jax.saved_config import from_saved
-from facenet_jax.storage import locate
 from facenet_jax.training.faces import Faces, open_faces
 from facenet_jax.training.run_directory import RUN_FILE, read_run
 

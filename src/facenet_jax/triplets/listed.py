@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from facenet_jax.mesh import over_batch, replicated
+from facenet_jax.runtime.mesh import over_batch, replicated
 from facenet_jax.triplets.loss import TripletStats
 
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import BATCH_AXES
+from facenet_jax.runtime.mesh import BATCH_AXES
 from facenet_jax.triplets.hashing import as_word
 from facenet_jax.triplets.selection import (
     DEFAULT,

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import BATCH_AXES
+from facenet_jax.runtime.mesh import BATCH_AXES
 from facenet_jax.triplets.search import ABSENT, LARGEST, bits, nearest, take
 from facenet_jax.triplets.selection import (
     AnchorBlock,

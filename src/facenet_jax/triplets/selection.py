@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.mesh import BATCH_AXES
+from facenet_jax.runtime.mesh import BATCH_AXES
 from facenet_jax.triplets.distances import squared_distances
 from facenet_jax.triplets.hashing import as_word, hash32
 from facenet_jax.triplets.search import ABSENT, CHUNK, LARGEST, any_between, bits, nearest, take

@@ -1,0 +1,163 @@
+"""Groups of faces -> folders of links, one a person, a table, and everything for machines."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facenet_jax.curation.grouping import Grouped
+from facenet_jax.embedders.faces import Faces
+from facenet_jax.prepare.job import write_whole
+from facenet_jax.runtime.progress import Progress, Tally
+
+CSV_FILE, JSON_FILE, PAGE_FILE = "people.csv", "people.json", "people.html"
+# Where the photographs of those lie who were seen once.
+ONCE = "once"
+# Bytes of a file's name: disks take 255, and a number may be added.
+_LONGEST = 240
+# What disks that know no links say, some in the words of those that may not be written.
+_NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EROFS)
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """Who is on a set of photographs.
+
+    Attributes:
+      root: of the photographs.
+      faces: found on them.
+      grouped: by person.
+      embedder, crop: what they were embedded with.
+      threshold: in words, with what it was measured to cost; empty where the number of people was given.
+    """
+
+    root: Path
+    faces: Faces
+    grouped: Grouped
+    embedder: str
+    crop: str
+    threshold: str
+
+    @property
+    def several(self) -> int:
+        """How many people were seen more than once; their numbers come first."""
+        return int(np.sum(self.grouped.sizes > 1))
+
+    @property
+    def once(self) -> int:
+        """How many were seen once."""
+        return len(self.grouped.sizes) - self.several
+
+    def name(self, person: int) -> str:
+        """Of a person, as the folder is called."""
+        return f"person_{person + 1:03d}" if person < self.several else ONCE
+
+
+def write_people(found: People, out: Path, progress: Progress) -> None:
+    """Writes folders of links to the photographs (copies where the disk knows no links), the table and the summary.
+
+    Args:
+      found: what is written.
+      out: an empty folder.
+      progress: where to say how far it is.
+    """
+    people, names = found.grouped.people, found.faces.names
+    tally = Tally(progress, "linking", len(people))
+    done = 0
+    for person in range(found.several + bool(found.once)):
+        folder = out / found.name(person)
+        here = np.flatnonzero(people == person if person < found.several else people >= person)
+        folder.mkdir()
+        for face in here.tolist():
+            file = found.faces.files[int(found.faces.photo[face])]
+            link(found.root / file, folder / _flat(names[face], file))
+            done += 1
+            tally.update(done)
+    _write_table(found, out / CSV_FILE)
+    write_whole(out / JSON_FILE, json.dumps(to_json(found), indent=1, allow_nan=False) + "\n")
+
+
+def link(file: Path, place: Path) -> None:
+    """A link to a file; a copy where the disk knows no links. A place that is taken gets a number."""
+    number = 1
+    free = place
+    while os.path.lexists(free):
+        number += 1
+        free = place.with_name(f"{place.stem}~{number}{place.suffix}")
+    try:
+        free.symlink_to(file.resolve())
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        shutil.copy2(file, free)
+
+
+def _flat(name: str, file: str) -> str:
+    """`trip/1.jpg#2` -> `trip_1#2.jpg`: a file's name that shows pictures as such.
+
+    Of one that is too long for a name the end stays, behind a digest of all of it that keeps it apart from others.
+    """
+    stem, suffix = os.path.splitext(file)
+    flat = (stem + name[len(file) :] + suffix).lstrip("./").replace(os.sep, "_")
+    whole = os.fsencode(flat)
+    if len(whole) <= _LONGEST:
+        return flat
+    digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
+    # Not from the midst of a letter, whose further bytes in UTF-8 are these.
+    return f"{digest}_" + os.fsdecode(whole[len(digest) + 1 - _LONGEST :].lstrip(bytes(range(0x80, 0xC0))))
+
+
+def _write_table(found: People, file: Path) -> None:
+    with file.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(("file", "face", "x", "y", "width", "height", "person"))
+        faces = found.faces
+        for face, person in enumerate(found.grouped.people.tolist()):
+            box = ["" if np.isnan(side) else round(side, 1) for side in faces.boxes[face].tolist()]
+            table.writerow((faces.files[int(faces.photo[face])], int(faces.number[face]), *box, person + 1))
+
+
+def to_json(found: People) -> dict[str, Any]:
+    """The summary, as plain values."""
+    return {
+        "photographs": len(found.faces.files),
+        "faces": len(found.faces.photo),
+        "people_seen_several_times": found.several,
+        "people_seen_once": found.once,
+        "faces_of_each": found.grouped.sizes.tolist(),
+        "method": found.grouped.method,
+        "threshold": found.threshold,
+        "embedder": found.embedder,
+        "crop": found.crop,
+        "without_a_face": [list(one) for one in found.faces.rejected],
+    }
+
+
+def format_people(found: People) -> str:
+    """A table for the screen."""
+    sizes = found.grouped.sizes
+    rows = [
+        ("found", f"{len(sizes):,} people on {len(found.faces.files):,} photographs, {int(sizes.sum()):,} faces"),
+        ("how", found.grouped.method + (f" up to {found.threshold}" if found.threshold else "")),
+        ("several times", f"{found.several:,} people, {int(sizes[: found.several].sum()):,} faces"),
+        ("once", f"{found.once:,} people"),
+    ]
+    if found.faces.rejected:
+        first = ", ".join(f"{file} ({reason})" for file, reason in found.faces.rejected[:3])
+        more = ", ..." if len(found.faces.rejected) > 3 else ""
+        rows.append(("without a face", f"{len(found.faces.rejected):,} photographs: {first}{more}"))
+    lines = [f"{name:<16}{words}" for name, words in rows]
+    most = int(sizes[0])
+    for person in range(min(found.several, 10)):
+        bar = "#" * -(-40 * int(sizes[person]) // most)
+        lines.append(f"  {found.name(person):<14}{int(sizes[person]):>8,}  {bar}")
+    return "\n".join(lines)

@@ -1,0 +1,158 @@
+"""A folder of faces as a source: `<identity>/<image>`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.errors import MACHINE_ERRORS, InputError
+from facenet_jax.images import decode
+from facenet_jax.runtime.files import BUCKETS
+
+SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".pgm", b".webp")
+
+
+class FolderSource:
+    """The images of a folder with one folder per identity.
+
+    Identities and images are in the order of their names' bytes, whatever the file system's. Links to folders and files
+    are followed, hidden ones are passed over. Identity folders without images do not count as identities. One that
+    cannot be read has one image, whose place is the folder itself and which cannot be decoded: so it is counted and
+    named among the bad files.
+
+    Args:
+      root: the folder.
+      singles: whether it will do that no identity has two images.
+
+    Attributes:
+      root: the folder.
+      index: the identities, named as their folders.
+      digest: a fingerprint of all names, the same at another place: a resumed run compares it.
+      ignored: how many entries were passed over because they are no images (or lie too high or too deep).
+
+    Raises:
+      InputError: the folder is missing, cannot be read, is not a folder, has no images in identity folders, none of
+        these can be read, or no identity has two.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, singles: bool = False) -> None:
+        if os.fspath(root).startswith((BUCKETS, BUCKETS.replace("//", "/"))):
+            raise InputError(
+                f"The faces on {os.fspath(root)} cannot be read from the bucket itself: mount it (gcsfuse, or GKE's "
+                "Cloud Storage FUSE), and give the folder there."
+            )
+        self.root = Path(root)
+        try:
+            exists = self.root.exists()
+        except OSError as error:  # a name too long, a folder above it that may not be entered
+            raise InputError(f"The data folder {self.root} cannot be read ({error.strerror}): check it.") from error
+        if not exists:
+            raise InputError(f"The data folder {self.root} does not exist: check the path.")
+        if not self.root.is_dir():
+            raise InputError(
+                f"The data folder {self.root} is not a folder: "
+                "give a folder that has one folder of images per identity."
+            )
+        names: list[str] = []
+        counts = [0]
+        lengths: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
+        files: list[bytes] = []
+        digest = hashlib.blake2b(digest_size=16)
+        self.ignored = loose = unreadable = 0
+        try:
+            identities = _entries(self.root)
+        except OSError as error:
+            raise InputError(
+                f"The folder {self.root} cannot be read ({error.strerror}): check its permissions."
+            ) from error
+        for identity in identities:
+            if not _is(identity.is_dir):
+                self.ignored += 1
+                loose += _is_image(identity)
+                continue
+            images = []
+            try:
+                for entry in _entries(identity.path):
+                    if _is_image(entry) and _is(entry.is_file):
+                        images.append(os.fsencode(entry.name))
+                    else:
+                        self.ignored += 1
+            except OSError as error:
+                if error.errno in MACHINE_ERRORS:
+                    raise
+                unreadable += 1
+                images = [b""]
+            if not images:
+                continue
+            names.append(identity.name)
+            counts.append(len(images))
+            lengths.append(np.array([len(image) for image in images], np.int64))
+            files.append(b"".join(images))
+            digest.update(b"\0".join([os.fsencode(identity.name), *images]) + b"\0\0")
+        if not names and loose:
+            raise InputError(
+                f"The {loose} images in {self.root} lie directly in it: move them into one folder per identity "
+                f"({self.root}/<identity>/<image>)."
+            )
+        if not names:
+            raise InputError(
+                f"The data folder {self.root} has no folder with images in it: "
+                "give a folder that has one folder of JPEG, PNG, PGM or WebP images per identity."
+            )
+        if unreadable == len(names):
+            raise InputError(f"None of the {unreadable} folders in {self.root} can be read: check their permissions.")
+        if max(counts) < 2 and not singles:
+            raise InputError(
+                f"None of the {len(names)} identities in {self.root} has two images, so there is no anchor with a "
+                "positive: put all images of one person into one folder."
+            )
+        self.index = IdentityIndex(names, np.cumsum(counts, dtype=np.int64))
+        self.digest = digest.hexdigest()
+        # All file names in one run of bytes: a string object each would cost several times as much, in every worker.
+        self._files = b"".join(files)
+        self._starts = np.cumsum(np.concatenate(lengths))
+
+    def load(self, record: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Decodes one image: see `decode.decode`."""
+        return decode.decode(self.describe(record), size)
+
+    def describe(self, record: int) -> str:
+        """The image's path."""
+        return os.path.join(self.root, self.place(record))
+
+    def places(self) -> Iterator[str]:
+        """All images' paths within the folder, in the order of the records."""
+        for identity, name in enumerate(self.index.names):
+            for record in range(int(self.index.offsets[identity]), int(self.index.offsets[identity + 1])):
+                yield os.path.join(name, self._file(record))
+
+    def place(self, record: int) -> str:
+        """The image's path within the folder: `<identity>/<image>`."""
+        identity = int(self.index.identity_of(np.array(record)))
+        return os.path.join(self.index.names[identity], self._file(record))
+
+    def _file(self, record: int) -> str:
+        return os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])
+
+
+def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        visible = [entry for entry in entries if not entry.name.startswith(".")]
+    return sorted(visible, key=lambda entry: os.fsencode(entry.name))
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    try:
+        return kind()
+    except OSError:  # links that lead in a circle
+        return False
+
+
+def _is_image(entry: os.DirEntry[str]) -> bool:
+    return os.path.splitext(os.fsencode(entry.name))[1].lower() in SUFFIXES

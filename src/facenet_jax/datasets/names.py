@@ -1,0 +1,109 @@
+"""Names by number, read from disk when asked for: eight million need no memory."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.runtime.arrays import ArrayWriter
+
+_BLOCK = 65_536
+
+
+class Names(Sequence[str]):
+    """A sequence of strings in two files: `<stem>.txt`, their UTF-8 bytes one after another, and `<stem>.npy`, int64
+    [names + 1], where each begins. Bytes of file names that are no UTF-8 come back as Python's surrogate escapes.
+
+    Both are memory-mapped; pickled, only the path travels.
+
+    Args:
+      stem: the path of the two files without their suffixes.
+
+    Raises:
+      OSError, ValueError: they are missing or do not belong together.
+    """
+
+    def __init__(self, stem: Path) -> None:
+        self._stem = stem
+        self._starts: NDArray[np.int64] = np.load(f"{stem}.npy", mmap_mode="r")
+        text = Path(f"{stem}.txt")
+        size = text.stat().st_size
+        if self._starts.dtype != np.int64 or self._starts.ndim != 1 or not len(self._starts):
+            raise ValueError(f"{stem}.npy does not hold the beginnings of names")
+        if int(self._starts[-1]) != size:
+            raise ValueError(f"{text} has {size} bytes where {stem}.npy has {int(self._starts[-1])}")
+        # An empty file cannot be mapped.
+        self._bytes: NDArray[np.uint8] = np.memmap(text, np.uint8, "r") if size else np.zeros(0, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[str]: ...
+    def __getitem__(self, number: int | slice) -> str | Sequence[str]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)
+        place = number % len(self)
+        return text(self._bytes[self._starts[place] : self._starts[place + 1]].tobytes())
+
+    def __iter__(self) -> Iterator[str]:
+        for first in range(0, len(self), _BLOCK):
+            starts = self._starts[first : first + _BLOCK + 1].tolist()
+            block = self._bytes[starts[0] : starts[-1]].tobytes()
+            for start, stop in itertools.pairwise(starts):
+                yield text(block[start - starts[0] : stop - starts[0]])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Names, (self._stem,)
+
+
+def write_names(stem: Path, names: Iterable[str], count: int) -> None:
+    """Writes what `Names` reads.
+
+    Args:
+      stem: the path of the two files without their suffixes.
+      names: the names, in order.
+      count: how many there are.
+    """
+    size = 0
+    supply = iter(names)
+    with (
+        ArrayWriter(Path(f"{stem}.npy"), np.int64, (count + 1,)) as starts,
+        Path(f"{stem}.txt").open("wb") as file,
+    ):
+        starts.append(np.zeros(1, np.int64))
+        while block := [raw(name) for name in itertools.islice(supply, _BLOCK)]:
+            ends = size + np.cumsum([len(name) for name in block], dtype=np.int64)
+            starts.append(ends)
+            file.write(b"".join(block))
+            size = int(ends[-1])
+
+
+def text(name: bytes) -> str:
+    """A name's characters, bytes that are no UTF-8 escaped."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def raw(name: str) -> bytes:
+    """A name's bytes, escapes undone."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def join_names(names: Iterable[str]) -> NDArray[np.uint8]:
+    """Names as an array of bytes, for an archive of arrays: NumPy's own strings would lose bytes that are no UTF-8."""
+    # No path has a NUL in it, and one that does cannot be read.
+    return np.frombuffer(b"".join(raw(name.replace("\0", "\\0")) + b"\0" for name in names), np.uint8)
+
+
+def split_names(joined: NDArray[np.uint8]) -> list[str]:
+    """What `join_names` joined."""
+    return [text(name) for name in joined.tobytes().split(b"\0")[:-1]]

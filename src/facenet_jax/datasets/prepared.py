@@ -1,0 +1,154 @@
+"""A prepared dataset as a source: ArrayRecord shards and a memory-mapped index (docs/datasets.md)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.datasets.card import (
+    CONTENTS,
+    FILES,
+    LABEL_BYTES,
+    LOOKS,
+    NAMES,
+    OFFSETS,
+    read_card,
+    shard_name,
+)
+from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.datasets.names import Names
+from facenet_jax.errors import InputError
+from facenet_jax.images.decode import BadFace, Reason, decode
+
+# A process may open a thousand files on most systems.
+_OPEN_SHARDS = 512
+_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+# With more shards than may be open, opening one has to be quick: its index stays on disk.
+_OPTIONS_OF_MANY = f"{_OPTIONS},index_storage_option:offloaded,footer_prefetch_bytes:0"
+
+
+class PreparedSource:
+    """The faces of a folder written by `facenet-jax prepare`.
+
+    Opening reads the card and looks at the shards' sizes; arrays are memory-mapped, shards opened when first read, in
+    each process for itself. Pickled, only the path travels.
+
+    Attributes:
+      root: the folder.
+      card: what it says of itself.
+      index: the identities; one may have no face.
+      files: where each record came from, as a path within what was prepared.
+      digest: a fingerprint of the faces, the same at another place.
+
+    Raises:
+      InputError: it is no prepared dataset, or its card disagrees with its other files.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        self.card = read_card(self.root)
+        self._first_records = self.card.first_records
+        self._check_shards()
+        try:
+            offsets = np.load(self.root / OFFSETS, mmap_mode="r")
+            names, self.files = Names(self.root / NAMES), Names(self.root / FILES)
+            self._contents: NDArray[np.uint8] = np.load(self.root / CONTENTS, mmap_mode="r")
+            self._looks: NDArray[np.uint16] = np.load(self.root / LOOKS, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise self._disagrees(f"its index cannot be read: {error}") from error
+        records, identities = self.card.records, self.card.identities
+        if offsets.shape != (identities + 1,) or offsets.dtype != np.int64 or int(offsets[-1]) != records:
+            raise self._disagrees(f"{OFFSETS} does not give {identities:,} identities {records:,} records")
+        for file, length, expected in (
+            (NAMES, len(names), identities),
+            (FILES, len(self.files), records),
+            (CONTENTS, len(self._contents), records),
+            (LOOKS, len(self._looks), records),
+        ):
+            if length != expected:
+                raise self._disagrees(f"{file} has {length:,} entries, not {expected:,}")
+        self.index = IdentityIndex(names, offsets)
+        self.digest = self.card.digest
+        self._readers: OrderedDict[int, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def contents(self) -> NDArray[np.uint8]:
+        """uint8 [records, 16]: `digests.content_digest` of what each record was prepared from."""
+        return self._contents
+
+    @property
+    def looks(self) -> NDArray[np.uint16]:
+        """uint16 [records, 16]: `digests.look_digest` of each record's image."""
+        return self._looks
+
+    def load(self, record: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Decodes one face: see `decode.decode`."""
+        return decode(self.read(record), size)
+
+    def read(self, record: int) -> bytes:
+        """The bytes of one face's image file.
+
+        Raises:
+          BadFace: the shard is damaged there.
+          InputError: the shard does not hold the records that the card says.
+        """
+        shard = int(np.searchsorted(self._first_records, record, side="right")) - 1
+        try:
+            data: bytes = self._reader(shard).read([record - int(self._first_records[shard])])[0]
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise BadFace(Reason.UNREADABLE) from error
+        return data[LABEL_BYTES:]
+
+    def describe(self, record: int) -> str:
+        """The shard, and where the face came from."""
+        shard = int(np.searchsorted(self._first_records, record, side="right")) - 1
+        name = shard_name(shard, len(self.card.shard_records))
+        return f"{self.root / name}:{record - int(self._first_records[shard])} ({self.files[record]})"
+
+    def _reader(self, shard: int) -> Any:
+        from array_record.python.array_record_module import ArrayRecordReader
+
+        with self._lock:
+            reader = self._readers.get(shard)
+            if reader is not None:
+                self._readers.move_to_end(shard)
+                return reader
+            shards = len(self.card.shard_records)
+            file = self.root / shard_name(shard, shards)
+            options = _OPTIONS if shards <= _OPEN_SHARDS else _OPTIONS_OF_MANY
+            reader = ArrayRecordReader(os.fspath(file), options=options, file_reader_buffer_size=32_768)
+            if not reader.ok() or reader.num_records() != self.card.shard_records[shard]:
+                held = f"{reader.num_records():,} records" if reader.ok() else "no records that can be read"
+                raise self._disagrees(f"{file.name} holds {held}, not {self.card.shard_records[shard]:,}")
+            self._readers[shard] = reader
+            if len(self._readers) > _OPEN_SHARDS:
+                self._readers.popitem(last=False)  # closed when no thread reads from it any more
+            return reader
+
+    def _check_shards(self) -> None:
+        card = self.card
+        if len(card.shard_records) != len(card.shard_bytes) or sum(card.shard_records) != card.records:
+            raise self._disagrees(f"its shards do not add up to {card.records:,} records")
+        for number, size in enumerate(card.shard_bytes):
+            file = self.root / shard_name(number, len(card.shard_bytes))
+            try:
+                found = file.stat().st_size
+            except OSError as error:
+                raise self._disagrees(f"{file.name} cannot be read ({error.strerror})") from error
+            if found != size:
+                raise self._disagrees(f"{file.name} has {found:,} bytes, not {size:,}")
+
+    def _disagrees(self, what: str) -> InputError:
+        return InputError(
+            f"The card of {self.root} disagrees with its files: {what}; copy the dataset again, or prepare it anew."
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PreparedSource, (self.root,)

@@ -1,0 +1,281 @@
+"""Parameters, optimiser and step on disk, through Orbax: the latest few and the best."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from jax.sharding import SingleDeviceSharding
+from orbax.checkpoint import checkpoint_managers
+
+from facenet_jax.errors import MACHINE_ERRORS, InputError
+from facenet_jax.runtime.checksum import fingerprint
+from facenet_jax.runtime.files import in_bucket
+from facenet_jax.runtime.hosts import all_say, is_first, wait_for_all
+
+FOLDER = "checkpoints"
+FINGERPRINT = "fingerprint"
+# What makes a checkpoint the best: VAL on the held-out identities.
+METRIC = "val"
+_OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
+
+
+class Checkpoints:
+    """The checkpoints of a working directory, in `<workdir>/checkpoints/<step>/`.
+
+    Each holds `state` (parameters, optimiser, step), `config`, the config that made them, and `fingerprint`, by which
+    values that changed on disk are noticed. Saving goes on while training does; a checkpoint appears under its name
+    only once it is whole.
+    """
+
+    def __init__(self, workdir: Path, keep: int = 2, read_only: bool = False) -> None:
+        """Opens, and creates the folder unless read_only.
+
+        Args:
+          workdir: of the run.
+          keep: how many of the latest stay, beside the best.
+          read_only: for those who only load.
+
+        Raises:
+          InputError: there is nothing to load from.
+        """
+        self._folder = epath.Path(workdir / FOLDER).resolve()
+        self._on_disk = not in_bucket(workdir)
+        if read_only and not self._folder.is_dir():
+            raise InputError(
+                f"{self._folder} does not exist; give the working directory of a run that saved a checkpoint."
+            )
+        policy = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(keep),
+                checkpoint_managers.BestN(get_metric_fn=_val_of, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=_val_of,  # without it Orbax writes no metrics, whatever the policy asks of them
+            create=not read_only,
+            enable_async_checkpointing=not read_only,
+        )
+        # Handlers are named, and not left to the first save, so that a checkpoint's metadata can be asked for.
+        handlers = {
+            "state": ocp.StandardCheckpointHandler(),
+            "config": ocp.JsonCheckpointHandler(),
+            FINGERPRINT: ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+
+    def save(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:
+        """Saves in the background; a step that is saved already is left as it is.
+
+        Args:
+          step: its name.
+          state: the training state; copied off the devices before this returns.
+          config: flattened.
+          val: VAL on held-out identities at this step, where it was measured.
+
+        Raises:
+          OSError: there is no room for it, or the one before could not be written; so of `wait` and `close`.
+        """
+        if step in self._manager.all_steps():
+            return
+        if self._on_disk:
+            self._check_room(state)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            config=ocp.args.JsonSave(config),
+            **{FINGERPRINT: ocp.args.JsonSave({name: fingerprint(part) for name, part in _parts(state).items()})},
+        )
+        with self._disk():
+            saved = self._manager.save(step, args=items, metrics=None if val is None else {METRIC: val})
+        if not saved:
+            raise RuntimeError(f"no checkpoint of step {step} was saved in {self._folder}, which holds {self.steps()}")
+
+    def add_val(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:
+        """Has a checkpoint that was saved before VAL was measured, as one is when a run is asked to stop, know it.
+
+        It is saved again, as Orbax adds nothing to one. Killed on the way, a run goes on from the one before.
+
+        Args and raises: as `save`.
+        """
+        if val is None or step not in self._manager.all_steps() or METRIC in (self._manager.metrics(step) or {}):
+            return
+        self._manager.delete(step)
+        self.save(step, state, config, val)
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def best_or_latest(self) -> int:
+        """The step with the highest VAL, or the latest where none was measured.
+
+        Raises:
+          InputError: there is no checkpoint.
+        """
+        steps = self.steps()
+        if not steps:
+            raise InputError(f"{self._folder} holds no checkpoint; give the working directory of a run that saved one.")
+        measured = [(self._manager.metrics(step) or {}).get(METRIC) for step in steps]
+        best = [(val, step) for val, step in zip(measured, steps, strict=True) if val is not None]
+        return max(best)[1] if best else steps[-1]
+
+    def restore_latest(self, target: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
+        """The newest state that can be read, with its step, or None where there is no checkpoint.
+
+        One that is damaged is named through `say` and left out for the one before; it is moved aside to
+        `<workdir>/damaged_checkpoints/`, so that its step can be saved again.
+
+        Args:
+          target: the state's tree of jax.ShapeDtypeStruct, with the shardings wanted now; they need not be those
+            that it was saved from.
+          say: takes a line.
+
+        Raises:
+          InputError: there are checkpoints, and none can be read.
+          OSError: one is out of reach for now, and may be whole.
+        """
+        damaged: list[tuple[int, str]] = []
+        for step in reversed(self.steps()):
+            restored, reason = None, "another process cannot"
+            try:
+                with self._disk():
+                    restored = self._restore(step, target)
+            except Exception as error:  # whatever a damaged file makes the reader raise
+                if _may_be_whole(error):
+                    raise
+                reason = _first_line(error)
+            if not all_say(restored is not None):  # or processes would go on from different steps
+                damaged.append((step, reason))
+                continue
+            try:
+                self._check(step, _parts(restored))
+            except InputError as error:
+                damaged.append((step, _first_line(error)))
+                continue
+            for broken, reason in damaged:
+                say(f"checkpoint {self._folder / str(broken)} cannot be read ({reason}); using that of step {step}.")
+                if is_first():
+                    aside = self._folder.parent / "damaged_checkpoints"
+                    aside.mkdir(exist_ok=True)
+                    (aside / str(broken)).rmtree(missing_ok=True)
+                    (self._folder / str(broken)).rename(aside / str(broken))
+            if damaged:
+                wait_for_all("damaged checkpoints are moved")
+                self._manager.reload()
+            return step, restored
+        if damaged:
+            raise InputError(
+                f"none of the checkpoints in {self._folder} can be read (the latest: {damaged[0][1]}); "
+                "mend what keeps them from being read, or begin anew with another --workdir."
+            )
+        return None
+
+    def restore_params(self, step: int) -> Any:
+        """The parameters a run is judged by, on this process's first device, whatever devices they were saved from.
+
+        They are the average of the parameters where the run kept one.
+
+        Raises:
+          InputError: they are other values than were saved. What cannot be read at all raises what Orbax does.
+        """
+        here = SingleDeviceSharding(jax.local_devices()[0])
+        saved = self._manager.item_metadata(step)["state"]
+        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
+        parts = _parts(self._restore(step, target))
+        part = "average" if "average" in parts else "params"
+        self._check(step, {part: parts[part]})
+        return parts[part]
+
+    def config(self, step: int) -> dict[str, Any]:
+        """The flattened config that made a checkpoint."""
+        return dict(self._manager.restore(step, args=ocp.args.Composite(config=ocp.args.JsonRestore()))["config"])
+
+    def _restore(self, step: int, target: Any) -> Any:
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        return self._manager.restore(step, args=items)["state"]
+
+    def _check(self, step: int, parts: dict[str, Any]) -> None:
+        """Raises InputError where arrays are not those that were saved."""
+        folder = self._folder / str(step)
+        if not (folder / FINGERPRINT).is_dir():  # saved before there were fingerprints
+            return
+        items = ocp.args.Composite(**{FINGERPRINT: ocp.args.JsonRestore()})
+        saved = self._manager.restore(step, args=items)[FINGERPRINT]
+        if any(fingerprint(tree) != saved.get(part) for part, tree in parts.items()):
+            raise InputError(
+                f"{folder} holds other values than were saved: it was damaged or changed; take another checkpoint."
+            )
+
+    def wait(self) -> None:
+        """Returns once everything saved is on disk."""
+        with self._disk():
+            self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and frees the threads."""
+        with self._disk():
+            self._manager.close()
+
+    def _check_room(self, state: Any) -> None:
+        """Raises OSError where the disk has less room than a state takes.
+
+        Asked beforehand, as one that fills up under TensorStore leaves pages of its complaints around the error.
+        """
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        free = shutil.disk_usage(self._folder).free
+        if free < needed:
+            why = f"no space left, {free / 1e6:,.1f} MB where a checkpoint takes {needed / 1e6:,.1f} MB"
+            raise OSError(errno.ENOSPC, why, str(self._folder))
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """What the disk refuses comes as from Python's own files: TensorStore has the system's number in its text."""
+        try:
+            yield
+        except ValueError as error:
+            number = _OS_ERROR.search(str(error))
+            if number is None:
+                raise
+            raise OSError(int(number[1]), os.strerror(int(number[1])), str(self._folder)) from error
+
+
+def _may_be_whole(error: Exception) -> bool:
+    """Whether it could not be read for want of memory or of leave, or as storage on the network is gone."""
+    if isinstance(error, OSError):
+        return error.errno in {*MACHINE_ERRORS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+def _val_of(metrics: dict[str, float]) -> float:
+    """What makes a checkpoint the best."""
+    return metrics[METRIC]
+
+
+def _parts(state: Any) -> dict[str, Any]:
+    """What of a state has a fingerprint, each value in one of them; an average of parameters has its own."""
+    fields = _fields(state)
+    parts: dict[str, Any] = {name: fields[name] for name in ("params", "opt_state") if name in fields}
+    of_optimizer = _fields(parts.get("opt_state"))
+    if "average" in of_optimizer:
+        parts["average"] = of_optimizer.pop("average")
+        parts["opt_state"] = of_optimizer
+    return parts
+
+
+def _fields(tree: Any) -> dict[str, Any]:
+    """Those of a named tuple; it is saved, and comes back where nothing says what it was, as a dictionary."""
+    return dict(tree) if isinstance(tree, dict) else getattr(tree, "_asdict", dict)()

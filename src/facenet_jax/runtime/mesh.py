@@ -1,0 +1,92 @@
+"""Devices as a mesh: one program, from a laptop (a mesh of one) to a pod."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from facenet_jax.errors import InputError
+from facenet_jax.runtime.hosts import devices
+
+# Rows of the batch are divided over both; parameters and what the optimiser keeps of them over the second.
+DATA_AXIS, PARAMETER_AXIS = "data", "fsdp"
+BATCH_AXES = (DATA_AXIS, PARAMETER_AXIS)
+
+# Smaller arrays are on every device: dividing them saves nothing and costs a message.
+_DIVIDED_FROM = 2**16
+
+
+def make_mesh(data: int = 0, fsdp: int = 1) -> Mesh:
+    """A mesh of data x fsdp devices.
+
+    Args:
+      data: how many parts the batch has for each of fsdp; 0: so many that every device takes part.
+      fsdp: how many devices share one copy of the parameters, each with its own rows of the batch all the same.
+
+    Raises:
+      InputError: there are not so many, or processes would have different numbers of them, or none.
+    """
+    available = devices()
+    count = (data or max(1, len(available) // fsdp)) * fsdp
+    if data < 0 or count > len(available):
+        raise InputError(
+            f"mesh.data is {data} and mesh.fsdp is {fsdp}, and there are {len(available)} {available[0].platform} "
+            "devices; their product may be at most so many, and mesh.data=0 takes all."
+        )
+    check_shares([device.process_index for device in available[:count]], jax.process_count(), data, fsdp)
+    # Automatic axes: jit decides the layout between the places where shard_map says it.
+    return jax.make_mesh(
+        (count // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto, AxisType.Auto), devices=available[:count]
+    )
+
+
+def check_shares(processes: Sequence[int], process_count: int, data: int, fsdp: int) -> None:
+    """Raises InputError unless all processes have equally many devices of a mesh: each loads as much of a batch.
+
+    Args:
+      processes: the process of each device of the mesh.
+      process_count: how many processes there are.
+      data, fsdp: what the mesh was asked to be.
+    """
+    of_process = Counter(processes)
+    shares = [of_process[process] for process in range(process_count)]
+    if min(shares) != max(shares):
+        raise InputError(
+            f"config.mesh.data={data} with config.mesh.fsdp={fsdp} takes {len(processes)} devices, from {min(shares)} "
+            f"to {max(shares)} of each of the {process_count} processes, and all must have the same number; "
+            "config.mesh.data=0 takes all devices if config.mesh.fsdp divides their number."
+        )
+
+
+def over_batch(mesh: Mesh) -> NamedSharding:
+    """Rows divided over all devices."""
+    return NamedSharding(mesh, P(BATCH_AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same value on every device."""
+    return NamedSharding(mesh, P())
+
+
+def over_parameters(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+    """How a parameter, and what the optimiser keeps of it, is divided: see `divided_axis`."""
+    axis = divided_axis(shape, mesh.shape[PARAMETER_AXIS])
+    return NamedSharding(mesh, P() if axis is None else P(*[None] * axis, PARAMETER_AXIS))
+
+
+def divided_axis(shape: tuple[int, ...], fsdp: int) -> int | None:
+    """The longest axis that fsdp divides; None where the array is small, or there is no such axis."""
+    if fsdp == 1 or math.prod(shape) < _DIVIDED_FROM:
+        return None
+    return max((axis for axis, n in enumerate(shape) if n % fsdp == 0), key=lambda axis: shape[axis], default=None)
+
+
+def padded_batch_size(size: int, mesh: Mesh, chunk: int) -> int:
+    """The batch size rounded up to a multiple of devices x chunk (chunk 0: of devices); the rest is masked rows."""
+    multiple = mesh.size * max(chunk, 1)
+    return -(-size // multiple) * multiple

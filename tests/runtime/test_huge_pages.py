@@ -1,0 +1,45 @@
+"""The process begins again with huge pages, once, and only where Linux gives them on request."""
+
+import os
+import sys
+
+import pytest
+
+from facenet_jax.runtime import huge_pages
+
+
+@pytest.fixture
+def begun_again(monkeypatch, tmp_path):
+    """Asks under a kernel's setting and an environment; what the process became, or None."""
+
+    def ask(kernel, given):
+        (tmp_path / "enabled").write_text(kernel)
+        monkeypatch.setattr(huge_pages, "_KERNEL", tmp_path / "enabled" if kernel else tmp_path / "none")
+        monkeypatch.setenv("GLIBC_TUNABLES", given)
+        calls = []
+        monkeypatch.setattr(os, "execv", lambda program, words: calls.append((program, words)))
+        huge_pages.ask_for_huge_pages()
+        return (calls[0], os.environ["GLIBC_TUNABLES"]) if calls else None
+
+    return ask
+
+
+def test_it_begins_again_with_the_same_words_and_settings(begun_again):
+    (program, words), tunables = begun_again("always [madvise] never", "glibc.malloc.check=0")
+    assert program == sys.executable
+    assert words[1:] == sys.orig_argv[1:]
+    assert tunables == "glibc.malloc.check=0:glibc.malloc.hugetlb=1"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "given"),
+    [
+        ("[always] madvise never", ""),
+        ("always madvise [never]", ""),
+        ("", ""),
+        ("always [madvise] never", "glibc.malloc.hugetlb=0"),
+        ("always [madvise] never", "glibc.malloc.check=0:glibc.malloc.hugetlb=1"),
+    ],
+)
+def test_it_goes_on_where_that_changes_nothing(begun_again, kernel, given):
+    assert begun_again(kernel, given) is None
