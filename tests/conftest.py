@@ -1,15 +1,13 @@
-"""Eight simulated devices in every test process, and programs compiled once a session."""
+"""Eight simulated devices in every test process, and programs compiled once."""
 
 import os
-import tempfile
 from pathlib import Path
 
 # Set before JAX is imported, and inherited by the processes that tests start.
 os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
-if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share their parent's
-    _CACHE = tempfile.TemporaryDirectory(prefix="facenet-jax-compiled-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# Compiled programs are kept between runs of the tests, beside pytest's own cache.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 import numpy as np
