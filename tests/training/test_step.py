@@ -9,6 +9,7 @@ import pytest
 
 from facenet_jax import models
 from facenet_jax.config import default_config
+from facenet_jax.datasets.drawn.people import render
 from facenet_jax.errors import InputError
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
 from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
@@ -178,12 +179,20 @@ def test_the_step_is_deterministic():
 
 
 def test_loss_falls_on_one_batch():
-    state, step = fresh_state(1), step_on(1)
+    # Faces can be learnt, and standardised kernels start at once: on noise it is chance, and another CPU's rounding.
+    config = default_config()
+    config.optimizer.learning_rate = 0.02
+    optimizer, mesh = make_optimizer(config), make_mesh(1)
+    network = models.build("nns2", embedding_size=64, norm="weight")
+    step = make_train_step(network, optimizer, mesh, margin=0.2, divide_by="pairs")
+    state = create_state(network, SIZE, optimizer, mesh, seed=3)
+    faces = np.stack([render(7, identity, exemplar, SIZE) for identity in range(8) for exemplar in range(4)])
+    batch = some_batch()._replace(images=faces)
     losses = []
     for _ in range(30):
-        state, metrics = step(state, some_batch())
+        state, metrics = step(state, batch)
         losses.append(float(metrics.loss))
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] / 4
 
 
 def test_abstract_state_is_the_state_with_nothing_allocated():
