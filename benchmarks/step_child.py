@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.lines import serve, timed
 from facenet_jax import models
-from facenet_jax.models.pixels import apply_network
+from facenet_jax.models.networks import apply_network
 from facenet_jax.training.step import embed_in_parts
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from facenet_jax.models.nn2 import TABLE_2, WITHOUT_5X5
+from facenet_jax.models.networks import TABLE_2, WITHOUT_5X5
 
 
 def nn4_table() -> dict[str, dict[str, Any]]:

@@ -53,7 +53,7 @@ class L2Pool(nn.Module):
 
 
 class Inception(nn.Module):
-    """One row of Table 2; `columns` as in facenet_jax.models.inception.Columns."""
+    """One row of Table 2; `columns` as in facenet_jax.models.layers.Columns."""
 
     def __init__(self, inputs: int, columns: dict[str, Any]) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from facenet_jax import models
-from facenet_jax.models.pixels import scale_pixels
+from facenet_jax.models.networks import scale_pixels
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

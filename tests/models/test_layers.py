@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from facenet_jax.models.inception import Columns, Inception
 from facenet_jax.models.layers import (
     AveragePool,
+    Columns,
     Conv,
     Dense,
     Flatten,
+    Inception,
     L2Normalise,
     L2Pool,
     LocalResponseNorm,

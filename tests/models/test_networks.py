@@ -7,7 +7,7 @@ import pytest
 
 from facenet_jax.errors import InputError
 from facenet_jax.models import NETWORKS, build, check_input_size
-from facenet_jax.models.inception import Columns, Inception
+from facenet_jax.models.layers import Columns, Inception
 
 
 def shapes(network, size, n=2):

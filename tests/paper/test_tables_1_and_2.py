@@ -4,8 +4,7 @@ import pytest
 
 from facenet_jax.models import NETWORKS, build, describe, format_table, totals
 from facenet_jax.models.describe import short_multiply_adds, short_parameters
-from facenet_jax.models.nn2 import TABLE_2
-from facenet_jax.models.nns import NNS1_TABLE
+from facenet_jax.models.networks import NNS1_TABLE, TABLE_2
 
 # layer, output, kernel and stride, params, FLOPS, as printed. (The table prints fc outputs as 1x32x128 and 1x1x128.)
 TABLE_1 = """

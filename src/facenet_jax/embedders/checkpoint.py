@@ -18,7 +18,7 @@ from facenet_jax.config import datasets_of
 from facenet_jax.datasets.card import is_prepared, read_card
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError
-from facenet_jax.models.pixels import apply_network
+from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.mesh import make_mesh, over_batch, padded_batch_size, replicated
 from facenet_jax.saved_config import from_saved

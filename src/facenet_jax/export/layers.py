@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.export.graph import Graph
 from facenet_jax.models import layers
-from facenet_jax.models.inception import Inception
+from facenet_jax.models.layers import Inception
 
 # What ends the name of a convolution that is none of the network's own.
 SUMS = "/sums"

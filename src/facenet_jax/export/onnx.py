@@ -59,7 +59,7 @@ def to_onnx(network: nn.Module, params: Any, size: tuple[int, int]) -> Any:
 
 
 def _scaled(graph: Graph, images: str) -> str:
-    """`facenet_jax.models.pixels.scale_pixels`, and the layout that runtimes are fastest in."""
+    """`facenet_jax.models.networks.scale_pixels`, and the layout that runtimes are fastest in."""
     planes = graph.cast(graph.add("Transpose", [images], "pixels/planes", perm=[0, 3, 1, 2]), np.float32)
     half = graph.weight("pixels/half", 127.5)
     one = graph.weight("pixels/one", 1.0)

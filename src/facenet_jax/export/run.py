@@ -25,7 +25,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
 from facenet_jax.images.decode import BadFace
-from facenet_jax.models.pixels import apply_network
+from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.mesh import make_mesh
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import export
 
 from facenet_jax.errors import InputError
-from facenet_jax.models.pixels import apply_network
+from facenet_jax.models.networks import apply_network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -11,8 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from facenet_jax.models.inception import Columns, Inception
-from facenet_jax.models.layers import Conv, L2Pool, MaxoutDense, MaxPool
+from facenet_jax.models.layers import Columns, Conv, Inception, L2Pool, MaxoutDense, MaxPool
 
 
 @dataclass(frozen=True)

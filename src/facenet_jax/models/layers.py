@@ -11,7 +11,7 @@ ReLU. Biases begin at 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 
 import chex
@@ -21,6 +21,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
+
+from facenet_jax.models.ops import convolve, local_response_norm, pool
 
 # What convolutions give goes by this name where it is decided what to keep for the gradient (jax.checkpoint).
 PRODUCT = "product"
@@ -32,6 +34,18 @@ NORMS = ("response", "weight")
 _he = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 _lecun = nn.initializers.lecun_normal()
 _lecun_pieces = nn.initializers.lecun_normal(batch_axis=0)
+
+
+# The root mean square of a ReLU's output around its mean, for a standard normal input, is 1 / _GAIN.
+_GAIN = math.sqrt(2 / (1 - 1 / math.pi))
+
+
+def standardised(kernel: jax.Array) -> jax.Array:
+    """Each output channel's weights with mean 0 and variance 1 / fan-in, times the ReLU's gain (equation 1 there)."""
+    axes = tuple(range(kernel.ndim - 1))
+    centred = kernel - jnp.mean(kernel, axes, keepdims=True)
+    squares = jnp.sum(centred * centred, axes, keepdims=True)
+    return centred * (_GAIN * lax.rsqrt(jnp.maximum(squares, 1e-8)))
 
 
 class Conv(nn.Module):
@@ -59,10 +73,7 @@ class Conv(nn.Module):
             gain = self.param("gain", nn.initializers.ones, (self.features,), jnp.float32)
             kernel = standardised(kernel) * gain
         x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
-        # XLA on CPU runs a matrix product faster than the same thing called a convolution.
-        pointwise = self.kernel == 1 and self.stride == 1
-        y = jnp.dot(x, kernel[0, 0]) if pointwise else _convolve(x, kernel, self.stride)
-        y = checkpoint_name(y, PRODUCT) + bias
+        y = checkpoint_name(convolve(x, kernel, self.stride), PRODUCT) + bias
         return nn.relu(y) if self.relu else y
 
 
@@ -78,7 +89,7 @@ class MaxPool(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         chex.assert_rank(x, 4)
-        return _pool(x, self.window, self.stride, jnp.maximum, -jnp.inf)
+        return pool(x, self.window, self.stride, jnp.maximum, -jnp.inf)
 
 
 class L2Pool(nn.Module):
@@ -95,7 +106,7 @@ class L2Pool(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         chex.assert_rank(x, 4)
         wide = jnp.asarray(x, jnp.float32)  # squares lose too much in bfloat16
-        squares = _pool(wide * wide, self.window, self.stride, jnp.add, 0.0)
+        squares = pool(wide * wide, self.window, self.stride, jnp.add, 0.0)
         some = squares > 0
         return jnp.where(some, jnp.sqrt(jnp.where(some, squares, 1.0)), 0.0).astype(x.dtype)
 
@@ -119,7 +130,7 @@ class LocalResponseNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         chex.assert_rank(x, 4)
-        return _local_response_norm(jnp.asarray(x, jnp.float32)).astype(x.dtype)
+        return local_response_norm(jnp.asarray(x, jnp.float32)).astype(x.dtype)
 
 
 class Flatten(nn.Module):
@@ -187,124 +198,52 @@ class L2Normalise(nn.Module):
         return x * lax.rsqrt(jnp.maximum(squares, self.epsilon))
 
 
-# The root mean square of a ReLU's output around its mean, for a standard normal input, is 1 / _GAIN.
-_GAIN = math.sqrt(2 / (1 - 1 / math.pi))
+@dataclass(frozen=True)
+class Columns:
+    """One row of Table 2 in the table's own columns; 0 or '' stands for an empty cell.
 
-
-def standardised(kernel: jax.Array) -> jax.Array:
-    """Each output channel's weights with mean 0 and variance 1 / fan-in, times the ReLU's gain (equation 1 there)."""
-    axes = tuple(range(kernel.ndim - 1))
-    centred = kernel - jnp.mean(kernel, axes, keepdims=True)
-    squares = jnp.sum(centred * centred, axes, keepdims=True)
-    return centred * (_GAIN * lax.rsqrt(jnp.maximum(squares, 1e-8)))
-
-
-_LAYOUT = ("NHWC", "HWIO", "NHWC")
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """A convolution with 'SAME' padding, whose two gradients are convolutions of the same layout.
-
-    Written out because XLA on CPU brings other layouts into one that its library takes only outside of loops: within
-    the loop over chunks a derived gradient took 17 times as long (NN4).
+    `pool` is 'm' (max), 'L2' or ''; `project` is the p of 'm, 32p': a 1x1 convolution after the pooling, or 0 for
+    none. `stride` is that of the 3x3 and 5x5 convolutions and of the pooling (',2' in the table).
     """
-    return lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", dimension_numbers=_LAYOUT)
+
+    conv1x1: int
+    reduce3x3: int
+    conv3x3: int
+    reduce5x5: int
+    conv5x5: int
+    pool: str
+    project: int
+    stride: int = 1
+
+    def without_5x5(self) -> Columns:
+        return replace(self, reduce5x5=0, conv5x5=0)
 
 
-def _convolve_forward(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel, stride), (x, kernel)
+class Inception(nn.Module):
+    """The Inception module (Szegedy et al. 2014): up to four branches in parallel, with the columns of Table 2.
 
-
-def _convolve_backward(
-    stride: int, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = kept
-    padding_of_x, padding_of_kernel = [], []
-    for n, k, out in zip(x.shape[1:3], kernel.shape[:2], gradient.shape[1:3], strict=True):
-        reach = (out - 1) * stride + 1
-        low = max(reach + k - 1 - n, 0) // 2
-        padding_of_x.append((k - 1 - low, n - reach + low))
-        padding_of_kernel.append((low, reach + k - 1 - n - low))
-    to_x = lax.conv_general_dilated(
-        gradient,
-        kernel[::-1, ::-1].swapaxes(2, 3),
-        (1, 1),
-        padding_of_x,
-        lhs_dilation=(stride, stride),
-        dimension_numbers=_LAYOUT,
-    )
-    # Faces are summed over, as channels are elsewhere: [in, r, c, N] with [r', c', N, out] gives [in, k, k, out].
-    to_kernel = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        gradient.transpose(1, 2, 0, 3),
-        (1, 1),
-        padding_of_kernel,
-        rhs_dilation=(stride, stride),
-        dimension_numbers=_LAYOUT,
-    )
-    return to_x, to_kernel.transpose(1, 2, 0, 3)
-
-
-_convolve.defvjp(_convolve_forward, _convolve_backward)
-
-
-def _pool(
-    x: jax.Array, window: int, stride: int, combine: Callable[[jax.Array, jax.Array], jax.Array], nothing: float
-) -> jax.Array:
-    """Combines window x window neighbourhoods, first along columns, then along rows: shifted copies, no reduce_window.
-
-    XLA on CPU takes the gradient of reduce_window's maximum by select-and-scatter, many times slower than the
-    gradient of a few elementwise maxima, which it fuses. On other devices either will do.
+    [N, r, c, in] -> [N, r / s, c / s, sum of the branches' channels]. The reductions run at the input's resolution; the
+    strided step is the 3x3, the 5x5 and the pooling.
     """
-    for axis in (2, 1):
-        size = x.shape[axis]
-        out = -(-size // stride)
-        missing = max((out - 1) * stride + window - size, 0)
-        padding = [(0, 0, 0)] * x.ndim
-        padding[axis] = (missing // 2, missing - missing // 2, 0)
-        padded = lax.pad(x, jnp.asarray(nothing, x.dtype), padding)
-        reach = (out - 1) * stride + 1
-        shifted = [lax.slice_in_dim(padded, k, k + reach, stride, axis) for k in range(window)]
-        x = shifted[0]
-        for other in shifted[1:]:
-            x = combine(x, other)
-    return x
 
+    columns: Columns
+    norm: str = "response"
+    dtype: DTypeLike = jnp.float32
 
-_K, _ALPHA, _REACH = 2.0, 1e-4, 2  # beta = 3/4 is in _power
-
-
-@jax.custom_vjp
-def _local_response_norm(x: jax.Array) -> jax.Array:
-    power, _ = _power(x)
-    return x * power
-
-
-def _local_response_norm_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return _local_response_norm(x), x
-
-
-def _local_response_norm_backward(x: jax.Array, gradient: jax.Array) -> tuple[jax.Array]:
-    # Written out because XLA on CPU fuses the derived gradient of five shifted slices badly (measured: 4 times slower).
-    # The window is symmetric, so its sum is its own transpose; and only x has to be kept.
-    power, inverse = _power(x)
-    return (gradient * power - (2 * 0.75 * _ALPHA) * x * _channel_sums(gradient * x * power * inverse),)
-
-
-_local_response_norm.defvjp(_local_response_norm_forward, _local_response_norm_backward)
-
-
-def _power(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """y^-0.75 and y^-1 for y = k + alpha * sum of squares; two square roots are far cheaper than a power."""
-    root = lax.rsqrt(_K + _ALPHA * _channel_sums(x * x))
-    return root * jnp.sqrt(root), root * root
-
-
-def _channel_sums(x: jax.Array) -> jax.Array:
-    channels = x.shape[-1]
-    padded = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(_REACH, _REACH)])
-    total = padded[..., :channels]
-    for k in range(1, 2 * _REACH + 1):
-        total = total + padded[..., k : k + channels]
-    return total
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        c, conv = self.columns, partial(Conv, norm=self.norm, dtype=self.dtype)
+        branches = []
+        if c.conv1x1:
+            branches.append(conv(c.conv1x1, 1, c.stride, name="conv1x1")(x))
+        if c.conv3x3:
+            reduced = conv(c.reduce3x3, 1, name="reduce3x3")(x)
+            branches.append(conv(c.conv3x3, 3, c.stride, name="conv3x3")(reduced))
+        if c.conv5x5:
+            reduced = conv(c.reduce5x5, 1, name="reduce5x5")(x)
+            branches.append(conv(c.conv5x5, 5, c.stride, name="conv5x5")(reduced))
+        if c.pool:
+            pooling = {"m": MaxPool, "L2": L2Pool}[c.pool]
+            pooled = pooling(3, c.stride, name="pool")(x)
+            branches.append(conv(c.project, 1, name="project")(pooled) if c.project else pooled)
+        return jnp.concatenate(branches, axis=-1)

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from facenet_jax.models.layers import PRODUCT
-from facenet_jax.models.pixels import apply_network
+from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.mesh import BATCH_AXES, over_batch, replicated
 from facenet_jax.training.state import TrainState, shardings_of
 from facenet_jax.triplets import (
