@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.ending import exit_code
 from facenet_jax.config import load_config
 from facenet_jax.embedders import CheckpointEmbedder
-from facenet_jax.evaluation.holdout import format_table, holdout
+from facenet_jax.evaluation.holdout import format_holdout, holdout
 from facenet_jax.input.loader import embedding_batches
 from facenet_jax.training.evaluator import Evaluator
 from facenet_jax.training.faces import open_faces
@@ -53,12 +53,12 @@ def main() -> None:
         points.append(histograms(batch.images[batch.valid]))
         labels.append(held_out.source.index.identity_of(batch.records[batch.valid]))
     colours, who = np.concatenate(points), np.concatenate(labels)
-    print(f"colour histograms (8x8x8 RGB)\n{format_table(holdout(colours, who))}")
+    print(f"colour histograms (8x8x8 RGB)\n{format_holdout(holdout(colours, who))}")
     print(f"rank-1 {nearest_is_same(colours, who):.1%}")
     if options.run:
         run = CheckpointEmbedder(options.run)
         judge = Evaluator(run.network, run.mesh, run.config, open_faces(run.config).held_out)
-        print(f"\n{run.name}\n{format_table(judge(run.params))}")
+        print(f"\n{run.name}\n{format_holdout(judge(run.params))}")
 
 
 if __name__ == "__main__":

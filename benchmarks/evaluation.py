@@ -16,9 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.evaluation.counting import TILE, pair_distances
-from facenet_jax.evaluation.counting_mesh import operating_points_on_mesh
 from facenet_jax.evaluation.verification import operating_point
-from facenet_jax.runtime.mesh import make_mesh
 
 FARS = (1e-2, 1e-3, 1e-4, 1e-6)
 
@@ -67,26 +65,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=int, default=100_000, help="faces on each side")
     parser.add_argument("--size", type=int, default=128, help="of the embedding")
-    parser.add_argument("--mesh", action="store_true", help="count on JAX's devices instead of through NumPy")
+    parser.add_argument("--devices", action="store_true", help="count on JAX's devices instead of through NumPy")
     options = parser.parse_args()
 
     left, left_labels = made_up(options.faces, options.size, 1)
     right, right_labels = made_up(options.faces, options.size, 2)
     print(f"{options.faces:,} x {options.faces:,} pairs of {options.size}-D vectors, tile {TILE}")
-    pair_distances(left[:5000], right[:5000], left_labels[:5000], right_labels[:5000], max(FARS))
+    devices = jax.local_devices() if options.devices else []
+    pair_distances(left[:5000], right[:5000], left_labels[:5000], right_labels[:5000], max(FARS), devices=devices)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begin, worked = time.perf_counter(), time.process_time()
-    if options.mesh:
-        mesh = make_mesh()
-        points = operating_points_on_mesh(left, right, left_labels, right_labels, FARS, mesh)
-        where = f"{mesh.size} {jax.devices()[0].platform} devices"
-    else:
-        pairs = pair_distances(left, right, left_labels, right_labels, max(FARS))
-        points = tuple(operating_point(pairs, far) for far in FARS)
-        where = "NumPy"
+    pairs = pair_distances(left, right, left_labels, right_labels, max(FARS), devices=devices)
+    points = tuple(operating_point(pairs, far) for far in FARS)
+    where = f"{len(devices)} {devices[0].platform} devices" if devices else "NumPy"
     counted, worked = time.perf_counter() - begin, time.process_time() - worked
     taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
-    product = bare_product_on_device if options.mesh else bare_product
+    product = bare_product_on_device if options.devices else bare_product
     tiles = [tile for tile in (TILE, 4 * TILE) if tile <= options.faces]
     times, works = {}, {}
     for tile in tiles:

@@ -26,3 +26,8 @@ def picture(seed, size=(8, 6)):
 
 def distance(a, b):
     return float(np.sum((a.astype(np.float64) - b) ** 2))
+
+
+def expanded(counts):
+    """All numbers that DistanceCounts hold, ascending."""
+    return np.repeat(counts.values, counts.counts)

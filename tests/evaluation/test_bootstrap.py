@@ -16,7 +16,7 @@ from facenet_jax.evaluation.bootstrap import (
     val_over_pairs,
 )
 from facenet_jax.evaluation.counting import pair_distances, squared_pair_distances
-from facenet_jax.evaluation.labelled import closest, listed, wrong_pairs
+from facenet_jax.evaluation.labelled_pairs import closest, listed, wrong_pairs
 from facenet_jax.evaluation.verification import operating_point
 
 FARS = (0.05, 0.2)
@@ -51,7 +51,7 @@ def labelled_squared(points, labels, max_far):
 
 @pytest.mark.parametrize("kind", ["squared", "halves", "listed"])
 def test_a_replicate_counts_people_as_often_as_they_are_drawn(kind, monkeypatch):
-    monkeypatch.setattr("facenet_jax.evaluation.labelled._LEAST", 0)  # only the closest pairs are kept
+    monkeypatch.setattr("facenet_jax.evaluation.labelled_pairs._LEAST", 0)  # only the closest pairs are kept
     points, labels = faces()
     left, right = np.arange(0, 60, 2), np.arange(1, 60, 2)
     if kind == "squared":

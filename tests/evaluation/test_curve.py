@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluating import expanded
 from facenet_jax.evaluation.counting import pair_distances
 from facenet_jax.evaluation.verification import from_distances, roc
 
@@ -49,7 +50,7 @@ def test_random_distances_and_what_the_histogram_adds():
     whole, part = (roc(pair_distances(*sets, max_far=0.001, all_kept=k)) for k in (10**9, 0))
     assert (whole.exact, part.exact) == (True, False)
     pairs = pair_distances(*sets, max_far=1.0)
-    far, val, area = by_sklearn(pairs.same.expand().tolist(), pairs.different.expand().tolist())
+    far, val, area = by_sklearn(expanded(pairs.same).tolist(), expanded(pairs.different).tolist())
     assert whole.area == pytest.approx(area, abs=1e-12)
     assert whole.equal_error_rate == pytest.approx(equal_error_rate(far, val), abs=1e-12)
     assert part.area == pytest.approx(area, abs=1e-4)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import holdout as holdout_module
 from facenet_jax.evaluation.counting import pair_distances
-from facenet_jax.evaluation.holdout import format_table, holdout, holdout_intervals, to_json
+from facenet_jax.evaluation.holdout import format_holdout, holdout, holdout_intervals, holdout_to_json
 
 
 def faces(identities, per_identity=6, noise=0.7, seed=0, d=16):
@@ -92,7 +92,7 @@ def test_the_seed_deals_the_splits():
 
 def test_table_and_json_say_what_was_measured_and_what_was_not():
     result = holdout(*faces(30), fars=(0.1, 1e-5))
-    table = format_table(result)
+    table = format_holdout(result)
     rate = result.rates[0]
     assert f"{100 * rate.val:.1f}% ± {100 * rate.standard_error:.1f}" in table
     assert f"{result.same_pairs:,} same and {result.different_pairs:,} different pairs" in table
@@ -100,7 +100,7 @@ def test_table_and_json_say_what_was_measured_and_what_was_not():
     assert "needs 100,000 different pairs in every split, has 270" in unresolved
     assert "%" not in unresolved
 
-    plain = to_json(result)
+    plain = holdout_to_json(result)
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert plain["rates"][1]["val"] is None
     assert plain["splits"][0]["points"][0]["far_reached"] <= 0.1
@@ -133,7 +133,7 @@ def test_what_the_mean_threshold_accepts_is_counted(splits, monkeypatch):
 
 
 def test_one_split_has_no_standard_error():
-    table = format_table(holdout(*faces(3), fars=[0.5]))
+    table = format_holdout(holdout(*faces(3), fars=[0.5]))
     assert "% ± -" in table
     assert table.endswith("(one split)")
 
@@ -143,7 +143,7 @@ def test_collapsed_embeddings_measure_zero():
     points[:, 0] = 1
     result = holdout(points, np.arange(40) % 20, fars=[0.2])
     assert (result.rates[0].val, result.rates[0].threshold) == (0.0, None)
-    assert "0.0% ± 0.0" in format_table(result)
+    assert "0.0% ± 0.0" in format_holdout(result)
 
 
 def test_bad_input_is_said_in_a_sentence():

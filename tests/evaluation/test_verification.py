@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluating import expanded
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.counting import pair_distances
-from facenet_jax.evaluation.tally import Tally
+from facenet_jax.evaluation.distance_counts import DistanceCounts
 from facenet_jax.evaluation.verification import BINS_PER_UNIT, from_distances, operating_point, roc
 
 
@@ -59,9 +60,9 @@ def two_sets(draw):
 def test_counts_on_a_grid_are_exactly_those_of_the_loops(sets, far, tile, all_kept):
     pairs = pair_distances(*sets, max_far=far, tile=tile, all_kept=all_kept)
     same, different = distances_by_loops(*sets)
-    assert pairs.same.expand().tolist() == same
+    assert expanded(pairs.same).tolist() == same
     assert pairs.different_pairs == len(different)
-    kept = pairs.different.expand().tolist()
+    kept = expanded(pairs.different).tolist()
     assert kept == different[: len(kept)]
     assert pairs.complete == (len(kept) == len(different))
     for b in (0, 1, 16, 100, 255):
@@ -114,8 +115,8 @@ def test_random_unit_vectors_agree_with_float64_loops_for_any_block():
     same, different = distances_by_loops(*sets)
     for tile in (7, 64, 1000):
         pairs = pair_distances(*sets, max_far=0.1, tile=tile)
-        np.testing.assert_allclose(pairs.same.expand(), same, atol=2e-6)
-        np.testing.assert_allclose(pairs.different.expand(), different, atol=2e-6)
+        np.testing.assert_allclose(expanded(pairs.same), same, atol=2e-6)
+        np.testing.assert_allclose(expanded(pairs.different), different, atol=2e-6)
         for far in (0.001, 0.01, 0.1):
             threshold, val, reached = point_by_definition(same, different, far)
             point = operating_point(pairs, far)
@@ -208,6 +209,6 @@ def test_bad_input_is_said_in_a_sentence():
         from_distances([0.1], [0.2, np.nan])
     with pytest.raises(InputError, match="No pair shows"):
         from_distances([], [0.2])
-    incomplete = replace(pairs, different=Tally(pairs.different.expand()[:2]))
+    incomplete = replace(pairs, different=DistanceCounts(expanded(pairs.different)[:2]))
     with pytest.raises(ValueError, match="max_far"):
         operating_point(incomplete, 0.9)

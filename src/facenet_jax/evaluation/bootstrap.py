@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.evaluation.labelled import LabelledPairs
+from facenet_jax.evaluation.labelled_pairs import LabelledPairs
 
 REPLICATES = 1000
 # Drawing pairs serves to show the difference alone.

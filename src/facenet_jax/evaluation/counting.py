@@ -4,7 +4,8 @@ A tile's distances come from one matrix product: with |x|^2 and 1 appended to th
 to those of the other, |x|^2 + |y|^2 - 2 x.y is itself a product. Of each tile are kept the distances of same pairs,
 those of different pairs below a cutoff, and a histogram. The cutoff lies a little above the distance that decides the
 largest FAR asked; it is guessed from a sample of the pairs, and everything is counted again in the rare case that the
-guess was too low, so that no rate depends on the sample.
+guess was too low, so that no rate depends on the sample. Tiles are NumPy's on a CPU and XLA's on an accelerator; the
+rest is the same.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.tally import Tallier
+from facenet_jax.evaluation.device_counting import TILE as DEVICE_TILE
+from facenet_jax.evaluation.device_counting import DeviceStrips, accelerators
+from facenet_jax.evaluation.distance_counts import DistanceCounter
 from facenet_jax.evaluation.verification import BINS, BINS_PER_UNIT, PairDistances, allowed_accepts, check_fars
 from facenet_jax.runtime.hashing import below as random_below
 
@@ -41,8 +45,9 @@ def pair_distances(
     left_labels: ArrayLike,
     right_labels: ArrayLike,
     max_far: float,
-    tile: int = TILE,
+    tile: int | None = None,
     all_kept: int = _ALL_KEPT,
+    devices: Sequence[jax.Device] | None = None,
 ) -> PairDistances:
     """Judges every face of the left set against every face of the right set (section 4, P_same and P_diff).
 
@@ -50,38 +55,42 @@ def pair_distances(
       left, right: [n, d] and [m, d] embeddings, compared in float32.
       left_labels, right_labels: [n] and [m] identities, of any type that compares and sorts.
       max_far: the largest FAR that `operating_point` will be asked for; this share of the different pairs is kept.
-      tile: rows and columns of the distances that a thread has at one time.
+      tile: rows and columns of the distances that a thread has at one time; None: what suits where they are counted.
       all_kept: up to so many pairs every distance is kept.
+      devices: that count; none: NumPy on threads. None: the accelerators that are here.
 
     Raises:
       InputError: the shapes do not fit, a number is not finite, or no two faces are of the same identity.
     """
     check_fars([max_far])
-    left, right, ids_left, ids_right = checked(left, right, left_labels, right_labels)
-    largest = int(max(ids_left.max(initial=0), ids_right.max(initial=0))) + 1
-    same_pairs = int(np.bincount(ids_left, minlength=largest) @ np.bincount(ids_right, minlength=largest))
-    return _Counting(left, right, ids_left, ids_right, same_pairs, tile, all_kept, squared=False).run(max_far)
+    sets = _checked(left, right, left_labels, right_labels)
+    return _Counting(*sets, tile, all_kept, False, devices).run(max_far)
 
 
 def squared_pair_distances(
     points: NDArray[np.float32],
     labels: ArrayLike,
     max_far: float,
-    tile: int = TILE,
+    tile: int | None = None,
     all_kept: int = _ALL_KEPT,
+    devices: Sequence[jax.Device] | None = None,
 ) -> PairDistances:
     """Judges every face of a set against every other, each pair once and never a face with itself.
 
     Args and Raises: as `pair_distances`.
     """
     check_fars([max_far])
-    points, _, ids, _ = checked(points, points, labels, labels)
-    counts = np.bincount(ids)
-    same_pairs = int(np.sum(counts * (counts - 1) // 2))
-    return _Counting(points, points, ids, ids, same_pairs, tile, all_kept, squared=True).run(max_far)
+    sets = _checked(points, points, labels, labels)
+    return _Counting(*sets, tile, all_kept, True, devices).run(max_far)
 
 
-def checked(
+def counted_on() -> str:
+    """What counts pairs here: "cpu", or the number of accelerators and their kind, such as "1 gpu"."""
+    devices = accelerators()
+    return f"{len(devices)} {devices[0].platform}" if devices else "cpu"
+
+
+def _checked(
     left: NDArray[np.float32], right: NDArray[np.float32], left_labels: ArrayLike, right_labels: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
     """The sets in float32, with identities as small integers; raises InputError as `pair_distances`."""
@@ -122,39 +131,44 @@ def sampled_distances(
 
 
 class _Counting:
+    """All pairs of two sets, or within one where `squared`; both sides sorted by identity."""
+
     def __init__(
         self,
         left: NDArray[np.float32],
         right: NDArray[np.float32],
         ids_left: NDArray[np.int64],
         ids_right: NDArray[np.int64],
-        same_pairs: int,
-        tile: int,
+        tile: int | None,
         all_kept: int,
         squared: bool,
+        devices: Sequence[jax.Device] | None,
     ) -> None:
+        same = np.bincount(ids_left, minlength=len(left) + len(right))
+        others = same - 1 if squared else np.bincount(ids_right, minlength=len(same))
+        same_pairs = int(same @ others) // (2 if squared else 1)
         if same_pairs == 0:
             raise InputError("No pair shows the same identity, so VAL is undefined; give more faces of each identity.")
+        pairs = len(left) * (len(left) - 1) // 2 if squared else len(left) * len(right)
+        self._pairs, self._different_pairs = pairs, pairs - same_pairs
+        self._all_kept = all_kept
         # Sorted by identity, a face's same pairs are neighbours.
         by_left, by_right = np.argsort(ids_left, kind="stable"), np.argsort(ids_right, kind="stable")
-        ids_left, ids_right = ids_left[by_left], ids_right[by_right]
-        self._ids = ids_left, ids_right
-        self._first_same = np.searchsorted(ids_right, ids_left, side="left")
-        self._end_same = np.searchsorted(ids_right, ids_left, side="right")
-        if squared:
-            self._first_same = np.arange(1, len(ids_left) + 1)
+        self._ids = ids_left[by_left], ids_right[by_right]
         # In bins rather than units: a power of two changes no digit.
         self._left = _appended(left[by_left], np.float32(-2 * BINS_PER_UNIT), norm_first=True)
         self._right = _appended(right[by_right], np.float32(1), norm_first=False)
         # On the sphere nobody is farther than 4 from anybody, give or take rounding.
-        self._on_sphere = all(np.einsum("nd,nd->n", x, x).max(initial=0) < 1.001 for x in (left, right))
-        self._masked = np.float32(2 * BINS if self._on_sphere else np.inf)
-        self._squared = squared
-        self._tile = tile
-        self._all_kept = all_kept
-        pairs = len(left) * (len(left) - 1) // 2 if squared else len(left) * len(right)
-        self._different_pairs = pairs - same_pairs
-        self._pairs = pairs
+        on_sphere = all(np.einsum("nd,nd->n", x, x).max(initial=0) < 1.001 for x in (left, right))
+        self._masked = np.float32(2 * BINS if on_sphere else np.inf)
+        devices = accelerators() if devices is None else devices
+        sides = self._left, self._right, *self._ids, squared
+        if devices:
+            self._tile = tile or DEVICE_TILE
+            self._strip: _Strip = DeviceStrips(*sides, self._tile, devices)
+        else:
+            self._tile = tile or TILE
+            self._strip = _HostStrips(*sides, self._tile, self._masked, on_sphere)
 
     def run(self, max_far: float) -> PairDistances:
         # One more than may be accepted: the first distance that may not be accepted bounds the threshold.
@@ -182,14 +196,15 @@ class _Counting:
         return np.float32(np.partition(distances, rank)[rank] * BINS_PER_UNIT)
 
     def _count(self, cutoff: np.float32) -> PairDistances:
-        same, different = Tallier(), Tallier()
+        same, different = DistanceCounter(), DistanceCounter()
         histogram = np.zeros(BINS, np.int64)
         lock = threading.Lock()
 
-        def keep(same_here: NDArray[np.float32], below: NDArray[np.float32], bins: NDArray[np.int64]) -> None:
-            same_here, below = (np.maximum(part / BINS_PER_UNIT, np.float32(0)) for part in (same_here, below))
+        def count(top: int) -> None:
+            same_here, close, bins = self._strip(top, cutoff)
+            same_here, close = (np.maximum(part / BINS_PER_UNIT, np.float32(0)) for part in (same_here, close))
             same.add(same_here)
-            different.add(below)
+            different.add(close)
             with lock:
                 np.add(histogram, bins, out=histogram)
 
@@ -197,19 +212,47 @@ class _Counting:
         workers = min(len(strips), os.cpu_count() or 1)
         # A strip a core: products that are each divided over all cores would wait for one another.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
-            for done in [pool.submit(self._strip, top, cutoff, keep) for top in strips]:
+            for done in [pool.submit(count, top) for top in strips]:
                 done.result()
         below = np.concatenate([np.zeros(1, np.int64), np.cumsum(histogram)])
         below[-1] = self._different_pairs
-        return PairDistances(same.tally(), different.tally(), below)
+        return PairDistances(same.counts(), different.counts(), below)
 
-    def _strip(self, top: int, cutoff: np.float32, keep: Callable[..., None]) -> None:
-        """All tiles of one strip of rows."""
+
+# The strip of rows from a number on, and a cutoff in bins -> distances of its same pairs, those of its different pairs
+# below the cutoff, and a histogram of all of these; all in bins.
+_Strip = Callable[[int, np.float32], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]]
+
+
+class _HostStrips:
+    """Strips on the threads of this machine, by NumPy."""
+
+    def __init__(
+        self,
+        left: NDArray[np.float32],
+        right: NDArray[np.float32],
+        ids_left: NDArray[np.int64],
+        ids_right: NDArray[np.int64],
+        squared: bool,
+        tile: int,
+        masked: np.float32,
+        on_sphere: bool,
+    ) -> None:
+        self._left, self._right = left, right
+        self._squared, self._tile, self._masked, self._on_sphere = squared, tile, masked, on_sphere
+        self._first_same = np.searchsorted(ids_right, ids_left, side="left")
+        self._end_same = np.searchsorted(ids_right, ids_left, side="right")
+        if squared:
+            self._first_same = np.arange(1, len(ids_left) + 1)
+
+    def __call__(
+        self, top: int, cutoff: np.float32
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
         tile = self._tile
         left = self._left[top : top + tile]
         rows = np.arange(len(left))
-        kept: list[NDArray[np.float32]] = []
-        same: list[NDArray[np.float32]] = []
+        kept: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
+        same: list[NDArray[np.float32]] = [np.empty(0, np.float32)]
         histogram = np.zeros(BINS, np.int64)
         all_distances, all_close = np.empty(tile * tile, np.float32), np.empty(tile * tile, bool)
         all_bins = np.zeros(tile * tile, np.uint8)
@@ -240,8 +283,7 @@ class _Counting:
             histogram += Image.frombuffer("L", shape[::-1], all_bins[:size], "raw", "L", 0, 1).histogram()
             np.less(distances, cutoff, out=close)
             kept.append(distances[np.flatnonzero(close)])  # few are, and so it is faster than by the mask
-        nothing = np.empty(0, np.float32)
-        keep(np.concatenate([nothing, *same]), np.concatenate([nothing, *kept]), histogram)
+        return np.concatenate(same), np.concatenate(kept), histogram
 
 
 def _appended(points: NDArray[np.float32], factor: np.float32, norm_first: bool) -> NDArray[np.float32]:

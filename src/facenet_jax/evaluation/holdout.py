@@ -14,9 +14,9 @@ from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
 from facenet_jax.evaluation.counting import pair_distances
-from facenet_jax.evaluation.labelled import MOST, RESERVE, WrongPairs, closest, wrong_pairs
-from facenet_jax.evaluation.tally import Tally
-from facenet_jax.evaluation.verification import OperatingPoint, check_fars, operating_point, roc
+from facenet_jax.evaluation.distance_counts import DistanceCounts
+from facenet_jax.evaluation.labelled_pairs import MOST, RESERVE, WrongPairs, closest, wrong_pairs
+from facenet_jax.evaluation.verification import OperatingPoint, PairDistances, check_fars, operating_point, roc
 from facenet_jax.runtime.hashing import permutation
 
 # With fewer identities than this in a split there are hardly any different people to confuse.
@@ -24,6 +24,10 @@ MIN_IDENTITIES_PER_SPLIT = 4
 
 # The purpose of this permutation, so that it shares no random numbers with others of the same seed ("hold" in ASCII).
 _DEAL_IDENTITIES = 0x686F6C64
+
+
+# The faces of a split's left and right half.
+Half = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 
 @dataclass(frozen=True)
@@ -123,19 +127,27 @@ def holdout(
     """
     points, ids, halves = _dealt(embeddings, labels, splits, seed, tolerance)
     fars = check_fars(fars)
-    judged, different = zip(*[_judge(points, ids, left, right, fars) for left, right in halves], strict=True)
+    measured: list[HoldoutSplit] = []
+    different: list[DistanceCounts | None] = []
+    for left, right in halves:
+        # The other splits' thresholds may accept more here than was asked.
+        few = RESERVE * max(fars) * len(left) * len(right) <= MOST
+        max_far = min(1.0, RESERVE * max(fars)) if few else max(fars)
+        pairs = pair_distances(points[left], points[right], ids[left], ids[right], max_far)
+        measured.append(_split(ids, (left, right), pairs, fars))
+        different.append(pairs.different if few else None)
     return HoldoutResult(
-        identities=sum(split.identities for split in judged),
-        faces=sum(split.faces for split in judged),
-        same_pairs=sum(split.same_pairs for split in judged),
-        different_pairs=sum(split.different_pairs for split in judged),
-        rates=tuple(_over_splits([split.points[i] for split in judged], different) for i in range(len(fars))),
-        splits=tuple(judged),
+        identities=sum(split.identities for split in measured),
+        faces=sum(split.faces for split in measured),
+        same_pairs=sum(split.same_pairs for split in measured),
+        different_pairs=sum(split.different_pairs for split in measured),
+        rates=tuple(_over_splits([split.points[i] for split in measured], different) for i in range(len(fars))),
+        splits=tuple(measured),
         seed=seed,
     )
 
 
-def format_table(result: HoldoutResult) -> str:
+def format_holdout(result: HoldoutResult) -> str:
     """The result as lines of text for people: VAL in percent and its standard error in percentage points."""
     one_split = len(result.splits) == 1
     lines = [
@@ -159,7 +171,7 @@ def format_table(result: HoldoutResult) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def to_json(result: HoldoutResult) -> dict[str, Any]:
+def holdout_to_json(result: HoldoutResult) -> dict[str, Any]:
     """The result as plain numbers, strings, lists and None, ready for `json.dumps`; without the ROC curves."""
     plain = asdict(result)
     plain["rates"] = list(plain["rates"])
@@ -232,7 +244,7 @@ def holdout_intervals(
 
 def _dealt(
     embeddings: NDArray[np.float32], labels: ArrayLike, splits: int, seed: int, tolerance: float
-) -> tuple[NDArray[np.float32], NDArray[np.int64], list[tuple[NDArray[np.intp], NDArray[np.intp]]]]:
+) -> tuple[NDArray[np.float32], NDArray[np.int64], list[Half]]:
     """Checked points, identity numbers, and for each split the faces of its two halves."""
     points, names = np.asarray(embeddings, np.float32), np.asarray(labels)
     _check_embeddings(points, names, tolerance)
@@ -285,20 +297,10 @@ def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any], toleranc
         )
 
 
-def _judge(
-    points: NDArray[np.float32],
-    ids: NDArray[np.int64],
-    left: NDArray[np.intp],
-    right: NDArray[np.intp],
-    fars: tuple[float, ...],
-) -> tuple[HoldoutSplit, Tally | None]:
-    """One split, given the faces of its two halves, and its closest different pairs where that is little to keep."""
-    # The other splits' thresholds may accept more here than was asked.
-    few = RESERVE * max(fars) * len(left) * len(right) <= MOST
-    max_far = min(1.0, RESERVE * max(fars)) if few else max(fars)
-    pairs = pair_distances(points[left], points[right], ids[left], ids[right], max_far)
+def _split(ids: NDArray[np.int64], half: Half, pairs: PairDistances, fars: Sequence[float]) -> HoldoutSplit:
     curve = roc(pairs)
-    split = HoldoutSplit(
+    left, right = half
+    return HoldoutSplit(
         identities=len(np.unique(ids[left])),
         faces=len(left) + len(right),
         same_pairs=pairs.same_pairs,
@@ -309,10 +311,9 @@ def _judge(
         roc_far=curve.far,
         roc_val=curve.val,
     )
-    return split, pairs.different if few else None
 
 
-def _over_splits(points: Sequence[OperatingPoint], different: Sequence[Tally | None]) -> HoldoutRate:
+def _over_splits(points: Sequence[OperatingPoint], different: Sequence[DistanceCounts | None]) -> HoldoutRate:
     """Mean and standard error of one FAR's operating points; different: the closest pairs of each split."""
     far, needed = points[0].far, points[0].pairs_needed
     vals = [point.val for point in points if point.val is not None]
@@ -332,7 +333,9 @@ def _over_splits(points: Sequence[OperatingPoint], different: Sequence[Tally | N
     )
 
 
-def _far_at(threshold: float, points: Sequence[OperatingPoint], different: Sequence[Tally | None]) -> float | None:
+def _far_at(
+    threshold: float, points: Sequence[OperatingPoint], different: Sequence[DistanceCounts | None]
+) -> float | None:
     """The share of all splits' different pairs up to a distance; None where one does not keep all of them."""
     accepted = 0
     for point, kept in zip(points, different, strict=True):

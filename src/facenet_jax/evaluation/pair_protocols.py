@@ -18,9 +18,14 @@ from facenet_jax.embedders.engine import Cutter, Embedded, Images, NothingUsable
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import Comparison, interval, mcnemar
 from facenet_jax.evaluation.folds import FoldsResult, accuracy_over_folds, best_threshold, format_folds
-from facenet_jax.evaluation.judged import Judged, format_interval, format_rates, judge_listed
-from facenet_jax.evaluation.judged import to_json as judged_to_json
 from facenet_jax.evaluation.pair_lists import PairList, read_bin, read_lfw_pairs, read_ytf_splits
+from facenet_jax.evaluation.pair_metrics import (
+    PairMetrics,
+    format_interval,
+    format_rates,
+    metrics_of_listed_pairs,
+    metrics_to_json,
+)
 from facenet_jax.evaluation.plots import accuracy_figure
 from facenet_jax.evaluation.protocols import compare_judged, judged_figures, wrong_to_json
 from facenet_jax.evaluation.request import (
@@ -75,7 +80,7 @@ def run_lfw_view1(
         sides.append((listed, _on_images(request, listed, listed_images(data, listed.keys), Cutter(crop))))
     (train_list, train_side), (test_list, test_side) = ((listed, _in_all(side)) for listed, side in sides)
     entries, tables, correct = [], [], []
-    judged: dict[str, Judged] = {}
+    judged: dict[str, PairMetrics] = {}
     for chosen, one in zip(train_side, test_side, strict=True):
         threshold = best_threshold(chosen.distances, train_list.same[chosen.judged_pairs])
         same = test_list.same[one.judged_pairs]
@@ -90,7 +95,7 @@ def run_lfw_view1(
             f"{len(right):,} pairs (95 % over people: {format_interval(ends)}), threshold {threshold:.4f} from "
             f"{len(chosen.distances):,} other pairs\n  {format_rates(result)}"
         )
-        document = judged_to_json(result) | {
+        document = metrics_to_json(result) | {
             "accuracy": accuracy,
             "standard_error": error,
             "accuracy_over_identities": ends,
@@ -220,10 +225,10 @@ def _without_known(request: Request, listed: PairList) -> PairList:
     return listed.without(known) if known and request.leave_out else listed
 
 
-def _judge(listed: PairList, one: _Compared, fars: Sequence[float]) -> Judged:
+def _judge(listed: PairList, one: _Compared, fars: Sequence[float]) -> PairMetrics:
     _, identity = np.unique(np.array(listed.people), return_inverse=True)
     pairs, same = listed.pairs[one.judged_pairs], listed.same[one.judged_pairs]
-    return judge_listed(one.distances, pairs, same, identity.astype(np.int64), fars)
+    return metrics_of_listed_pairs(one.distances, pairs, same, identity.astype(np.int64), fars)
 
 
 def _accuracy_interval(
@@ -257,7 +262,7 @@ def _over_folds(
     title: str,
 ) -> Outcome:
     entries, tables, correct = [], [], []
-    judged: dict[str, Judged] = {}
+    judged: dict[str, PairMetrics] = {}
     folds: dict[str, FoldsResult] = {}
     for one in _in_all(compared):
         same, fold = listed.same[one.judged_pairs], listed.fold[one.judged_pairs]
@@ -270,7 +275,7 @@ def _over_folds(
             f"{heading(one.embedder, one.embedded)}\n{format_folds(result)}\n"
             f"  95 % over people: {format_interval(ends)}\n  {format_rates(rates)}"
         )
-        document = judged_to_json(rates) | {
+        document = metrics_to_json(rates) | {
             "accuracy": result.accuracy,
             "standard_error": result.standard_error,
             "accuracy_over_identities": ends,

@@ -20,14 +20,20 @@ from facenet_jax.evaluation.few_faces import few_faces
 from facenet_jax.evaluation.holdout import (
     HoldoutIntervals,
     HoldoutResult,
-    format_table,
+    format_holdout,
     holdout,
     holdout_intervals,
+    holdout_to_json,
 )
-from facenet_jax.evaluation.holdout import to_json as holdout_to_json
-from facenet_jax.evaluation.judged import Judged, finite, format_interval, format_rates, judge_squared
-from facenet_jax.evaluation.judged import to_json as judged_to_json
-from facenet_jax.evaluation.labelled import WrongPairs, worst
+from facenet_jax.evaluation.labelled_pairs import WrongPairs, worst
+from facenet_jax.evaluation.pair_metrics import (
+    PairMetrics,
+    finite,
+    format_interval,
+    format_rates,
+    metrics_of_all_pairs,
+    metrics_to_json,
+)
 from facenet_jax.evaluation.plots import Curves, curves_figure, histogram_figure, quality_figure, roc_figure
 from facenet_jax.evaluation.quality import FULL_SIDE, IMAGE_SIZES, JPEG_QUALITIES, recompress, shrink
 from facenet_jax.evaluation.request import (
@@ -62,7 +68,7 @@ def run_holdout(request: Request, folder: Folder, fars: Sequence[float] = FARS, 
             "\n".join(
                 [
                     heading(embedder, one),
-                    format_table(result),
+                    format_holdout(result),
                     *_format_intervals(result, sure),
                     f"  area under the ROC curve {area:.5f}, equal error rate {100 * rate:.2f}%, means over splits",
                 ]
@@ -91,7 +97,7 @@ def run_photos(request: Request, data: Path, fars: Sequence[float] = FARS) -> Ou
     embedded, chosen = _embedded(request, folder)
     labels = folder.labels[chosen]
     judged = {
-        e.name: judge_squared(one.points[chosen], labels, fars)
+        e.name: metrics_of_all_pairs(one.points[chosen], labels, fars)
         for e, one in zip(request.embedders, embedded, strict=True)
     }
     entries, tables = [], []
@@ -99,7 +105,7 @@ def run_photos(request: Request, data: Path, fars: Sequence[float] = FARS) -> Ou
     for embedder, one in zip(request.embedders, embedded, strict=True):
         result = judged[embedder.name]
         tables.append(f"{heading(embedder, one)}\n{format_rates(result)}")
-        document = judged_to_json(result) | {
+        document = metrics_to_json(result) | {
             "wrong": wrong_to_json(result.wrong, keys, labels),
             "few_faces": few_faces(one.points[chosen], labels, keys),
         }
@@ -163,7 +169,7 @@ def run_compact(request: Request, data: Path, fars: Sequence[float] = FARS) -> O
         )
         size = points.shape[1]
         texts = [
-            f"{form}, {size * width:,} bytes: {format_table(results[form])}"
+            f"{form}, {size * width:,} bytes: {format_holdout(results[form])}"
             for form, width in (("float32", 4), ("int8", 1))
         ]
         errors = _errors_of_distances(points, packed, results["float32"])
@@ -200,7 +206,7 @@ def run_cluster(request: Request, data: Path, threshold: float | None = None) ->
     return _outcome("cluster", request, folder, entries, tables, (), {})
 
 
-def judged_figures(judged: dict[str, Judged], title: str) -> dict[str, Any]:
+def judged_figures(judged: dict[str, PairMetrics], title: str) -> dict[str, Any]:
     """ROC curves of all embedders, and each one's histogram of distances."""
     curves: Curves = {name: [(one.curve.far, one.curve.val)] for name, one in judged.items()}
     first = next(iter(judged.values()))
@@ -218,7 +224,7 @@ def judged_figures(judged: dict[str, Judged], title: str) -> dict[str, Any]:
     return figures
 
 
-def compare_judged(judged: dict[str, Judged], fars: Sequence[float]) -> list[Comparison]:
+def compare_judged(judged: dict[str, PairMetrics], fars: Sequence[float]) -> list[Comparison]:
     """Every embedder after the first against the first, by the paired bootstrap."""
     return _compare([(name, [point.val for point in one.points], one.replicates) for name, one in judged.items()], fars)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.tally import Tally
+from facenet_jax.evaluation.distance_counts import DistanceCounts
 
 # Points on the unit sphere are at most 4 apart. A bin's number fits into one byte, which makes counting quick, and a
 # power of two changes no digit of a distance.
@@ -31,8 +31,8 @@ class PairDistances:
         last entry counts all of them, those further than 4 apart too.
     """
 
-    same: Tally
-    different: Tally
+    same: DistanceCounts
+    different: DistanceCounts
     different_below: NDArray[np.int64]
 
     @property
@@ -109,7 +109,7 @@ def from_distances(same: ArrayLike, different: ArrayLike) -> PairDistances:
     Raises:
       InputError: there is no pair of the same identity, or a distance is not a finite number.
     """
-    tallies: list[Tally] = []
+    counts: list[DistanceCounts] = []
     for distances, name in ((same, "same"), (different, "different")):
         found = np.asarray(distances, np.float32).ravel()
         if not np.isfinite(found).all():
@@ -117,12 +117,12 @@ def from_distances(same: ArrayLike, different: ArrayLike) -> PairDistances:
                 f"{int(np.sum(~np.isfinite(found)))} of the {len(found)} distances of {name} pairs are not finite; "
                 "look for NaN in the embeddings."
             )
-        tallies.append(Tally(found))
-    if not len(tallies[0]):
+        counts.append(DistanceCounts(found))
+    if not len(counts[0]):
         raise InputError("No pair shows the same identity, so VAL is undefined; give pairs of both kinds.")
     edges = np.arange(BINS + 1, dtype=np.float32) / BINS_PER_UNIT
     edges[-1] = np.inf
-    return PairDistances(tallies[0], tallies[1], tallies[1].below(edges))
+    return PairDistances(counts[0], counts[1], counts[1].below(edges))
 
 
 def check_fars(fars: Sequence[float]) -> tuple[float, ...]:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from facenet_jax import models
 from facenet_jax.config import flatten
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.holdout import HoldoutResult, format_table
+from facenet_jax.evaluation.holdout import HoldoutResult, format_holdout
 from facenet_jax.images.change import Changes
 from facenet_jax.input.bad_files import FILE_NAME, BadFiles
 from facenet_jax.input.hard_batches import HardTable
@@ -325,7 +325,7 @@ class _Run:
     def _evaluate_at(self, step: int, state: TrainState) -> HoldoutResult:
         self.result = result = self.evaluate(state.result)
         self.metrics.write(step, val_metrics(result))
-        self.progress.say(f"step {step:,}: {format_table(result)}")
+        self.progress.say(f"step {step:,}: {format_holdout(result)}")
         if self.evaluate.left_out:
             self.progress.say(f"  {self.evaluate.left_out:,} faces that cannot be decoded were left out ({FILE_NAME})")
         return result

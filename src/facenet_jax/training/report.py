@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.evaluation.holdout import HoldoutResult, format_table, to_json
+from facenet_jax.evaluation.holdout import HoldoutResult, format_holdout, holdout_to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.training.metrics import read_metrics
@@ -33,11 +33,11 @@ def write_report(workdir: Path, step: int, result: HoldoutResult, held_out_name:
     roc_figure({held_out_name: result}, workdir / "roc.png")
     loss_figure(read_metrics(workdir), workdir / "loss.png")
     table = (
-        f"after {step:,} steps, on {held_out_name} (identities never trained on)\n{format_table(result)}\n"
+        f"after {step:,} steps, on {held_out_name} (identities never trained on)\n{format_holdout(result)}\n"
         f"pictures        {workdir / 'roc.png'}, {workdir / 'loss.png'}\n"
         f"checkpoint      {workdir / 'checkpoints' / str(step)}"
     )
-    report = {"step": step, "table": table, "holdout": to_json(result)}
+    report = {"step": step, "table": table, "holdout": holdout_to_json(result)}
     write_whole(workdir / REPORT_FILE, json.dumps(report, indent=1) + "\n")
     return table
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
-class Tally:
+class DistanceCounts:
     """A multiset of float32 numbers.
 
     Attributes:
@@ -27,11 +27,11 @@ class Tally:
         self.within = np.cumsum(counts)
 
     @classmethod
-    def merged(cls, tallies: Sequence[Tally]) -> Tally:
+    def merged(cls, several: Sequence[DistanceCounts]) -> DistanceCounts:
         """The sum of several."""
         result = cls()
-        values = np.concatenate([tally.values for tally in tallies])
-        counts = np.concatenate([tally.counts for tally in tallies])
+        values = np.concatenate([one.values for one in several])
+        counts = np.concatenate([one.counts for one in several])
         order = np.argsort(values, kind="stable")
         values, counts = values[order], counts[order]
         first = _firsts(values)
@@ -60,16 +60,12 @@ class Tally:
         place = np.searchsorted(self.within, np.asarray(rank, np.int64), side="right")
         return np.append(self.values, np.float32(np.inf))[place]
 
-    def expand(self) -> NDArray[np.float32]:
-        """All numbers, ascending."""
-        return np.repeat(self.values, self.counts)
-
     def _upto(self, place: NDArray[np.intp]) -> NDArray[np.int64]:
         return np.concatenate([np.zeros(1, np.int64), self.within])[place]
 
 
-class Tallier:
-    """Collects arrays into a Tally, from several threads; what waits to be counted takes no more than a buffer each."""
+class DistanceCounter:
+    """Collects arrays into DistanceCounts, from several threads, each with no more than a buffer waiting."""
 
     def __init__(self, buffer: int = 2**25) -> None:
         """Begins empty; `buffer` numbers may wait."""
@@ -77,7 +73,7 @@ class Tallier:
         self._lock = threading.Lock()
         self._parts: list[NDArray[np.float32]] = []
         self._held = 0
-        self._tally = Tally()
+        self._counted = DistanceCounts()
 
     def add(self, numbers: NDArray[np.float32]) -> None:
         """Adds an array that nobody changes afterwards."""
@@ -89,17 +85,17 @@ class Tallier:
             waiting, self._parts, self._held = self._parts, [], 0
         self._count(waiting)
 
-    def tally(self) -> Tally:
+    def counts(self) -> DistanceCounts:
         """All that was added, once no thread adds any more."""
         self._count(self._parts)
         self._parts, self._held = [], 0
-        return self._tally
+        return self._counted
 
     def _count(self, waiting: list[NDArray[np.float32]]) -> None:
         if waiting:
-            fresh = Tally(np.concatenate(waiting))  # the slow part, while others go on adding
+            fresh = DistanceCounts(np.concatenate(waiting))  # the slow part, while others go on adding
             with self._lock:
-                self._tally = Tally.merged([self._tally, fresh]) if len(self._tally) else fresh
+                self._counted = DistanceCounts.merged([self._counted, fresh]) if len(self._counted) else fresh
 
 
 def _count(numbers: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

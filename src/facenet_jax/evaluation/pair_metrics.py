@@ -1,4 +1,4 @@
-"""All that is said of a set of pairs: rates with intervals, the curve, histograms, what is wrong."""
+"""Metrics of a set of pairs: rates with intervals, the ROC curve, histograms of distances, wrong pairs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
 from facenet_jax.evaluation.counting import squared_pair_distances
-from facenet_jax.evaluation.labelled import MOST, RESERVE, LabelledPairs, WrongPairs, closest, listed, wrong_pairs
+from facenet_jax.evaluation.labelled_pairs import MOST, RESERVE, LabelledPairs, WrongPairs, closest, listed, wrong_pairs
 from facenet_jax.evaluation.verification import (
     BINS_PER_UNIT,
     Curve,
@@ -28,7 +28,7 @@ _SHOWN_BINS = 64
 
 
 @dataclass(frozen=True)
-class Judged:
+class PairMetrics:
     """What a set of pairs says of an embedder.
 
     Attributes:
@@ -64,7 +64,7 @@ class Judged:
         return self.points[0].different_pairs
 
 
-def judge_squared(points: NDArray[np.float32], labels: ArrayLike, fars: Sequence[float]) -> Judged:
+def metrics_of_all_pairs(points: NDArray[np.float32], labels: ArrayLike, fars: Sequence[float]) -> PairMetrics:
     """All pairs of a set of faces, each once, never a face with itself (the paper's "all squared pairs", section 4.2).
 
     Args:
@@ -84,16 +84,16 @@ def judge_squared(points: NDArray[np.float32], labels: ArrayLike, fars: Sequence
     known = [point.far for point in at if point.resolved]
     everybody = np.arange(len(points))
     labelled = closest(points, identity.astype(np.int64), everybody, None, counted, max(known)) if known else None
-    return _judged(len(points), int(identity.max()) + 1, counted, labelled, at)
+    return _metrics(len(points), int(identity.max()) + 1, counted, labelled, at)
 
 
-def judge_listed(
+def metrics_of_listed_pairs(
     distances: NDArray[np.float32],
     faces: NDArray[np.int64],
     same: NDArray[np.bool_],
     identity: NDArray[np.int64],
     fars: Sequence[float],
-) -> Judged:
+) -> PairMetrics:
     """Pairs that are listed one by one.
 
     Args:
@@ -111,25 +111,25 @@ def judge_listed(
     at = tuple(operating_point(counted, far) for far in fars)
     used = np.unique(faces)
     labelled = listed(distances, faces, same, identity)
-    return _judged(len(used), len(np.unique(identity[used])), counted, labelled, at)
+    return _metrics(len(used), len(np.unique(identity[used])), counted, labelled, at)
 
 
-def to_json(judged: Judged) -> dict[str, Any]:
+def metrics_to_json(metrics: PairMetrics) -> dict[str, Any]:
     """Plain numbers, strings, lists and None, ready for `json.dumps`; a curve that has no area has None there."""
     return {
-        "faces": judged.faces,
-        "identities": judged.identities,
-        "same_pairs": judged.same_pairs,
-        "different_pairs": judged.different_pairs,
+        "faces": metrics.faces,
+        "identities": metrics.identities,
+        "same_pairs": metrics.same_pairs,
+        "different_pairs": metrics.different_pairs,
         "rates": [
             asdict(point) | {"interval_over_identities": people, "interval_over_pairs": pairs}
-            for point, people, pairs in zip(judged.points, judged.over_identities, judged.over_pairs, strict=True)
+            for point, people, pairs in zip(metrics.points, metrics.over_identities, metrics.over_pairs, strict=True)
         ],
-        "roc": {"far": judged.curve.far.tolist(), "val": judged.curve.val.tolist()},
-        "area": finite(judged.curve.area),
-        "equal_error_rate": finite(judged.curve.equal_error_rate),
-        "area_exact": judged.curve.exact,
-        "histogram": {"same": judged.same_histogram.tolist(), "different": judged.different_histogram.tolist()},
+        "roc": {"far": metrics.curve.far.tolist(), "val": metrics.curve.val.tolist()},
+        "area": finite(metrics.curve.area),
+        "equal_error_rate": finite(metrics.curve.equal_error_rate),
+        "area_exact": metrics.curve.exact,
+        "histogram": {"same": metrics.same_histogram.tolist(), "different": metrics.different_histogram.tolist()},
     }
 
 
@@ -138,14 +138,14 @@ def finite(number: float) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def format_rates(judged: Judged) -> str:
+def format_rates(metrics: PairMetrics) -> str:
     """The rates as lines of text for people."""
     lines = [
-        f"{judged.faces:,} faces of {judged.identities:,} identities; {judged.same_pairs:,} same and "
-        f"{judged.different_pairs:,} different pairs",
+        f"{metrics.faces:,} faces of {metrics.identities:,} identities; {metrics.same_pairs:,} same and "
+        f"{metrics.different_pairs:,} different pairs",
         f"  {'VAL':<9}{'95 % over people':<19}{'(over pairs)':<18}{'FAR asked':<11}{'FAR reached':<13}threshold",
     ]
-    for point, people, pairs in zip(judged.points, judged.over_identities, judged.over_pairs, strict=True):
+    for point, people, pairs in zip(metrics.points, metrics.over_identities, metrics.over_pairs, strict=True):
         if point.val is None or point.far_reached is None:
             lines.append(
                 f"  {'unresolved':<46}{point.far:<11.3g}needs {point.pairs_needed:,} different pairs, has "
@@ -157,10 +157,10 @@ def format_rates(judged: Judged) -> str:
             f"  {f'{100 * point.val:.1f}%':<9}{format_interval(people):<19}{f'({format_interval(pairs)})':<18}"
             f"{point.far:<11.3g}{point.far_reached:<13.3g}{threshold}"
         )
-    exact = "" if judged.curve.exact else f" (from bins of 1/{BINS_PER_UNIT})"
+    exact = "" if metrics.curve.exact else f" (from bins of 1/{BINS_PER_UNIT})"
     lines.append(
-        f"  area under the ROC curve {judged.curve.area:.5f}, equal error rate "
-        f"{100 * judged.curve.equal_error_rate:.2f}%{exact}"
+        f"  area under the ROC curve {metrics.curve.area:.5f}, equal error rate "
+        f"{100 * metrics.curve.equal_error_rate:.2f}%{exact}"
     )
     return "\n".join(lines)
 
@@ -170,9 +170,9 @@ def format_interval(ends: tuple[float, float] | None) -> str:
     return "-" if ends is None else f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
 
 
-def _judged(
+def _metrics(
     faces: int, identities: int, counted: PairDistances, labelled: LabelledPairs | None, at: tuple[OperatingPoint, ...]
-) -> Judged:
+) -> PairMetrics:
     fars = [point.far for point in at]
     nothing: tuple[None, ...] = (None,) * len(at)
     over_identities: tuple[tuple[float, float] | None, ...] = nothing
@@ -189,7 +189,7 @@ def _judged(
         over_pairs = tuple(interval(column) for column in by_pairs.T)
         if resolved:
             wrong = wrong_pairs(labelled, resolved[-1])
-    return Judged(
+    return PairMetrics(
         faces,
         identities,
         at,
