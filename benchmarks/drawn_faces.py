@@ -20,7 +20,7 @@ from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.evaluation.holdout import format_holdout, holdout
 from facenet_jax.input.loader import embedding_batches
 from facenet_jax.training.evaluator import Evaluator
-from facenet_jax.training.faces import open_faces
+from facenet_jax.training.training_faces import open_faces
 
 
 def histograms(images: NDArray[np.uint8], bins: int = 8) -> NDArray[np.float32]:
@@ -57,7 +57,7 @@ def main() -> None:
     print(f"rank-1 {nearest_is_same(colours, who):.1%}")
     if options.run:
         run = CheckpointEmbedder(options.run)
-        judge = Evaluator(run.network, run.mesh, run.config, open_faces(run.config).held_out)
+        judge = Evaluator(run.config, run.network, run.mesh, open_faces(run.config).held_out)
         print(f"\n{run.name}\n{format_holdout(judge(run.params))}")
 
 

@@ -16,9 +16,10 @@ from benchmarks.tiled_form import tiled_semi_hard_loss
 from facenet_jax import models
 from facenet_jax.config import load_config
 from facenet_jax.runtime.mesh import make_mesh
+from facenet_jax.training.device_batch import DeviceBatch
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.state import create_state
-from facenet_jax.training.step import DeviceBatch, make_train_step
+from facenet_jax.training.step import make_train_step
 from facenet_jax.triplets import triplet_loss_and_gradient
 
 # Lines of the Gram matrix that the floor holds at once: of 128, 512 and 2,048 the quickest at 180, 360 and 1,800 faces.
@@ -104,13 +105,11 @@ def training_step(network: str, faces: int, chunk: int, repeats: int) -> dict[st
       chunk: faces at once.
       repeats: steps, beyond a first that does not count.
     """
-    config = load_config(network, [])
+    config = load_config(network, [f"--config.batch.chunk={chunk}"])
     mesh = make_mesh(1)
     model, optimizer = models.from_config(config.model), make_optimizer(config)
     state = create_state(model, config.model.input_size, optimizer, mesh, config.seed)
-    step = make_train_step(
-        model, optimizer, mesh, margin=config.loss.margin, divide_by=config.loss.divide_by, chunk=chunk
-    )
+    step = make_train_step(config, model, optimizer, mesh)
     images = np.random.default_rng(0).integers(0, 256, (faces, *config.model.input_size, 3), np.uint8)
     labels = np.arange(faces, dtype=np.int32) // 6
     batch = DeviceBatch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(faces, bool))

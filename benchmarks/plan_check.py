@@ -54,9 +54,10 @@ def measure(config_name: str, batch: int, devices: int) -> dict[str, float]:
     from facenet_jax import models
     from facenet_jax.config import load_config
     from facenet_jax.runtime.mesh import make_mesh, over_batch
+    from facenet_jax.training.device_batch import DeviceBatch
     from facenet_jax.training.optimizer import make_optimizer
     from facenet_jax.training.state import create_state
-    from facenet_jax.training.step import DeviceBatch, make_train_step
+    from facenet_jax.training.step import make_train_step
 
     config = load_config(config_name, overrides(batch))
     mesh = make_mesh(devices)
@@ -67,7 +68,7 @@ def measure(config_name: str, batch: int, devices: int) -> dict[str, float]:
     faces = DeviceBatch(
         *jax.device_put((pixels, np.arange(batch, dtype=np.int32) // 4, np.ones(batch, bool)), over_batch(mesh))
     )
-    step = make_train_step(network, optimizer, mesh, margin=0.2, divide_by="pairs").lower(state, faces).compile()
+    step = make_train_step(config, network, optimizer, mesh).lower(state, faces).compile()
     seconds = []
     for _ in range(STEPS + 2):
         start = time.perf_counter()

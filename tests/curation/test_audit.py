@@ -26,7 +26,7 @@ from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.embedders import open_embedder
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.progress import Progress
-from facenet_jax.training.faces import open_faces
+from facenet_jax.training.training_faces import open_faces
 from networks import linear_network
 from preparing import encoded, prepared
 

@@ -14,7 +14,7 @@ from facenet_jax.config import load_config
 from facenet_jax.curation import overlap
 from facenet_jax.curation.overlap import alike, find_overlap, format_overlap, open_dataset, same_contents
 from facenet_jax.images.digests import LOOK_DISTANCE, is_blank
-from facenet_jax.training.faces import open_faces
+from facenet_jax.training.training_faces import open_faces
 from preparing import encoded, person, prepared
 
 

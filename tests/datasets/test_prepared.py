@@ -17,7 +17,7 @@ from facenet_jax.images.decode import BadFace, Reason
 from facenet_jax.input.loader import Loader
 from facenet_jax.input.plan import BatchPlan
 from facenet_jax.prepare import job
-from facenet_jax.training.faces import open_faces
+from facenet_jax.training.training_faces import open_faces
 from preparing import prepared
 
 

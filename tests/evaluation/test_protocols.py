@@ -16,9 +16,8 @@ from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.engine import Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.request import Request, open_folder, without
-from facenet_jax.training.faces import open_faces
-from facenet_jax.training.trained import own_held_out
-from facenet_jax.training.trained_on import trained_on
+from facenet_jax.training.run_identities import own_held_out, trained_on
+from facenet_jax.training.training_faces import open_faces
 from networks import linear_network, saved_run
 
 

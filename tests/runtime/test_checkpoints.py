@@ -70,3 +70,34 @@ def test_where_nothing_was_measured_the_latest_counts(tmp_path):
     checkpoints.close()
     checkpoints = Checkpoints(tmp_path, read_only=True)
     assert (checkpoints.steps(), checkpoints.best_or_latest()) == ([2, 3], 3)
+
+
+def test_val_that_is_measured_after_saving_counts(tmp_path):
+    state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(1, state, {}, None)
+    for step, val in ((1, 0.9), (1, 0.1), (1, None), (7, 0.99)):  # the first counts; there is no checkpoint 7
+        checkpoints.set_val(step, val)
+    assert checkpoints.vals() == {1: 0.9}
+    for step, val in ((2, 0.5), (3, None)):
+        checkpoints.save(step, state, {}, val)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert (checkpoints.steps(), checkpoints.best_or_latest(), checkpoints.vals()) == ([1, 3], 1, {1: 0.9})
+
+
+def test_where_val_stands_in_orbax_metrics_as_it_once_did_the_best_is_found_and_stays(tmp_path):
+    state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        checkpoints.save(step, state, {}, None)
+    checkpoints.close()
+    for step, val in ((1, 0.5), (2, 0.9)):
+        (tmp_path / "checkpoints" / str(step) / "metrics").mkdir()
+        (tmp_path / "checkpoints" / str(step) / "metrics" / "metrics").write_text(f'{{"val": {val}}}')
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    assert checkpoints.best_or_latest() == 2
+    checkpoints.save(4, state, {}, 0.7)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, read_only=True)
+    assert (checkpoints.steps(), checkpoints.vals()) == ([2, 4], {2: 0.9, 4: 0.7})

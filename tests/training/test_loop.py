@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -30,9 +31,9 @@ def params_at(workdir, step):
 
 
 def vals_of(workdir):
-    """What its checkpoints know of VAL."""
-    files = (workdir / "checkpoints").glob("*/metrics/metrics")
-    return {int(file.parent.parent.name): json.loads(file.read_text())["val"] for file in files}
+    """VAL of its checkpoints."""
+    with closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+        return checkpoints.vals()
 
 
 def assert_identical(left, right):

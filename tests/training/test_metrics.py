@@ -1,10 +1,11 @@
-"""Metrics on disk: read back, cut off, kept apart from what JSON cannot say."""
+"""Metrics: read back, cut off, kept apart from what JSON cannot say; and how fast a run goes."""
 
 import json
 
 import numpy as np
 
-from facenet_jax.training.metrics import METRICS_FILE, MetricsWriter, read_metrics
+from facenet_jax.training import metrics as module
+from facenet_jax.training.metrics import METRICS_FILE, Clock, MetricsWriter, read_metrics
 
 
 def write(workdir, from_step, rows):
@@ -43,3 +44,17 @@ def test_every_line_is_json_whatever_the_numbers(tmp_path):
 
 def test_no_metrics_are_no_rows(tmp_path):
     assert read_metrics(tmp_path) == []
+
+
+def test_the_clock_leaves_pauses_out_and_counts_waiting(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    clock = Clock(images=180)
+    clock.restart()
+    assert (clock.seconds_per_step, clock.images_per_second, clock.wait_share) == (0.0, 0.0, 0.0)
+    for _ in range(4):
+        now[0] += 2.0
+        clock.step_done(waited=0.5)
+    now[0] += 50.0
+    clock.pause(50.0)
+    assert (clock.seconds_per_step, clock.images_per_second, clock.wait_share) == (2.0, 90.0, 0.25)

@@ -6,8 +6,7 @@ import pytest
 
 from facenet_jax.config import default_config, flatten
 from facenet_jax.errors import InputError
-from facenet_jax.training.report import finished_report
-from facenet_jax.training.run_directory import RUN_FILE, RunDirectory, read_run
+from facenet_jax.training.run_directory import RUN_FILE, RunDirectory, finished_report, read_run
 
 CONFIG = json.loads(json.dumps(flatten(default_config())))
 DIGESTS = {"train": "a", "held_out": "b"}

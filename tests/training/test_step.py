@@ -14,9 +14,11 @@ from facenet_jax.errors import InputError
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
 from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
 from facenet_jax.training import step as step_module
+from facenet_jax.training.device_batch import DeviceBatch, abstract_batch
+from facenet_jax.training.embedding import make_embed
 from facenet_jax.training.optimizer import make_optimizer, with_average
 from facenet_jax.training.state import abstract_state, bytes_of_state, create_state, shardings_of
-from facenet_jax.training.step import DeviceBatch, abstract_batch, make_embed, make_train_step
+from facenet_jax.training.step import make_train_step
 
 SIZE = (32, 32)
 BATCH = 32
@@ -24,10 +26,15 @@ NETWORK = models.build("nns2", embedding_size=64)
 OPTIMIZER = make_optimizer(default_config())
 
 
+def config_with(chunk=0, rematerialise=False):
+    config = default_config()
+    config.batch.chunk, config.batch.rematerialise = chunk, rematerialise
+    return config
+
+
 @cache
-def step_on(devices, chunk=0, **options):
-    mesh = make_mesh(devices)
-    return make_train_step(NETWORK, OPTIMIZER, mesh, margin=0.2, divide_by="pairs", chunk=chunk, **options)
+def step_on(devices, chunk=0, rematerialise=False, listed=False):
+    return make_train_step(config_with(chunk, rematerialise), NETWORK, OPTIMIZER, make_mesh(devices), listed)
 
 
 def fresh_state(devices):
@@ -70,7 +77,7 @@ def test_the_step_does_not_depend_on_devices_or_chunks(devices, chunk):
 def test_the_step_does_not_depend_on_parts(monkeypatch):
     monkeypatch.setattr(step_module, "_FEWEST_ROWS", 6)  # 4 parts of 8 rows; one_device() has one of 32
     one_device()
-    step = make_train_step(NETWORK, OPTIMIZER, make_mesh(1), margin=0.2, divide_by="pairs")
+    step = make_train_step(default_config(), NETWORK, OPTIMIZER, make_mesh(1))
     found = step(fresh_state(1), some_batch())
     assert_same_step(found, rtol=1e-4)
     pairs = zip(*(jax.tree.leaves(jax.device_get(s).params) for s in (found[0], one_device()[0])), strict=True)
@@ -89,7 +96,7 @@ class Tall(nn.Module):
 
 def bytes_of_temporaries(**options):
     mesh = make_mesh(1)
-    step = make_train_step(Tall(), OPTIMIZER, mesh, margin=0.2, divide_by="pairs", **options)
+    step = make_train_step(config_with(**options), Tall(), OPTIMIZER, mesh)
     state = abstract_state(Tall(), SIZE, OPTIMIZER, mesh)
     return step.lower(state, abstract_batch(BATCH, SIZE, mesh)).compile().memory_analysis().temp_size_in_bytes
 
@@ -147,7 +154,7 @@ def test_the_step_does_not_depend_on_how_parameters_are_divided(chunk, optimizer
         held = sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves)
         assert said == (sum(leaf.nbytes for leaf in leaves), held)
     before = jax.device_get(state.params)
-    step = make_train_step(NETWORK, optimizer, mesh, margin=0.2, divide_by="pairs", chunk=chunk)
+    step = make_train_step(config_with(chunk), NETWORK, optimizer, mesh)
     after, metrics = step(state, some_batch())
     assert_same_step((after, metrics), rtol=1e-4)
     if optimizer is not OPTIMIZER:  # the first average keeps a tenth
@@ -184,7 +191,7 @@ def test_loss_falls_on_one_batch():
     config.optimizer.learning_rate = 0.02
     optimizer, mesh = make_optimizer(config), make_mesh(1)
     network = models.build("nns2", embedding_size=64, norm="weight")
-    step = make_train_step(network, optimizer, mesh, margin=0.2, divide_by="pairs")
+    step = make_train_step(config, network, optimizer, mesh)
     state = create_state(network, SIZE, optimizer, mesh, seed=3)
     faces = np.stack([render(7, identity, exemplar, SIZE) for identity in range(8) for exemplar in range(4)])
     batch = some_batch()._replace(images=faces)

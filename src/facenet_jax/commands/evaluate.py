@@ -110,7 +110,7 @@ def _fars(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.embedders import open_embedder
     from facenet_jax.evaluation.request import Request
-    from facenet_jax.training.trained_on import trained_on
+    from facenet_jax.training.run_identities import trained_on
 
     _check(options)
     embedders = [open_embedder(spec, options.step if Path(spec).is_dir() else None) for spec in options.embedder]
@@ -184,7 +184,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _measure(options: argparse.Namespace, request: Any) -> Any:
     from facenet_jax.evaluation import pair_protocols, protocols
-    from facenet_jax.training.trained import own_held_out
+    from facenet_jax.training.run_identities import own_held_out
 
     match options.protocol:
         case "holdout":

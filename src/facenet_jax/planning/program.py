@@ -94,32 +94,31 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     from facenet_jax.config import load_config
     from facenet_jax.planning.hlo import collectives, memory_traffic
     from facenet_jax.runtime.mesh import padded_batch_size
-    from facenet_jax.training.compiled import compile_step
     from facenet_jax.training.optimizer import make_optimizer
     from facenet_jax.training.preflight import bytes_of
     from facenet_jax.training.state import abstract_state
+    from facenet_jax.training.step import compile_step
 
     config = load_config(config_name, overrides)
     mesh, compiler = _mesh(devices, config.mesh.data, config.mesh.fsdp, topology)
     network, optimizer = models.from_config(config.model), make_optimizer(config)
     size = tuple(config.model.input_size)
-    rows_per_device = padded_batch_size(config.batch.size, mesh, 0) // mesh.size
-    chunk = min(config.batch.chunk, rows_per_device)
-    rows = padded_batch_size(config.batch.size, mesh, chunk)
+    rows = padded_batch_size(config.batch.size, mesh, config.batch.chunk)
     state = abstract_state(network, size, optimizer, mesh)
-    compiled = compile_step(config, network, optimizer, mesh, state, chunk)
+    compiled = compile_step(config, network, optimizer, mesh, state)
     text = compiled.as_text() or ""
     costs: Any = compiled.cost_analysis()
     own_rows = rows // mesh.size
     # XLA counts the body of the loop over chunks once.
-    pieces = own_rows // chunk if chunk else 1
+    chunk = min(config.batch.chunk or own_rows, own_rows)
+    pieces = own_rows // chunk
     parameters, multiply_adds = models.totals(network, size)
     return Program(
         compiler=compiler,
         devices=devices,
         batch=config.batch.size,
         rows=rows,
-        chunk=chunk or own_rows,
+        chunk=chunk,
         embedding_size=config.model.embedding_size,
         dtype=config.model.dtype,
         parameters=parameters,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,13 @@ from orbax.checkpoint import checkpoint_managers
 
 from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.runtime.checksum import fingerprint
-from facenet_jax.runtime.files import in_bucket
+from facenet_jax.runtime.files import in_bucket, write_whole
 from facenet_jax.runtime.hosts import all_say, is_first, wait_for_all
 
 FOLDER = "checkpoints"
 FINGERPRINT = "fingerprint"
-# What makes a checkpoint the best: VAL on the held-out identities.
-METRIC = "val"
+# VAL of the checkpoints on the held-out identities, by which the best is chosen: {"<step>": VAL}.
+VAL_FILE = "checkpoint_vals.json"
 _OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
 
 
@@ -34,7 +36,7 @@ class Checkpoints:
 
     Each holds `state` (parameters, optimiser, step), `config`, the config that made them, and `fingerprint`, by which
     values that changed on disk are noticed. Saving goes on while training does; a checkpoint appears under its name
-    only once it is whole.
+    only once it is whole. VAL stands in a file of its own, since it may be measured after a checkpoint is saved.
     """
 
     def __init__(self, workdir: Path, keep: int = 2, read_only: bool = False) -> None:
@@ -54,15 +56,9 @@ class Checkpoints:
             raise InputError(
                 f"{self._folder} does not exist; give the working directory of a run that saved a checkpoint."
             )
-        policy = checkpoint_managers.AnyPreservationPolicy(
-            [
-                checkpoint_managers.LatestN(keep),
-                checkpoint_managers.BestN(get_metric_fn=_val_of, n=1, keep_checkpoints_without_metrics=False),
-            ]
-        )
+        self._val_file = workdir / VAL_FILE
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy,
-            best_fn=_val_of,  # without it Orbax writes no metrics, whatever the policy asks of them
+            preservation_policy=_LatestAndBest(keep, self._best),
             create=not read_only,
             enable_async_checkpointing=not read_only,
         )
@@ -73,6 +69,7 @@ class Checkpoints:
             FINGERPRINT: ocp.JsonCheckpointHandler(),
         }
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        self._vals = self._read_vals()
 
     def save(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:
         """Saves in the background; a step that is saved already is left as it is.
@@ -95,22 +92,19 @@ class Checkpoints:
             config=ocp.args.JsonSave(config),
             **{FINGERPRINT: ocp.args.JsonSave({name: fingerprint(part) for name, part in _parts(state).items()})},
         )
+        self._set_vals({step: val})
         with self._disk():
-            saved = self._manager.save(step, args=items, metrics=None if val is None else {METRIC: val})
+            saved = self._manager.save(step, args=items)
         if not saved:
             raise RuntimeError(f"no checkpoint of step {step} was saved in {self._folder}, which holds {self.steps()}")
 
-    def add_val(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:
-        """Has a checkpoint that was saved before VAL was measured, as one is when a run is asked to stop, know it.
+    def set_val(self, step: int, val: float | None) -> None:
+        """Adds VAL to a checkpoint that was saved before evaluation, as when a run is asked to stop.
 
-        It is saved again, as Orbax adds nothing to one. Killed on the way, a run goes on from the one before.
-
-        Args and raises: as `save`.
+        Nothing happens where VAL is None, the step has no checkpoint, or its VAL is known.
         """
-        if val is None or step not in self._manager.all_steps() or METRIC in (self._manager.metrics(step) or {}):
-            return
-        self._manager.delete(step)
-        self.save(step, state, config, val)
+        if step in self._manager.all_steps() and self._vals.get(step) is None:
+            self._set_vals({step: val})
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
@@ -125,9 +119,35 @@ class Checkpoints:
         steps = self.steps()
         if not steps:
             raise InputError(f"{self._folder} holds no checkpoint; give the working directory of a run that saved one.")
-        measured = [(self._manager.metrics(step) or {}).get(METRIC) for step in steps]
-        best = [(val, step) for val, step in zip(measured, steps, strict=True) if val is not None]
-        return max(best)[1] if best else steps[-1]
+        best = self._best(steps)
+        return steps[-1] if best is None else best
+
+    def vals(self) -> dict[int, float]:
+        """VAL by the step of a checkpoint, for those where it was measured."""
+        return {step: self._vals[step] for step in self.steps() if step in self._vals}
+
+    def _best(self, steps: Sequence[int]) -> int | None:
+        """Of these steps the one with the highest VAL, the latest of equals; None where none was measured."""
+        measured = [(self._vals[step], step) for step in steps if step in self._vals]
+        return max(measured)[1] if measured else None
+
+    def _read_vals(self) -> dict[int, float]:
+        vals: dict[int, float] = {}
+        for step in self._manager.all_steps():  # where VAL stood before it had a file
+            file = self._folder / str(step) / "metrics" / "metrics"
+            if file.exists():
+                vals[step] = json.loads(file.read_text())["val"]
+        if self._val_file.exists():
+            vals |= {int(step): val for step, val in json.loads(self._val_file.read_text()).items()}
+        return vals
+
+    def _set_vals(self, new: dict[int, float | None]) -> None:
+        """Keeps VAL of the checkpoints that are there, and of one that is about to be."""
+        there = {*self.steps(), *new}
+        known = {step: val for step, val in {**self._vals, **new}.items() if val is not None and step in there}
+        if known != self._vals and is_first():
+            write_whole(self._val_file, json.dumps(known) + "\n")
+        self._vals = known
 
     def restore_latest(self, target: Any, say: Callable[[str], None]) -> tuple[int, Any] | None:
         """The newest state that can be read, with its step, or None where there is no checkpoint.
@@ -176,7 +196,7 @@ class Checkpoints:
         if damaged:
             raise InputError(
                 f"none of the checkpoints in {self._folder} can be read (the latest: {damaged[0][1]}); "
-                "mend what keeps them from being read, or begin anew with another --workdir."
+                "fix what keeps them from being read, or begin again with another --workdir."
             )
         return None
 
@@ -260,9 +280,17 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _val_of(metrics: dict[str, float]) -> float:
-    """What makes a checkpoint the best."""
-    return metrics[METRIC]
+@dataclass
+class _LatestAndBest(checkpoint_managers.PreservationPolicy):
+    """Which checkpoints stay: the latest `keep`, and the best."""
+
+    keep: int
+    best: Callable[[Sequence[int]], int | None]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*steps[-self.keep :], self.best(steps)}
+        return [step in kept for step in steps]
 
 
 def _parts(state: Any) -> dict[str, Any]:

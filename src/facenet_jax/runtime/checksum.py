@@ -1,4 +1,4 @@
-"""What arrays hold, in 64 bits each: the same however they are divided, another for any changed byte."""
+"""A checksum of a tree of arrays that does not depend on how they are sharded."""
 
 from __future__ import annotations
 

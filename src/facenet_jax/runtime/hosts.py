@@ -1,4 +1,4 @@
-"""Several processes as one job, through JAX's own distributed runtime: one of them speaks and writes."""
+"""Several processes as one job, through JAX's own distributed runtime: process 0 logs and writes files."""
 
 from __future__ import annotations
 

@@ -87,6 +87,11 @@ def divided_axis(shape: tuple[int, ...], fsdp: int) -> int | None:
 
 
 def padded_batch_size(size: int, mesh: Mesh, chunk: int) -> int:
-    """The batch size rounded up to a multiple of devices x chunk (chunk 0: of devices); the rest is masked rows."""
-    multiple = mesh.size * max(chunk, 1)
-    return -(-size // multiple) * multiple
+    """The batch size rounded up to a multiple of devices x chunk; the rest is masked rows.
+
+    A chunk of 0, or larger than a device's share, is the whole share: then a multiple of devices.
+    """
+    share = -(-size // mesh.size)
+    if 0 < chunk < share:
+        share = -(-share // chunk) * chunk
+    return share * mesh.size

@@ -1,4 +1,4 @@
-"""Leaving in good order when asked to: Ctrl-C, or the notice before a machine is taken away."""
+"""Graceful shutdown on SIGINT and SIGTERM: Ctrl-C, or the notice before a machine is preempted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import FrameType, TracebackType
 
 
 class StopRequest:
-    """Within `with`, remembers SIGINT or SIGTERM instead of dying of it; the second of them is not held back.
+    """Within `with`, remembers SIGINT or SIGTERM instead of ending the process; a second one has its usual effect.
 
     Args:
       message: what is said when asked to stop.

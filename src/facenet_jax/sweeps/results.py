@@ -15,8 +15,7 @@ from facenet_jax.evaluation.sweep_plot import Measured, sweep_figure
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.points import Point, Sweep
 from facenet_jax.training.metrics import read_metrics
-from facenet_jax.training.report import REPORT_FILE, finished_report
-from facenet_jax.training.run_directory import RUN_FILE, check_config, read_run
+from facenet_jax.training.run_directory import REPORT_FILE, RUN_FILE, check_config, finished_report, read_run
 
 
 @dataclass(frozen=True)

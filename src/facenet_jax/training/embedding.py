@@ -1,35 +1,69 @@
-"""Many faces through a network: each process decodes its share, and all of them get all embeddings."""
+"""Embeds many faces with a network's parameters: each process decodes its share, and all of them get all embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import TrainingError
-from facenet_jax.input.loader import Batch
-from facenet_jax.runtime.mesh import over_batch, replicated
-from facenet_jax.training.step import make_embed
+from facenet_jax.input.bad_files import BadFiles
+from facenet_jax.input.loader import Batch, embedding_batches
+from facenet_jax.models.networks import apply_network
+from facenet_jax.runtime.mesh import over_batch, padded_batch_size, replicated
 
 
-class EmbedAll:
-    """Embeds batches of faces with a network's parameters."""
+def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
+    """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
+    embed = partial(apply_network, network)
+    return jax.jit(embed, in_shardings=(None, over_batch(mesh)), out_shardings=replicated(mesh))
 
-    def __init__(self, network: nn.Module, mesh: Mesh) -> None:
+
+class Embedding:
+    """Embeds faces of a source in batches of `config.eval.batch`."""
+
+    def __init__(self, config: ConfigDict, network: nn.Module, mesh: Mesh) -> None:
         """Prepares to compile.
 
         Args:
+          config: of the run.
           network: pixels -> embeddings.
           mesh: what it runs on.
         """
-        self._embed = make_embed(network, mesh)
+        self._config = config
         self._mesh = mesh
+        self._embed = make_embed(network, mesh)
         self._everywhere: Callable[[jax.Array], jax.Array] = jax.jit(lambda x: x, out_shardings=replicated(mesh))
+
+    def batches(self, source: FaceSource, records: NDArray[np.int64], bad_files: BadFiles | None) -> Iterator[Batch]:
+        """This process's rows of the batches of these faces, in order.
+
+        Args:
+          source: where the faces come from.
+          records: int64 [faces].
+          bad_files: where those that cannot be decoded are listed, and found to be too many.
+        """
+        config = self._config
+        for batch in embedding_batches(
+            source,
+            records,
+            tuple(config.model.input_size),
+            padded_batch_size(min(config.eval.batch, len(records)), self._mesh, 0),
+            workers=config.data.workers,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        ):
+            if bad_files is not None:
+                bad_files.update(batch)
+            yield batch
 
     def __call__(
         self, params: Any, batches: Iterable[Batch], faces: int

@@ -6,17 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from facenet_jax.evaluation.holdout import HoldoutResult, holdout
 from facenet_jax.input.bad_files import BadFiles
-from facenet_jax.input.loader import Batch, embedding_batches
-from facenet_jax.runtime.mesh import padded_batch_size
-from facenet_jax.training.embedding import EmbedAll
-from facenet_jax.training.faces import HeldOut
+from facenet_jax.input.loader import Batch
+from facenet_jax.training.embedding import Embedding
+from facenet_jax.training.training_faces import HeldOutFaces
 
 FARS = (1e-2, 1e-3)
 # Decoded faces are kept between evaluations where they take no more than this.
@@ -24,31 +22,40 @@ _KEPT_BYTES = 2**29
 
 
 class Evaluator:
-    """Embeds held-out faces and judges them by the hold-out protocol (VAL and FAR of section 4).
+    """Embeds held-out faces and evaluates them by the hold-out protocol (VAL and FAR of section 4).
 
     Attributes:
       left_out: faces that could not be decoded the last time.
     """
 
     def __init__(
-        self, network: nn.Module, mesh: Mesh, config: ConfigDict, held_out: HeldOut, bad_files: BadFiles | None = None
+        self,
+        config: ConfigDict,
+        network: nn.Module,
+        mesh: Mesh,
+        held_out: HeldOutFaces,
+        bad_files: BadFiles | None = None,
     ) -> None:
         """Prepares; nothing is read yet.
 
         Args:
+          config: of the run.
           network: pixels -> embeddings.
           mesh: what it runs on.
-          config: of the run.
           held_out: the faces.
           bad_files: where those that cannot be decoded are listed, and found to be too many.
         """
-        self._embed = EmbedAll(network, mesh)
-        self._mesh = mesh
         self._config = config
+        self._embed = Embedding(config, network, mesh)
         self._held_out = held_out
         self._bad_files = bad_files
         self._kept: list[Batch] = []
         self.left_out = 0
+
+    def is_due(self, step: int) -> bool:
+        """Whether held-out faces are evaluated at a step: before the first, every eval.every, and after the last."""
+        every, last = self._config.eval.every, self._config.steps
+        return step == 0 or step >= last or bool(every and step % every == 0)
 
     def __call__(self, params: Any) -> HoldoutResult:
         """VAL at FARS with these parameters; faces that cannot be decoded are left out.
@@ -66,23 +73,26 @@ class Evaluator:
         if self._kept:
             yield from self._kept
             return
-        config, records = self._config, self._held_out.records
-        height, width = config.model.input_size
+        source, records = self._held_out.source, self._held_out.records
+        height, width = self._config.model.input_size
         keep = len(records) * height * width * 3 <= _KEPT_BYTES
-        rows = padded_batch_size(min(config.eval.batch, len(records)), self._mesh, 0)
         kept = []
-        for batch in embedding_batches(
-            self._held_out.source,
-            records,
-            (height, width),
-            rows,
-            workers=config.data.workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        ):
-            if self._bad_files is not None:
-                self._bad_files.update(batch)
+        for batch in self._embed.batches(source, records, self._bad_files):
             if keep:
                 kept.append(batch)
             yield batch
         self._kept = kept
+
+
+def val_metrics(result: HoldoutResult) -> dict[str, Any]:
+    """What an evaluation adds to the metrics: val_far_0.01, its standard error, and so on."""
+    values: dict[str, Any] = {}
+    for rate in result.rates:
+        values[f"val_far_{rate.far:g}"] = rate.val
+        values[f"val_far_{rate.far:g}_standard_error"] = rate.standard_error
+    return values
+
+
+def val_of(result: HoldoutResult) -> float | None:
+    """VAL at the first FAR that the pairs resolve, by which the best checkpoint is chosen; None if there is none."""
+    return next((rate.val for rate in result.rates if rate.val is not None), None)

@@ -1,4 +1,4 @@
-"""What the numbers of a step say about the run: fit to go on, collapsing, or broken."""
+"""Whether a run is healthy, by the numbers of its steps: not finite ends it, a collapse is warned of."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from facenet_jax.errors import TrainingError
-from facenet_jax.training.offline import is_listed
+from facenet_jax.training.offline_selection import is_listed
 from facenet_jax.training.step import StepMetrics
 
 # Spread is 1 - |mean embedding|^2, half of the mean squared distance between faces. By their normalisation networks

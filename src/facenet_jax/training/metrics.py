@@ -1,10 +1,13 @@
-"""Metrics on disk: one JSON object a line, and the same as TensorBoard events."""
+"""Metrics of a run: one JSON object a line on disk, the same as TensorBoard events, and how fast the run goes."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,3 +99,60 @@ def _plain(value: Any) -> Any:
     number = float(value)
     # Six significant digits: enough for a curve, and a line stays readable.
     return float(f"{number:.6g}") if math.isfinite(number) else None
+
+
+@dataclass
+class Clock:
+    """Training time apart from pauses (evaluation, checkpoints), and how much of it went by waiting for data.
+
+    Attributes:
+      images: faces of a global batch.
+    """
+
+    images: int
+    _steps: int = 0
+    _started: float = field(default_factory=time.perf_counter)
+    _paused: float = 0.0
+    _waited: float = 0.0
+
+    def step_done(self, waited: float) -> None:
+        """Counts a step, of which `waited` seconds went by waiting for its batch."""
+        self._steps += 1
+        self._waited += waited
+
+    def pause(self, seconds: float) -> None:
+        """Leaves seconds out."""
+        self._paused += seconds
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves out what is done within `with`."""
+        started = time.perf_counter()
+        yield
+        self.pause(time.perf_counter() - started)
+
+    def restart(self) -> None:
+        """Forgets what was measured so far."""
+        self._steps, self._paused, self._waited, self._started = 0, 0.0, 0.0, time.perf_counter()
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Seconds of training a step, pauses left out; 0 before there was one."""
+        spent = time.perf_counter() - self._started - self._paused
+        return spent / self._steps if self._steps else 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Faces of global batches a second, pauses left out."""
+        return self.images / self.seconds_per_step if self._steps else 0.0
+
+    @property
+    def seconds_per_step_with_pauses(self) -> float:
+        """Seconds a step, pauses spread over the steps: for the remaining time."""
+        return (time.perf_counter() - self._started) / self._steps if self._steps else 0.0
+
+    @property
+    def wait_share(self) -> float:
+        """Share of training time that went by waiting for data."""
+        spent = self.seconds_per_step * self._steps
+        return self._waited / spent if spent > 0 else 0.0

@@ -11,8 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from facenet_jax.errors import InputError
+from facenet_jax.runtime.mesh import padded_batch_size
 from facenet_jax.runtime.progress import amount, duration
 
 # A gradient takes about twice the arithmetic of the forward pass; chunks run forward once more.
@@ -53,20 +55,20 @@ class Estimate:
 
 
 def estimate(
-    compiled: jax.stages.Compiled, mesh: Mesh, *, parameters: int, multiply_adds: int, rows: int, chunk: int
+    compiled: jax.stages.Compiled, mesh: Mesh, config: ConfigDict, parameters: int, multiply_adds: int
 ) -> Estimate:
     """Reads the compiled step and times a matrix product.
 
     Args:
       compiled: the step.
       mesh: what it was compiled for.
+      config: its.
       parameters: of the network.
       multiply_adds: of one face.
-      rows: of the global batch, padding included.
-      chunk: as in the config.
     """
-    devices = mesh.size
-    passes = _PASSES_IN_CHUNKS if chunk and chunk * devices < rows else _PASSES
+    chunk = config.batch.chunk
+    rows = padded_batch_size(config.batch.size, mesh, chunk)
+    passes = _PASSES_IN_CHUNKS if 0 < chunk < rows // mesh.size else _PASSES
     arithmetic = passes * 2.0 * multiply_adds * rows
     seconds = arithmetic / (_matrix_product_rate(mesh) * _SHARE_OF_PEAK)
     available = _bytes_available(mesh)
@@ -100,23 +102,6 @@ def check_fits(found: Estimate, rows_per_device: int, bytes_with_chunk: Callable
     raise InputError(
         f"a step needs {amount(found.bytes_needed)} on each device, and {amount(room)} are free; {advice}."
     )
-
-
-def compile_or_refuse(step: jax.stages.Wrapped, state: Any, batch: Any) -> jax.stages.Compiled:
-    """Compiles the step for abstract arguments.
-
-    Raises:
-      InputError: the compiler itself found that it does not fit, as on TPU.
-    """
-    try:
-        return step.lower(state, batch).compile()
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        raise InputError(
-            f"a step does not fit the device ({str(error).splitlines()[0]}); set --config.batch.chunk, or make it "
-            "smaller (the same gradient in less memory), or lower config.batch.size."
-        ) from error
 
 
 def bytes_of(compiled: jax.stages.Compiled) -> int:

@@ -1,4 +1,4 @@
-"""The working directory of a run: one run at a time, one config for its whole life."""
+"""The working directory of a run: one run at a time, one config from its first step to its report."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import IO, Any
 
 from facenet_jax.config import datasets_of
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.holdout import HoldoutResult, format_holdout, holdout_to_json
+from facenet_jax.evaluation.plots import loss_figure, roc_figure
 from facenet_jax.runtime.files import in_bucket, locked, write_whole
 from facenet_jax.runtime.hosts import is_first, wait_for_all
 from facenet_jax.saved_config import difference
+from facenet_jax.training.metrics import read_metrics
 
 RUN_FILE = "run.json"
+REPORT_FILE = "report.json"
 
 
 class RunDirectory:
@@ -112,7 +116,30 @@ def read_run(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise InputError(f"{path} is not the working directory of a run: it has no {RUN_FILE}.") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}); remove it only if the run is to begin anew.") from error
+        raise InputError(f"{file} cannot be read ({error}); remove it only if the run is to begin again.") from error
     if not (isinstance(run, dict) and {"config", "digests"} <= run.keys()):
-        raise InputError(f"{file} is no config of a run; remove it only if the run is to begin anew.")
+        raise InputError(f"{file} is no config of a run; remove it only if the run is to begin again.")
     return run
+
+
+def write_report(workdir: Path, step: int, result: HoldoutResult, held_out_name: str) -> str:
+    """Writes roc.png, loss.png and report.json, and returns the text that ends a run."""
+    roc_figure({held_out_name: result}, workdir / "roc.png")
+    loss_figure(read_metrics(workdir), workdir / "loss.png")
+    table = (
+        f"after {step:,} steps, on {held_out_name} (identities never trained on)\n{format_holdout(result)}\n"
+        f"pictures        {workdir / 'roc.png'}, {workdir / 'loss.png'}\n"
+        f"checkpoint      {workdir / 'checkpoints' / str(step)}"
+    )
+    report = {"step": step, "table": table, "holdout": holdout_to_json(result)}
+    write_whole(workdir / REPORT_FILE, json.dumps(report, indent=1) + "\n")
+    return table
+
+
+def finished_report(workdir: Path, steps: int) -> str | None:
+    """The text that ended a run, or None where the run in this directory has not got so far as `steps`."""
+    try:
+        report = json.loads((workdir / REPORT_FILE).read_text())
+        return str(report["table"]) if report["step"] >= steps else None
+    except (OSError, ValueError, KeyError, TypeError):  # another kind of file is overwritten
+        return None

@@ -3,7 +3,7 @@
 The network may take the batch in chunks. Embeddings are worked out chunk by chunk and nothing is kept; the loss and its
 gradient with respect to all embeddings follow at once; then each chunk runs again, with its rows of that gradient. The
 sum over chunks is the gradient of the whole batch to rounding, in the memory of one chunk: how large a batch can be for
-selection does not hang on how much of the network fits.
+selection is independent of the memory of activations.
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
+from facenet_jax.errors import InputError
 from facenet_jax.models.layers import PRODUCT
 from facenet_jax.models.networks import apply_network
-from facenet_jax.runtime.mesh import BATCH_AXES, over_batch, replicated
+from facenet_jax.runtime.mesh import BATCH_AXES, over_batch, padded_batch_size, replicated
+from facenet_jax.training.device_batch import DeviceBatch, abstract_batch
 from facenet_jax.training.state import TrainState, shardings_of
 from facenet_jax.triplets import (
     Selection,
@@ -47,20 +50,6 @@ _KEPT = jax.checkpoint_policies.save_from_both_policies(
 _MOST_PARTS, _FEWEST_ROWS = 8, 30
 
 
-class DeviceBatch(NamedTuple):
-    """A global batch on the mesh, rows divided over it.
-
-    Attributes:
-      images: uint8 [B, rows, columns, 3].
-      labels: int32 [B].
-      valid: bool [B]; False rows take no part in selection or loss.
-    """
-
-    images: jax.Array
-    labels: jax.Array
-    valid: jax.Array
-
-
 class StepMetrics(NamedTuple):
     """Scalars of a step, float32; `triplets` as in TripletStats."""
 
@@ -69,45 +58,73 @@ class StepMetrics(NamedTuple):
     triplets: TripletStats
 
 
-def make_train_step(
+def compile_step(
+    config: ConfigDict,
     network: nn.Module,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
-    *,
-    margin: float,
-    divide_by: str,
-    chunk: int = 0,
-    selection: Selection | None = None,
-    later_stages: tuple[Stage, ...] = (),
-    seed: int = 0,
+    state: TrainState,
     listed: bool = False,
-    rematerialise: bool = False,
+) -> jax.stages.Compiled:
+    """Compiles a config's step from shapes; nothing is allocated.
+
+    Args:
+      config, network, optimizer, mesh, listed: see `make_train_step`.
+      state: shapes, types and shardings.
+
+    Raises:
+      InputError: the compiler itself found that it does not fit, as on TPU.
+    """
+    rows = padded_batch_size(config.batch.size, mesh, config.batch.chunk)
+    batch = abstract_batch(rows, tuple(config.model.input_size), mesh)
+    try:
+        return make_train_step(config, network, optimizer, mesh, listed).lower(state, batch).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise InputError(
+            f"a step does not fit the device ({str(error).splitlines()[0]}); set --config.batch.chunk, or make it "
+            "smaller (the same gradient in less memory), or lower config.batch.size."
+        ) from error
+
+
+def make_train_step(
+    config: ConfigDict,
+    network: nn.Module,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    listed: bool = False,
 ) -> jax.stages.Wrapped:
     """The jitted step (state, batch) -> (state, metrics); the state is donated.
 
     Args:
+      config: `loss`, `batch.chunk`, `batch.rematerialise` and `seed` are read.
       network: pixels -> embeddings, without batch statistics (chunks would make them another function).
       optimizer: applied to the gradient.
       mesh: over which the batch is divided.
-      margin: alpha of equation (1).
-      divide_by: see `triplet_loss`.
-      chunk: images the network takes at once on a device; 0: all of the device's rows. It must divide them.
-      selection: which triplets; by default all positives with their semi-hard negatives.
-      later_stages: what selection and margin change to, and from which step on.
-      seed: of random negatives.
       listed: the batch is triplets, one after another (offline selection alone), and nothing is selected.
-      rematerialise: keep only what convolutions and matrix products give, and work the rest out again for the gradient.
     """
-    stages = (Stage(0, selection or Selection(), margin), *later_stages)
+    loss, chunk, rematerialise = config.loss, config.batch.chunk, config.batch.rematerialise
+    stages = tuple(
+        Stage(from_step, Selection(positives, negatives, loss.no_semi_hard), margin)
+        for from_step, positives, negatives, margin in ((0, loss.positives, loss.negatives, loss.margin), *loss.stages)
+    )
 
     def triplets(
         embeddings: jax.Array, batch: DeviceBatch, step: jax.Array
     ) -> tuple[jax.Array, TripletStats, jax.Array]:
         if listed:
             margin = margin_at(stages, step)
-            return listed_loss_and_gradient(embeddings, batch.valid, mesh=mesh, margin=margin, divide_by=divide_by)
+            return listed_loss_and_gradient(embeddings, batch.valid, mesh=mesh, margin=margin, divide_by=loss.divide_by)
         return staged_loss_and_gradient(
-            embeddings, batch.labels, batch.valid, mesh=mesh, stages=stages, step=step, divide_by=divide_by, seed=seed
+            embeddings,
+            batch.labels,
+            batch.valid,
+            mesh=mesh,
+            stages=stages,
+            step=step,
+            divide_by=loss.divide_by,
+            seed=config.seed,
         )
 
     embed: Callable[[Any, jax.Array], jax.Array] = partial(apply_network, network)
@@ -146,7 +163,7 @@ def _loss_and_gradient(
 ) -> tuple[jax.Array, TripletStats, Any]:
     """Loss, stats and the gradient with respect to the parameters, over the global batch."""
     rows_per_device = images.shape[0] // mesh.size
-    if chunk in (0, rows_per_device):
+    if not 0 < chunk < rows_per_device:
         embeddings, backward = jax.vjp(lambda params: embed(params, images), params)
         loss, stats, embedding_gradient = triplets(embeddings)
         return loss, stats, backward(embedding_gradient)[0]
@@ -196,20 +213,3 @@ def _on_cpu(mesh: Mesh) -> bool:
 def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
     """[n, ...] -> [n / chunk, chunk, ...]."""
     return rows.reshape(-1, chunk, *rows.shape[1:])
-
-
-def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
-    """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
-    embed = partial(apply_network, network)
-    return jax.jit(embed, in_shardings=(None, over_batch(mesh)), out_shardings=replicated(mesh))
-
-
-def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh) -> Any:
-    """A DeviceBatch of shapes, types and shardings, to compile the step for before there is a batch."""
-    rows_of = over_batch(mesh)
-    shapes: list[Any] = [
-        jax.ShapeDtypeStruct((rows, *input_size, 3), jnp.uint8, sharding=rows_of),
-        jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=rows_of),
-        jax.ShapeDtypeStruct((rows,), jnp.bool_, sharding=rows_of),
-    ]
-    return DeviceBatch(*shapes)

@@ -1,4 +1,4 @@
-"""Who is trained on and who is held out."""
+"""Which identities are trained on, and which are held out."""
 
 import shutil
 
@@ -8,7 +8,7 @@ import pytest
 from facenet_jax.config import load_config
 from facenet_jax.errors import InputError
 from facenet_jax.input.plan import BatchPlan
-from facenet_jax.training.faces import open_faces, open_held_out
+from facenet_jax.training.training_faces import open_faces, open_held_out
 from preparing import prepared
 
 
@@ -84,7 +84,9 @@ def test_excluded_names_are_neither_trained_on_nor_judged_and_unknown_ones_are_s
     after = opened(*base, f"--config.data.exclude={file}")
     assert after.train_identities.tolist() == before.train_identities[2:].tolist()
     assert np.unique(before.train.index.identity_of(after.held_out.records)).tolist() == held_out[1:].tolist()
-    assert f"3 identities that {file} names; 1 of its names are nobody's here, such as nobody" in after.describe()
+    assert (
+        f"3 identities that {file} names; 1 of its names match no identity or face, such as nobody" in after.describe()
+    )
     assert after.digest != before.digest
     with pytest.raises(InputError, match=r"exclude=.*cannot be read"):
         opened(*base, "--config.data.exclude=/nowhere")
@@ -163,6 +165,6 @@ def test_excluded_faces_are_neither_trained_on_nor_judged_and_nobody_else_is_hel
     after = opened(*base, f"--config.data.exclude={file}")
     assert files(after.held_out.source, after.held_out.records) == held - gone
     assert files(after.train, after.train.index.records_of(after.train_identities)) == learnt - gone
-    assert f"0 identities and 3 faces that {file} names; 1 of its names are nobody's here" in after.describe()
+    assert f"0 identities and 3 faces that {file} names; 1 of its names match no identity or face" in after.describe()
     assert after.digest != before.digest
     assert after.digest == opened(*base, f"--config.data.exclude={file}").digest

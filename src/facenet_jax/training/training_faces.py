@@ -1,9 +1,10 @@
-"""The faces that a config names: those to train on, and those held out."""
+"""Opens the faces that a config names: those to train on, and those held out for evaluation."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,20 +23,21 @@ from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import InputError
 from facenet_jax.input.plan import BatchPlan, Part
-from facenet_jax.training.leaks import shared_faces
+from facenet_jax.training.leakage import shared_faces, shared_names
 
 DRAWN = "drawn"
 # Drawn people from this number on are held out, so that no number of training identities reaches them.
 _FIRST_HELD_OUT = 1_000_000_000
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Faces to measure on.
+class HeldOutFaces:
+    """Faces of identities that are not trained on, to evaluate on.
 
     Attributes:
       source: where they come from.
-      records: int64, those that are judged.
+      records: int64, those that are evaluated.
       name: what they are, for titles.
     """
 
@@ -55,7 +57,7 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
-class Faces:
+class TrainingFaces:
     """Training and held-out faces.
 
     Attributes:
@@ -70,7 +72,7 @@ class Faces:
 
     train: FaceSource
     parts: tuple[Part, ...]
-    held_out: HeldOut
+    held_out: HeldOutFaces
     shared_names: int = 0
     shared_faces: int = 0
     remarks: tuple[str, ...] = ()
@@ -84,6 +86,11 @@ class Faces:
     def digest(self) -> str:
         """A fingerprint of which faces are trained on."""
         return _digest(self.train, self.train_identities)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Both fingerprints, as run.json keeps them."""
+        return {"train": self.digest, "held_out": self.held_out.digest}
 
     def describe(self) -> str:
         """Lines for the screen."""
@@ -104,9 +111,6 @@ class Faces:
                     f"\n  {part.weight / whole:.1%} of a batch: {part.name}, {faces:,} faces of "
                     f"{len(part.identities):,} identities"
                 )
-        ignored = sum(source.ignored for source in _sources(self.train) if isinstance(source, FolderSource))
-        if ignored:
-            text += f"\npassed over     {ignored:,} files that are no images in an identity's folder"
         for remark in self.remarks:
             text += f"\n{remark}"
         if self.shared_names:
@@ -122,12 +126,12 @@ class Faces:
         return text
 
 
-def open_faces(config: ConfigDict) -> Faces:
-    """Opens what `data.path` or `data.mixture` and `eval.path` name, and leaves out whom `data` says.
+def open_faces(config: ConfigDict) -> TrainingFaces:
+    """Opens what `data.path` or `data.mixture` and `eval.path` name, without those that `data` leaves out.
 
-    Identities are held out before any are left out by `data.exclude` or `data.min_faces`, so that those two change
-    nothing else about who is held out. Excluded identities and faces are neither trained on nor judged; identities with
-    fewer faces than `data.min_faces` are not trained on, as negatives neither.
+    Identities are held out before any are left out by `data.exclude` or `data.min_faces`, so that those two do not
+    change which others are held out. Excluded identities and faces are neither trained on nor evaluated; identities
+    with fewer faces than `data.min_faces` are not trained on, not even as negatives.
 
     Raises:
       InputError: a folder is missing, empty, or holds too little; no identity is left to hold out; both are the same.
@@ -135,24 +139,28 @@ def open_faces(config: ConfigDict) -> Faces:
     paths = datasets_of(config)
     sources = [_open(path, config) for path, _ in paths]
     whole = sources[0] if len(sources) == 1 else MixedSource(sources)
-    everybody = np.arange(len(whole.index.names), dtype=np.int64)
-    excluded, gone, remarks = _excluded(whole, config.data.exclude)
+    remarks = []
+    ignored = sum(source.ignored for source in sources if isinstance(source, FolderSource))
+    if ignored:
+        remarks.append(f"passed over     {ignored:,} files that are no images in an identity's folder")
+    excluded, gone = _NONE, _NONE
+    if config.data.exclude:
+        excluded, gone, remark = _excluded(sources, whole.index.names, config.data.exclude)
+        remarks.append(remark)
     train = WithoutFaces(whole, gone) if len(gone) else whole
+
+    everyone = np.arange(len(whole.index.names), dtype=np.int64)
     limit = config.eval.max_faces_per_identity
-    judged_names: set[str] = set()
     if config.eval.path:
-        held_out = open_held_out(config.eval.path, limit)
+        trained_on, held_out = everyone, open_held_out(config.eval.path, limit)
         if held_out.source.digest in {source.digest for source in sources}:
             raise InputError(
                 f"config.eval.path={config.eval.path} holds the very faces that are trained on; give a folder of other "
                 "people, or leave it empty to have a share of config.data.path held out."
             )
-        judged_names = set(held_out.source.index.names)
-        trained_on = everybody
     elif isinstance(whole, DrawnFaces):
-        people = DrawnFaces(whole.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
-        held_out = _held_out(people, None, limit, "drawn people held out")
-        trained_on = everybody
+        others = DrawnFaces(whole.seed, config.eval.drawn_identities, limit, first=_FIRST_HELD_OUT)
+        trained_on, held_out = everyone, _held_out(others, limit, "drawn people held out")
     else:
         trained_on, identities = split_holdout(whole.index, config.eval.holdout)
         where = " and ".join(path for path, _ in paths)
@@ -162,11 +170,12 @@ def open_faces(config: ConfigDict) -> Faces:
                 "add people, or give another folder as config.eval.path."
             )
         name = f"{config.eval.holdout:.0%} of {where}, held out"
-        held_out = _held_out(train, np.setdiff1d(identities, excluded), limit, name)
+        held_out = _held_out(train, limit, name, np.setdiff1d(identities, excluded))
+
     left_out = train.index.counts < config.data.min_faces
     few = int(np.count_nonzero(left_out[trained_on]))
     if few:
-        remarks += (f"left out        {few:,} identities with fewer than {config.data.min_faces} faces",)
+        remarks.append(f"left out        {few:,} identities with fewer than {config.data.min_faces} faces")
     left_out[excluded] = True
     trained_on = trained_on[~left_out[trained_on]]
     if not len(trained_on):
@@ -176,14 +185,12 @@ def open_faces(config: ConfigDict) -> Faces:
     borders = whole.borders[1:-1] if isinstance(whole, MixedSource) else []
     of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
     parts = tuple(Part(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
-    is_trained_on = np.isin(everybody, trained_on, assume_unique=True)
-    names = zip(train.index.names, is_trained_on, strict=True) if judged_names else ()
-    shared = len({name for name, learnt in names if learnt and name in judged_names})
+    names = shared_names(train, trained_on, held_out.source) if config.eval.path else 0
     pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
-    return Faces(train, parts, held_out, shared, pictures, remarks)
+    return TrainingFaces(train, parts, held_out, names, pictures, tuple(remarks))
 
 
-def online_plan(config: ConfigDict, faces: Faces, size: int) -> BatchPlan:
+def online_plan(config: ConfigDict, faces: TrainingFaces, size: int) -> BatchPlan:
     """Which faces make up the batches from which triplets are selected online (section 3.2).
 
     Args:
@@ -213,53 +220,51 @@ def _open(path: str, config: ConfigDict) -> FaceSource:
     return open_dataset(Path(path))
 
 
-def _sources(source: FaceSource) -> tuple[FaceSource, ...]:
-    if isinstance(source, WithoutFaces):
-        source = source.source
-    return source.sources if isinstance(source, MixedSource) else (source,)
-
-
-def _excluded(source: FaceSource, path: str) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
-    """(identities, records) that a file leaves out, one a line (an empty path: none), and a line that says so."""
-    nobody = np.empty(0, np.int64)
-    if not path:
-        return nobody, nobody, ()
+def _excluded(
+    sources: Sequence[FaceSource], names: Sequence[str], path: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
+    """The identities and records that a list leaves out, one name or place a line, and a line for the screen."""
     lines = read_list(path, "config.data.exclude")
-    identities = {number: name for number, name in enumerate(source.index.names) if name in lines}
-    others = lines - set(identities.values())
-    faces: dict[int, str] = {}
-    if others:
-        firsts = itertools.accumulate((one.index.records for one in _sources(source)), initial=0)
-        for one, first in zip(_sources(source), firsts, strict=False):
-            if isinstance(one, FolderSource | PreparedSource):  # drawn faces have no files
-                faces |= {record: place for record, place in enumerate(places(one), first) if place in others}
-    unknown = sorted(others - set(faces.values()))
+    identities = {number: name for number, name in enumerate(names) if name in lines}
+    rest = lines - set(identities.values())
+    faces = {record: place for record, place in enumerate(_places(sources)) if place in rest} if rest else {}
+    unknown = sorted(rest - set(faces.values()))
     remark = f"left out        {len(identities):,} identities" + (f" and {len(faces):,} faces" if faces else "")
     remark += f" that {path} names"
     if unknown:
-        remark += f"; {len(unknown):,} of its names are nobody's here, such as {', '.join(unknown[:3])}"
-    return np.array(list(identities), np.int64), np.array(list(faces), np.int64), (remark,)
+        remark += f"; {len(unknown):,} of its names match no identity or face, such as {', '.join(unknown[:3])}"
+    return np.array(list(identities), np.int64), np.array(list(faces), np.int64), remark
 
 
-def open_held_out(path: str, max_faces_per_identity: int) -> HeldOut:
-    """A folder of faces to measure on, at most so many of an identity.
+def _places(sources: Sequence[FaceSource]) -> Iterator[str]:
+    """The place of each face of all sources, in the order of their records; drawn faces have none."""
+    for source in sources:
+        if isinstance(source, FolderSource | PreparedSource):
+            yield from places(source)
+        else:
+            yield from itertools.repeat("", source.index.records)
+
+
+def open_held_out(path: str, max_faces_per_identity: int) -> HeldOutFaces:
+    """A dataset to evaluate on, with a maximal number of faces of an identity.
 
     Raises:
       InputError: it is missing or empty, or fewer than two identities have two faces.
     """
-    return _held_out(open_dataset(Path(path)), None, max_faces_per_identity, path)
+    return _held_out(open_dataset(Path(path)), max_faces_per_identity, path)
 
 
-def _held_out(source: FaceSource, identities: NDArray[np.int64] | None, limit: int, name: str) -> HeldOut:
+def _held_out(source: FaceSource, limit: int, name: str, identities: NDArray[np.int64] | None = None) -> HeldOutFaces:
     """Those of the identities (None: all) that have two faces or more, with at most `limit` faces each."""
     index = source.index
-    chosen = np.arange(len(index.names), dtype=np.int64) if identities is None else identities
-    chosen = chosen[index.counts[chosen] >= 2]
+    chosen = np.flatnonzero(index.counts >= 2)
+    if identities is not None:
+        chosen = np.intersect1d(chosen, identities)
     if len(chosen) < 2:
         raise InputError(f"{name}: fewer than two identities have two faces, too few to measure on; add people.")
     records = index.records_of(chosen)
     place_within = records - np.repeat(index.offsets[chosen], index.counts[chosen])
-    return HeldOut(source, records[place_within < limit], name)
+    return HeldOutFaces(source, records[place_within < limit], name)
 
 
 def _digest(source: FaceSource, chosen: NDArray[np.int64]) -> str:

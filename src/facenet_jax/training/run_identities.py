@@ -1,19 +1,24 @@
-"""Whom a run was trained on, so that they are not judged by it."""
+"""The identities that a run was trained on, to be excluded from its evaluation, and the faces that it held out."""
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 from facenet_jax.datasets.drawn.source import DrawnFaces
 from facenet_jax.embedders import CheckpointEmbedder
+from facenet_jax.embedders.engine import Images
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.request import AnyEmbedder
+from facenet_jax.evaluation.request import AnyEmbedder, Folder, Request, fingerprint, leave_out_known
 from facenet_jax.runtime.files import locate
 from facenet_jax.saved_config import from_saved
-from facenet_jax.training.faces import Faces, open_faces
 from facenet_jax.training.run_directory import RUN_FILE, read_run
+from facenet_jax.training.training_faces import HeldOutFaces, TrainingFaces, open_faces
 
-_CHANGED = "has changed since it was trained on, so that whom is not surely known"
+_CHANGED = "has changed since it was trained on, so the identities are not known for certain"
 
 
 def trained_on(embedder: AnyEmbedder) -> frozenset[str]:
@@ -26,11 +31,11 @@ def trained_on(embedder: AnyEmbedder) -> frozenset[str]:
     """
     if not isinstance(embedder, CheckpointEmbedder):
         return frozenset()
-    names = _before_it(embedder)
+    names = _names_before(embedder)
     try:
         faces = open_faces(embedder.config)
     except InputError as error:
-        embedder.remarks.append(f"whom it was trained on cannot be told: {error}")
+        embedder.remarks.append(f"the identities that it was trained on cannot be told: {error}")
         return names
     data = _data(faces)
     embedder.training = {
@@ -43,16 +48,16 @@ def trained_on(embedder: AnyEmbedder) -> frozenset[str]:
     return names | _names(faces)
 
 
-def _before_it(embedder: CheckpointEmbedder) -> frozenset[str]:
-    """The names of those that the runs were trained on from whose parameters a run started, one from the other."""
+def _names_before(embedder: CheckpointEmbedder) -> frozenset[str]:
+    """The names of the identities of the runs that a run started from, one from the other."""
     names: frozenset[str] = frozenset()
     config, seen = embedder.config, {embedder.workdir.resolve()}
-    unknown = "whom the run was trained on that it started from cannot be told"
+    unknown = "which identities were trained on by the run that it started from cannot be told"
     while config.init_from:
         workdir = locate(config.init_from)
         try:
             if workdir.resolve() in seen:
-                raise InputError(f"{workdir} holds a run by now that started from this one.")
+                raise InputError(f"{workdir} now holds a run that started from this one.")
             seen.add(workdir.resolve())
             config = from_saved(read_run(workdir)["config"])
         except InputError as error:
@@ -72,11 +77,11 @@ def _before_it(embedder: CheckpointEmbedder) -> frozenset[str]:
     return names
 
 
-def _data(faces: Faces) -> str:
+def _data(faces: TrainingFaces) -> str:
     return " and ".join(part.name for part in faces.parts)
 
 
-def _has_changed(workdir: Path, faces: Faces) -> bool:
+def _has_changed(workdir: Path, faces: TrainingFaces) -> bool:
     """Whether a run began on other faces; False where nothing says on which."""
     try:
         before = read_run(workdir)["digests"]["train"]
@@ -85,8 +90,38 @@ def _has_changed(workdir: Path, faces: Faces) -> bool:
     return bool(before != faces.digest)
 
 
-def _names(faces: Faces) -> frozenset[str]:
+def _names(faces: TrainingFaces) -> frozenset[str]:
     """Of those trained on; drawn people are nobody, and their names are numbers."""
     if isinstance(faces.train, DrawnFaces):
         return frozenset()
     return frozenset(faces.train.index.names[i] for i in faces.train_identities)
+
+
+def own_held_out(request: Request) -> Folder:
+    """The faces that a run itself held out, without identities that it or those it started from were trained on.
+
+    Raises:
+      InputError: there is not a single run, or no identity is left.
+    """
+    embedder = request.embedders[0]
+    if len(request.embedders) != 1 or not isinstance(embedder, CheckpointEmbedder):
+        raise InputError("--data is needed: only a single run has faces of its own that it held out.")
+    size = embedder.size
+    held_out = open_faces(embedder.config).held_out
+    source, records = held_out.source, held_out.records
+
+    def read(number: int) -> bytes:
+        file = io.BytesIO()
+        Image.fromarray(source.load(int(records[number]), size)).save(file, "PNG", compress_level=1)
+        return file.getvalue()
+
+    labels = np.array(source.index.names)[source.index.identity_of(records)]
+    keys = tuple(f"{label}/{record}" for label, record in zip(labels, records, strict=True))
+    return leave_out_known(request, Folder(Images(keys, read, _fingerprint(held_out)), labels, Path(held_out.name)))
+
+
+def _fingerprint(held_out: HeldOutFaces) -> str:
+    """Of held-out faces: a folder's own digest is of names alone, so size and time of its files are added."""
+    # Faces that are drawn, or prepared, have no files of their own; their digest says all.
+    files = [Path(held_out.source.describe(int(record))) for record in held_out.records]
+    return f"{held_out.digest}|{fingerprint(Path(), files)}"

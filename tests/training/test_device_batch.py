@@ -1,6 +1,7 @@
 """Batches come onto the devices while a step runs."""
 
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch
 from facenet_jax.runtime.mesh import make_mesh
-from facenet_jax.training.ahead import Ahead
+from facenet_jax.training.device_batch import prefetch
 
 ROWS = 8
 LONG = 60.0  # seconds; only a failure takes them
@@ -32,7 +33,7 @@ def test_the_next_batch_is_on_the_devices_before_it_is_taken(tmp_path):
 
     def batches():
         yield 0, make_batch(0)
-        assert step_runs.wait(LONG)  # would not come, did fetch() wait for the batch
+        assert step_runs.wait(LONG)  # would not come if next() waited for the batch after
         yield 1, make_batch(1)
 
     class Seen(BadFiles):
@@ -42,12 +43,12 @@ def test_the_next_batch_is_on_the_devices_before_it_is_taken(tmp_path):
                 read.set()
 
     mesh = make_mesh(0)
-    with Ahead(batches(), mesh, Seen(DrawnFaces(0, 4, 4), tmp_path)) as ahead:
-        first, _ = ahead.take()
-        ahead.fetch()
+    with closing(prefetch(batches(), mesh, Seen(DrawnFaces(0, 4, 4), tmp_path))) as on_devices:
+        first, _ = next(on_devices)
         step_runs.set()
-        assert read.wait(LONG)  # though nobody takes it yet
-        second, waited = ahead.take()
+        assert read.wait(LONG)  # though nothing takes it yet
+        second, waited = next(on_devices)
+        assert next(on_devices, None) is None
     assert waited >= 0
     for step, batch in enumerate((first, second)):
         assert (np.asarray(batch.images) == step).all()
@@ -60,8 +61,7 @@ def test_an_error_comes_with_the_batch(tmp_path):
         yield 0, make_batch(0)
         raise InputError("on purpose")
 
-    with Ahead(batches(), make_mesh(0), BadFiles(DrawnFaces(0, 4, 4), tmp_path)) as ahead:
-        ahead.take()
-        ahead.fetch()
+    with closing(prefetch(batches(), make_mesh(0), BadFiles(DrawnFaces(0, 4, 4), tmp_path))) as on_devices:
+        next(on_devices)
         with pytest.raises(InputError, match="on purpose"):
-            ahead.take()
+            next(on_devices)

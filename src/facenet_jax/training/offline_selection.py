@@ -1,4 +1,4 @@
-"""Offline selection: with the latest parameters a subset is embedded and its hard faces found, for later batches.
+"""Offline selection: embeds a subset with the latest parameters and finds its hard faces, for later batches.
 
 The table of hard faces is kept in `<workdir>/offline/<step>.npz` for as long as a checkpoint needs it, so that a run
 that goes on makes the same batches until the next table is due.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,12 @@ from numpy.typing import NDArray
 from facenet_jax.errors import InputError, TrainingError
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.hard_batches import HardTable, MixedPlan, TripletPlan, subset
-from facenet_jax.input.loader import Batch, embedding_batches
-from facenet_jax.input.plan import BatchPlan, Plan
+from facenet_jax.input.plan import Plan
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.hosts import is_first
 from facenet_jax.runtime.mesh import over_batch, padded_batch_size, replicated
-from facenet_jax.training.embedding import EmbedAll
-from facenet_jax.training.faces import Faces, online_plan
+from facenet_jax.training.embedding import Embedding
+from facenet_jax.training.training_faces import TrainingFaces, online_plan
 from facenet_jax.triplets import hardest_faces
 
 FOLDER = "offline"
@@ -40,8 +38,8 @@ WRONG_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a table says of the data.
+class HardFacesFound:
+    """What a table of hard faces says of the data.
 
     Attributes:
       faces: those that were embedded.
@@ -81,9 +79,7 @@ def is_listed(steps: int, config: ConfigDict) -> bool:
 class OfflineSelection:
     """Makes, saves and finds again the tables of a run, and the plans of batches that follow from them."""
 
-    def __init__(
-        self, config: ConfigDict, network: nn.Module, mesh: Mesh, faces: Faces, plan: BatchPlan, workdir: Path
-    ) -> None:
+    def __init__(self, config: ConfigDict, network: nn.Module, mesh: Mesh, faces: TrainingFaces, workdir: Path) -> None:
         """Prepares; nothing is read yet.
 
         Args:
@@ -91,18 +87,17 @@ class OfflineSelection:
           network: pixels -> embeddings.
           mesh: what it runs on.
           faces: trained on.
-          plan: of online batches.
           workdir: of the run.
 
         Raises:
-          InputError: the batch is too small to be shared out.
+          InputError: such batches cannot be had of these faces, or the batch is too small to be shared out.
         """
         self._config = config
         self._mesh = mesh
         self._faces = faces
-        self._plan = plan
+        self._plan = online_plan(config, faces, config.batch.size)
         self._folder = workdir / FOLDER
-        self._embed = EmbedAll(network, mesh)
+        self._embed = Embedding(config, network, mesh)
         self._mixed_rows = 0
         if self.every and config.offline.mode == "mixed":
             self._mixed_rows = round(config.offline.share * (config.batch.size - config.batch.random_negatives))
@@ -127,25 +122,36 @@ class OfflineSelection:
         """At which step the table was made that the batch of a step needs; 0 where it needs none."""
         return step - step % self.every if self.every else 0
 
-    def plan(self, step: int, table: HardTable | None) -> Plan:
-        """The plan of the batches from a step on until the next table.
+    def load(self, step: int) -> HardTable | None:
+        """The saved table for the batches from a step on; None where they need none, or where it is made at that step.
 
         Raises:
-          TrainingError: the table holds no triplet.
+          InputError: it is missing, cannot be read, or belongs to another run.
         """
-        if table is None:
-            return self._plan
-        index, config = self._faces.train.index, self._config
-        if config.offline.mode == "mixed":
-            return MixedPlan(self._beside, table, self._mixed_rows, index, config.seed)
-        if not ((table.positives >= 0).any() and (table.negatives >= 0).any()):
-            raise TrainingError(
-                f"the table of hard faces of step {table.step} holds no triplet, for hardly a face of its subset could "
-                "be decoded; raise config.offline.faces or mend the files named in bad_files.txt."
+        table_step = self.table_step(step)
+        path = self._path(table_step)
+        if not table_step or (table_step == step and not path.exists()):
+            return None
+        again = f"or remove the checkpoints after step {table_step:,} so that it is made again."
+        if not path.exists():
+            raise InputError(
+                f"the table of hard faces of step {table_step:,} is missing in {self._folder}, and the batches after "
+                f"step {step:,} need it; put it back, {again}"
             )
-        return TripletPlan(table, config.batch.size, index, config.seed)
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+                made_for = str(saved["made_for"])
+                table = HardTable(table_step, saved["anchors"], saved["positives"], saved["negatives"])
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            raise InputError(
+                f"{path} cannot be read ({str(error).splitlines()[0]}), and the batches after step {table_step:,} "
+                f"need it; put it back, {again}"
+            ) from error
+        if made_for != self._made_for(table_step):
+            raise InputError(f"{path} was made by another run; put back this run's own file.")
+        return table
 
-    def make(self, step: int, params: Any, bad_files: BadFiles) -> tuple[HardTable, Found]:
+    def make(self, step: int, params: Any, bad_files: BadFiles) -> tuple[HardTable, HardFacesFound]:
         """Finds the hard faces with these parameters, and saves the table before it is used.
 
         Args:
@@ -155,7 +161,8 @@ class OfflineSelection:
         """
         config, index = self._config, self._faces.train.index
         records = subset(self._plan, config.offline.faces, step)
-        points, valid = self._embed(params, self._batches(records, bad_files), len(records))
+        batches = self._embed.batches(self._faces.train, records, bad_files)
+        points, valid = self._embed(params, batches, len(records))
         labels = index.identity_of(records)
         places = np.unique(labels, return_inverse=True)[1]
         rows = padded_batch_size(len(records), self._mesh, 0)
@@ -186,28 +193,13 @@ class OfflineSelection:
             np.where(found.negative >= 0, records[found.negative], -1),
         )
         self._save(table)
-        summary = Found(
+        summary = HardFacesFound(
             faces=len(table.anchors),
             wrong_share=float(np.mean(found.nearer_negatives >= WRONG_SHARE)) if len(table.anchors) else 0.0,
             mean_hardest_ap=_mean(found.d_ap[:, 0], found.positive[:, 0] >= 0),
             mean_nearest_an=_mean(found.d_an[:, 0], found.negative[:, 0] >= 0),
         )
         return table, summary
-
-    def _batches(self, records: NDArray[np.int64], bad_files: BadFiles) -> Iterator[Batch]:
-        config = self._config
-        rows = padded_batch_size(min(config.eval.batch, len(records)), self._mesh, 0)
-        for batch in embedding_batches(
-            self._faces.train,
-            records,
-            tuple(config.model.input_size),
-            rows,
-            workers=config.data.workers,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        ):
-            bad_files.update(batch)
-            yield batch
 
     def _save(self, table: HardTable) -> None:
         if not is_first():
@@ -223,27 +215,23 @@ class OfflineSelection:
         )
         write_whole(self._path(table.step), file.getvalue())
 
-    def load(self, step: int) -> HardTable | None:
-        """The table made at a step, or None where none was saved.
+    def plan(self, step: int, table: HardTable | None) -> Plan:
+        """The plan of the batches from a step on until the next table.
 
         Raises:
-          InputError: it cannot be read, or belongs to another run.
+          TrainingError: the table holds no triplet.
         """
-        path = self._path(step)
-        if not path.exists():
-            return None
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-                made_for = str(saved["made_for"])
-                table = HardTable(step, saved["anchors"], saved["positives"], saved["negatives"])
-        except Exception as error:  # whatever a damaged file makes the reader raise
-            raise InputError(
-                f"{path} cannot be read ({str(error).splitlines()[0]}), and the batches after step {step:,} hang on "
-                f"it; put it back, or remove the checkpoints after step {step:,} so that it is made anew."
-            ) from error
-        if made_for != self._made_for(step):
-            raise InputError(f"{path} was made by another run; put back this run's own file.")
-        return table
+        if table is None:
+            return self._plan
+        index, config = self._faces.train.index, self._config
+        if config.offline.mode == "mixed":
+            return MixedPlan(self._beside, table, self._mixed_rows, index, config.seed)
+        if not ((table.positives >= 0).any() and (table.negatives >= 0).any()):
+            raise TrainingError(
+                f"the table of hard faces of step {table.step} holds no triplet, for hardly a face of its subset could "
+                "be decoded; raise config.offline.faces or mend the files named in bad_files.txt."
+            )
+        return TripletPlan(table, config.batch.size, index, config.seed)
 
     def forget(self, needed_by: list[int]) -> None:
         """Removes the tables that no step of these needs."""

@@ -14,9 +14,9 @@ from facenet_jax.input.hard_batches import HardTable
 from facenet_jax.input.plan import Part
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.mesh import make_mesh
-from facenet_jax.training.faces import Faces, online_plan
 from facenet_jax.training.metrics import read_metrics
-from facenet_jax.training.offline import OfflineSelection
+from facenet_jax.training.offline_selection import OfflineSelection
+from facenet_jax.training.training_faces import TrainingFaces
 from tiny import TINY
 
 OFFLINE = ("--config.offline.every=3", "--config.offline.faces=60")
@@ -100,7 +100,7 @@ def test_what_is_drawn_beside_a_table_keeps_to_the_quotas(tmp_path):
     """Of two people with three faces and many with more, a mixed batch visits those of four faces or more alone."""
     counts = np.array([3, 3, *[8] * 12])
     index = IdentityIndex([f"{n:02d}" for n in range(len(counts))], np.concatenate([[0], np.cumsum(counts)]))
-    faces = Faces(SimpleNamespace(index=index), (Part(np.arange(len(counts)), 1.0, "all"),), None)
+    faces = TrainingFaces(SimpleNamespace(index=index), (Part(np.arange(len(counts)), 1.0, "all"),), None)
     config = load_config(
         "quickstart",
         [
@@ -112,7 +112,7 @@ def test_what_is_drawn_beside_a_table_keeps_to_the_quotas(tmp_path):
         ],
     )
     network, mesh = models.from_config(config.model), make_mesh(1)
-    offline = OfflineSelection(config, network, mesh, faces, online_plan(config, faces, 20), tmp_path)
+    offline = OfflineSelection(config, network, mesh, faces, tmp_path)
     nothing = np.full((1, 1), -1)
     plan = offline.plan(5, HardTable(5, np.array([6]), nothing, nothing))  # the first face of a person of eight
     seen = np.concatenate([plan.batch(step).labels for step in range(5, 25)])

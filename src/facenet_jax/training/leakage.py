@@ -1,4 +1,4 @@
-"""Whether what a network is measured on is among what it is trained on."""
+"""Leakage: held-out identities and faces that are also trained on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,21 @@ from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.source import FaceSource
 
 # Of more pairs (training x held-out faces) than this only the bytes are compared, not the looks: 10^10 took a core 4 s.
-_PAIRS_LOOKED_AT = 10**11
+_MOST_PAIRS = 10**11
+
+
+def shared_names(train: FaceSource, identities: NDArray[np.int64], held_out: FaceSource) -> int:
+    """How many names of held-out identities are also names of training identities.
+
+    Args:
+      train: training faces.
+      identities: int64, those of `train` that are trained on.
+      held_out: faces to evaluate on, another source.
+    """
+    is_trained_on = np.isin(np.arange(len(train.index.names)), identities, assume_unique=True)
+    held_out_names = set(held_out.index.names)
+    names = zip(train.index.names, is_trained_on, strict=True)
+    return len({name for name, learnt in names if learnt and name in held_out_names})
 
 
 def shared_faces(
@@ -44,7 +58,7 @@ def shared_faces(
             here = np.flatnonzero((records >= first_judged) & (records < first_judged + judged.index.records))
             rows = records[here] - first_judged
             found = [same_contents(learnt.contents, judged.contents[rows])]
-            few = learnt.index.records * len(rows) <= _PAIRS_LOOKED_AT
+            few = learnt.index.records * len(rows) <= _MOST_PAIRS
             if few and learnt.card.crop == judged.card.crop:
                 found.append(alike(learnt.looks, judged.looks[rows]))
             for pairs in found:

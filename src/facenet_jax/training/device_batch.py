@@ -1,0 +1,79 @@
+"""Batches on the devices, the next one loaded while a step runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from facenet_jax.input.bad_files import BadFiles
+from facenet_jax.input.loader import Batch
+from facenet_jax.runtime.mesh import over_batch
+
+
+class DeviceBatch(NamedTuple):
+    """A global batch on the mesh, rows divided over it.
+
+    Attributes:
+      images: uint8 [B, rows, columns, 3].
+      labels: int32 [B].
+      valid: bool [B]; False rows take no part in selection or loss.
+    """
+
+    images: jax.Array
+    labels: jax.Array
+    valid: jax.Array
+
+
+def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh) -> Any:
+    """A DeviceBatch of shapes, types and shardings, to compile the step for before there is a batch."""
+    rows_of = over_batch(mesh)
+    shapes: list[Any] = [
+        jax.ShapeDtypeStruct((rows, *input_size, 3), jnp.uint8, sharding=rows_of),
+        jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=rows_of),
+        jax.ShapeDtypeStruct((rows,), jnp.bool_, sharding=rows_of),
+    ]
+    return DeviceBatch(*shapes)
+
+
+def prefetch(
+    batches: Iterator[tuple[int, Batch]], mesh: Mesh, bad_files: BadFiles
+) -> Generator[tuple[DeviceBatch, float]]:
+    """Brings batches onto the devices, each while the step on the one before it runs.
+
+    Close it, as with `contextlib.closing`, before `batches` is closed: its thread reads from there.
+
+    Args:
+      batches: (step, this process's rows), as the loader gives them.
+      mesh: over which rows are divided.
+      bad_files: told of every batch, and may end the run: its error is raised with the batch.
+
+    Yields:
+      A batch, and the seconds that were spent waiting for it.
+    """
+
+    def load() -> DeviceBatch | None:
+        _, batch = next(batches, (0, None))
+        if batch is None:
+            return None
+        bad_files.update(batch)
+        parts = (batch.images, batch.labels, batch.valid)
+        rows = over_batch(mesh)
+        return DeviceBatch(*(jax.make_array_from_process_local_data(rows, np.asarray(part)) for part in parts))
+
+    with ThreadPoolExecutor(1) as thread:
+        loading = thread.submit(load)
+        while True:
+            started = time.perf_counter()
+            batch = loading.result()
+            if batch is None:
+                return
+            waited = time.perf_counter() - started
+            loading = thread.submit(load)
+            yield batch, waited
