@@ -27,7 +27,7 @@ from facenet_jax.runtime.hosts import all_say, is_first, wait_for_all
 FOLDER = "checkpoints"
 FINGERPRINT = "fingerprint"
 # VAL of the checkpoints on the held-out identities, by which the best is chosen: {"<step>": VAL}.
-VAL_FILE = "checkpoint_vals.json"
+VAL_FILE = "val.json"
 _OS_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
 
 
@@ -56,7 +56,7 @@ class Checkpoints:
             raise InputError(
                 f"{self._folder} does not exist; give the working directory of a run that saved a checkpoint."
             )
-        self._val_file = workdir / VAL_FILE
+        self._val_file = workdir / FOLDER / VAL_FILE
         options = ocp.CheckpointManagerOptions(
             preservation_policy=_LatestAndBest(keep, self._best),
             create=not read_only,
