@@ -25,6 +25,8 @@ from facenet_jax.curation.audit_report import EXCLUDE_FROM
 from facenet_jax.datasets.open import open_dataset, places
 from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.engine import Images, embed_images
+from facenet_jax.images.cut import FaceCutter
+from facenet_jax.runtime.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE = 0.05
@@ -41,9 +43,8 @@ def embedded(folder: Path, embedder: Any, keep: Path) -> Labelled:
     source = open_dataset(folder, singles=True)
     files = tuple(places(source))
     images = Images(files, lambda record: (folder / files[record]).read_bytes(), source.digest)
-    found = embed_images(embedder, images, keep=keep)
-    kept = np.flatnonzero(found.valid)
-    return found.points[kept], source.index.identity_of(kept)
+    found = embed_images(embedder, images, FaceCutter("none"), keep, Progress())
+    return found.points, source.index.identity_of(found.photo)
 
 
 def made_up(seed: int = 0) -> Labelled:

@@ -10,10 +10,10 @@ from PIL import Image
 
 from evaluating import distance, picture, refused
 from facenet_jax.cli import main
-from facenet_jax.embedders import engine as embedding
 from facenet_jax.embedders import open_embedder
 from facenet_jax.evaluation.folds import accuracy_over_folds, best_threshold
 from facenet_jax.evaluation.pair_lists import read_lfw_pairs
+from facenet_jax.images import cut
 
 
 @pytest.fixture
@@ -127,6 +127,11 @@ def test_results_of_other_faces_in_one_folder_stand_beside_each_other(lfw, capsy
 class _SeesLight:
     """A detector that finds a face in every image that is not black."""
 
+    digest = "light"
+
+    def __init__(self, path=None):
+        assert path is None
+
     def detect(self, image):
         from facenet_jax.images.detect import Detection
 
@@ -137,7 +142,7 @@ class _SeesLight:
 
 
 def test_youtube_faces(tmp_path, network, monkeypatch, capsys):
-    monkeypatch.setattr(embedding, "FaceDetector", _SeesLight)
+    monkeypatch.setattr(cut, "FaceDetector", _SeesLight)
     black = io.BytesIO()
     Image.new("RGB", (6, 8)).save(black, "PNG")
     videos = {"Ada/0": "xxoxx", "Ada/1": "xoxo", "Bob/0": "xxx", "Cy/2": "ooxo", "Cy/3": "oo"}
@@ -167,7 +172,7 @@ def test_youtube_faces(tmp_path, network, monkeypatch, capsys):
 
 
 def test_videos_are_looked_at_to_their_ends(tmp_path, network, monkeypatch, capsys):
-    monkeypatch.setattr(embedding, "FaceDetector", _SeesLight)
+    monkeypatch.setattr(cut, "FaceDetector", _SeesLight)
     black = io.BytesIO()
     Image.new("RGB", (6, 8)).save(black, "PNG")
     videos = {"Ada/0": "x", "Ada/1": "ooox", "Bob/0": "oox", "Cy/2": "oooo"}
@@ -190,7 +195,7 @@ def test_videos_are_looked_at_to_their_ends(tmp_path, network, monkeypatch, caps
     for file in tmp_path.glob("*/*/0.*.png"):
         file.write_bytes(black.getvalue())
     assert "images can be used" in refused(capsys, *command, "--frames=1")
-    monkeypatch.setattr(embedding, "FaceDetector", None)
+    monkeypatch.setattr(cut, "FaceDetector", None)
     np.savez(tmp_path / "e.npz", embeddings=np.eye(2), names=["a/1", "b/1"])
     command[2] = f"--embedder={tmp_path / 'e.npz'}"
     assert "holds embeddings and no network" in refused(capsys, *command)

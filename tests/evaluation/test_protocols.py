@@ -16,6 +16,7 @@ from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.engine import Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.request import Request, open_folder, without
+from facenet_jax.images.cut import FaceCutter
 from facenet_jax.training.run_identities import own_held_out, trained_on
 from facenet_jax.training.training_faces import open_faces
 from networks import linear_network, saved_run
@@ -170,17 +171,17 @@ def test_what_was_embedded_is_not_embedded_again(tmp_path, network, monkeypatch)
     files[5] = b""
     read = []
     images = Images([str(i) for i in range(10)], lambda i: read.append(i) or files[i], "these")
-    first = embed_images(embedder, images, keep=tmp_path / "kept")
+    first = embed_images(embedder, images, FaceCutter("none"), keep=tmp_path / "kept")
     assert sorted(read) == list(range(10))
-    assert first.bad == (("5", "empty file"),)
+    assert first.rejected == (("5", "empty file"),)
     parts = sorted((tmp_path / "kept").rglob("*.npz"))
     parts[1].write_bytes(b"damaged")
     read.clear()
-    again = embed_images(embedder, images, keep=tmp_path / "kept")
+    again = embed_images(embedder, images, FaceCutter("none"), keep=tmp_path / "kept")
     assert sorted(read) == [4, 5, 6, 7]
     np.testing.assert_array_equal(first.points, again.points)
-    np.testing.assert_array_equal(first.valid, again.valid)
-    assert again.bad == first.bad
+    np.testing.assert_array_equal(first.usable, again.usable)
+    assert again.rejected == first.rejected
 
 
 def test_bad_input_is_said_in_a_sentence(tmp_path, photos, network, capsys):
@@ -213,4 +214,4 @@ def test_bad_input_is_said_in_a_sentence(tmp_path, photos, network, capsys):
         # Said before any embedder is opened.
         assert words in refused(capsys, "evaluate", protocol, "--embedder=nowhere", f"--data={photos}", *options)
     with pytest.raises(InputError, match="no crop 'round'"):
-        embedding.Cutter("round")
+        FaceCutter("round")

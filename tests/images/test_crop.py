@@ -35,48 +35,48 @@ def face(x, y, width, height, turn=0.0, score=0.9):
 
 def test_tight_is_the_square_about_the_box():
     image = where(300, 400)
-    crop, info = crop_face(image, "tight", 80, [face(150, 100, 80, 100)])
-    assert crop.shape == (80, 80, 3)
-    assert crop.dtype == np.uint8
-    assert not info.fallback
-    assert info.faces == 1
+    crop = crop_face(image, "tight", 80, [face(150, 100, 80, 100)])
+    assert crop.pixels.shape == (80, 80, 3)
+    assert crop.pixels.dtype == np.uint8
+    assert not crop.fallback
+    assert crop.faces == 1
     side = TIGHT_SCALE * 100
     centres = (np.arange(80) + 0.5) / 80 * side - side / 2
-    np.testing.assert_allclose(crop[40, :, 0], 255 * (190 + centres - 0.5) / 400, atol=1.5)
-    np.testing.assert_allclose(crop[:, 40, 1], 255 * (150 + centres - 0.5) / 300, atol=1.5)
+    np.testing.assert_allclose(crop.pixels[40, :, 0], 255 * (190 + centres - 0.5) / 400, atol=1.5)
+    np.testing.assert_allclose(crop.pixels[:, 40, 1], 255 * (150 + centres - 0.5) / 300, atol=1.5)
 
 
 def test_a_box_that_leaves_the_image_is_filled_with_black():
     image = np.full((100, 100, 3), 200, np.uint8)
-    crop, info = crop_face(image, "tight", 60, [face(-30, 20, 80, 60)])
-    assert not info.fallback
-    assert crop[:, :15].max() == 0
-    assert crop[20:40, 30:].min() == 200
+    crop = crop_face(image, "tight", 60, [face(-30, 20, 80, 60)])
+    assert not crop.fallback
+    assert crop.pixels[:, :15].max() == 0
+    assert crop.pixels[20:40, 30:].min() == 200
 
 
 def test_a_turned_face_that_leaves_the_image_is_filled_with_black():
     pytest.importorskip("cv2")
     image = np.full((100, 100, 3), 200, np.uint8)
-    turned, info = crop_face(image, "similarity", 60, [face(-30, 20, 80, 60)])
-    assert not info.fallback
-    assert turned.min() == 0
+    turned = crop_face(image, "similarity", 60, [face(-30, 20, 80, 60)])
+    assert not turned.fallback
+    assert turned.pixels.min() == 0
 
 
 @pytest.mark.parametrize("how", ["tight", "similarity", "centre"])
 def test_without_a_face_the_centre_is_cut(how):
     image = where(200, 300)
-    crop, info = crop_face(image, how, 50)
-    assert info.fallback == (how != "centre")
-    assert info.detection is None
+    crop = crop_face(image, how, 50)
+    assert crop.fallback == (how != "centre")
+    assert crop.detection is None
     side = CENTRE_SHARE * 200
     across = 150 - side / 2 + (np.arange(50) + 0.5) / 50 * side
-    np.testing.assert_allclose(crop[25, :, 0], 255 * (across - 0.5) / 300, atol=1.5)
-    np.testing.assert_array_equal(crop, crop_face(image, "centre", 50)[0])
+    np.testing.assert_allclose(crop.pixels[25, :, 0], 255 * (across - 0.5) / 300, atol=1.5)
+    np.testing.assert_array_equal(crop.pixels, crop_face(image, "centre", 50).pixels)
 
 
 def test_none_leaves_the_image_alone():
     image = where(20, 30)
-    assert crop_face(image, "none", 112)[0] is image
+    assert crop_face(image, "none", 112).pixels is image
     with pytest.raises(InputError, match="no crop 'loose'"):
         crop_face(image, "loose", 112)
 
@@ -120,7 +120,7 @@ def test_similarity_is_opencvs_alignment_but_for_smoother_shrinking(height, tole
     sface = cv2.FaceRecognizerSF.create("onnx", np.frombuffer(read_weights(SFACE), np.uint8), np.zeros(0, np.uint8))
     row = np.r_[detection.box, detection.landmarks.ravel(), 0.9].astype(np.float32)
     theirs = sface.alignCrop(image, row).astype(int)
-    ours = crop_face(image, "similarity", 112, [detection])[0].astype(int)
+    ours = crop_face(image, "similarity", 112, [detection]).pixels.astype(int)
     assert np.abs(ours - theirs).mean() <= tolerance
     assert height > 112 or np.abs(ours - theirs).max() <= 2
 
@@ -134,8 +134,8 @@ def test_nothing_is_lost_between_pixels_when_shrinking(how, side):
     board = np.indices((side, side)).sum(0) % 2 * 255
     image = np.repeat(board[..., None], 3, -1).astype(np.uint8)
     detections = [] if how == "centre" else [face(0.1 * side, 0.1 * side, 0.7 * side, 0.7 * side, turn=0.1)]
-    crop, _ = crop_face(image, how, 64, detections)
-    assert np.abs(crop[8:-8, 8:-8].astype(float) - 127.5).max() < 12
+    crop = crop_face(image, how, 64, detections)
+    assert np.abs(crop.pixels[8:-8, 8:-8].astype(float) - 127.5).max() < 12
 
 
 def test_the_largest_face_near_the_centre_is_chosen():
@@ -146,7 +146,7 @@ def test_the_largest_face_near_the_centre_is_chosen():
     outside = face(-80, 50, 100, 100)
     collapsed = Detection((100.0, 50.0, 90.0, 90.0), np.full((5, 2), 95.0), 0.9)
     assert choose_face([outside, collapsed], (200, 300)) is None
-    assert crop_face(where(200, 300), "similarity", 50, [outside, collapsed])[1].fallback
+    assert crop_face(where(200, 300), "similarity", 50, [outside, collapsed]).fallback
 
 
 @given(
@@ -156,5 +156,5 @@ def test_the_largest_face_near_the_centre_is_chosen():
 def test_any_box_in_any_image_gives_a_crop(shape, box):
     pytest.importorskip("cv2")
     for how in ("tight", "similarity"):
-        crop, _ = crop_face(where(*shape), how, 24, [face(*box)])
-        assert crop.shape == (24, 24, 3)
+        crop = crop_face(where(*shape), how, 24, [face(*box)])
+        assert crop.pixels.shape == (24, 24, 3)

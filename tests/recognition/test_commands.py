@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from facenet_jax.cli import main
-from facenet_jax.embedders import faces as faces_module
-from facenet_jax.embedders import open_embedder
-from facenet_jax.embedders.faces import Faces
+from facenet_jax.embedders import engine, open_embedder
+from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.embedders.onnx import OnnxEmbedder
 from facenet_jax.recognition.table import write_table
 from networks import distance
@@ -59,9 +58,9 @@ class TestEmbed:
         pytest.importorskip("pyarrow")
         points = np.random.default_rng(0).normal(size=(1000, 256)).astype(np.float32)
         where = np.arange(1000)
-        faces = Faces(
+        faces = EmbeddedFaces(
             tuple(f"{n}.jpg" for n in where), where, np.zeros((1000, 4), np.float32), np.zeros(1000, np.float32),
-            np.ones(1000, bool), points / np.linalg.norm(points, axis=1, keepdims=True), (),
+            np.ones(1000, bool), np.zeros(1000, bool), points / np.linalg.norm(points, axis=1, keepdims=True), (),
         )  # fmt: skip
         sizes = []
         for compact in (False, True):
@@ -71,7 +70,7 @@ class TestEmbed:
         assert sizes[0] - sizes[1] > 0.9 * 3 * 256 * 1000
 
     def test_cut_off_it_ends_with_the_same_bytes(self, photos, network, tmp_path, said, monkeypatch):
-        monkeypatch.setattr(faces_module, "PART", 20)
+        monkeypatch.setattr(engine, "PART", 20)
         command = ["embed", photos, "--embedder", network, "--crop=none", "--compact", "-o"]
         assert said(*command, tmp_path / "whole.npz")[0] == 0
         embed, asked = OnnxEmbedder.embed, []

@@ -70,13 +70,13 @@ def _sorted(
     from facenet_jax.curation.contact_sheet import build_sheet
     from facenet_jax.curation.grouping import group, into
     from facenet_jax.curation.people import PAGE_FILE, People, write_people
-    from facenet_jax.embedders.faces import find_faces
+    from facenet_jax.embedders.engine import embed_images
     from facenet_jax.recognition.output import KEPT
     from facenet_jax.runtime.files import write_whole
     from facenet_jax.runtime.progress import Progress
 
     progress = Progress()
-    faces = find_faces(setup.embedder, photos.images, setup.crop, options.out / KEPT, progress)
+    faces = embed_images(setup.embedder, photos.images, setup.cutter, options.out / KEPT, progress)
     if len(faces.photo) < 2:
         found = "no face" if not len(faces.photo) else "one face alone"
         raise InputError(

@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _embed(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.embedders.faces import find_faces
+    from facenet_jax.embedders.engine import embed_images
     from facenet_jax.recognition.photos import open_photos
     from facenet_jax.recognition.table import check_table, write_table
     from facenet_jax.runtime.progress import Progress, amount
@@ -40,7 +40,7 @@ def _embed(options: argparse.Namespace, _: list[str]) -> int:
     setup = setup_of(options)
     progress = Progress()
     parts = options.out.with_name(f".{options.out.name}.parts")
-    faces = find_faces(setup.embedder, photos.images, setup.crop, parts, progress)
+    faces = embed_images(setup.embedder, photos.images, setup.cutter, parts, progress)
     if not len(faces.photo):
         file, reason = faces.rejected[0]
         raise InputError(f"None of the {len(faces.files):,} photographs gave a face (the first, {file}: {reason}).")

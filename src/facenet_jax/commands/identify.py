@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _identify(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.embedders.faces import find_faces
+    from facenet_jax.embedders.engine import embed_images
     from facenet_jax.recognition.gallery import setup_for
     from facenet_jax.recognition.identify import format_identified, identify, to_csv, to_json
     from facenet_jax.recognition.index_files import load_index
@@ -61,7 +61,7 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
         )
     threshold = choose(thresholds, options.far)
     photos = open_photos(options.photos)
-    faces = find_faces(setup.embedder, photos.images, setup.crop, progress=Progress())
+    faces = embed_images(setup.embedder, photos.images, setup.cutter, progress=Progress())
     found = identify(index, faces, threshold, options.k)
     print(format_identified(found))
     print(f"threshold       {threshold}")

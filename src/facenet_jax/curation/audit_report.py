@@ -29,9 +29,10 @@ from facenet_jax.datasets.open import open_dataset, places
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.sources import FileReader
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
-from facenet_jax.embedders.engine import Cutter, Images, embed_images
+from facenet_jax.embedders.engine import Images, embed_images
 from facenet_jax.evaluation.request import fingerprint, only
 from facenet_jax.images.crop import Crop
+from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import BadFace
 from facenet_jax.images.digests import content_digest
 from facenet_jax.prepare.duplicates import find_copies
@@ -109,9 +110,9 @@ def audit(
     source = open_dataset(dataset, singles=True)
     files = tuple(places(source))
     images = _images(dataset, source, files)
-    embedded = embed_images(embedder, images, Cutter(crop), keep)
-    kept = np.flatnonzero(embedded.valid)
-    points = embedded.points[kept]
+    embedded = embed_images(embedder, images, FaceCutter(crop), keep, progress)
+    embedded.check_any()
+    kept, points = embedded.photo, embedded.points
     identity = source.index.identity_of(kept)
     progress.line("comparing")
     near = nearness(points, identity)
@@ -136,7 +137,7 @@ def audit(
         pairs[others],
         distances[others],
         to_leave_out(wrong, copies, near.suspicion),
-        embedded.bad,
+        embedded.rejected,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from facenet_jax.curation.grouping import Grouped
-from facenet_jax.embedders.faces import Faces
+from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.prepare.job import write_whole
 from facenet_jax.runtime.progress import Progress, Tally
 
@@ -41,7 +41,7 @@ class People:
     """
 
     root: Path
-    faces: Faces
+    faces: EmbeddedFaces
     grouped: Grouped
     embedder: str
     crop: str

@@ -21,6 +21,7 @@ __all__ = [
     "OnnxEmbedder",
     "OnnxInput",
     "open_embedder",
+    "open_network",
 ]
 
 
@@ -45,3 +46,15 @@ def open_embedder(spec: str, step: int | None = None) -> CheckpointEmbedder | On
     if spec.endswith(SUFFIXES):
         return FileOfEmbeddings(Path(spec))
     return CheckpointEmbedder(Path(spec), step)
+
+
+def open_network(spec: str, step: int | None = None) -> CheckpointEmbedder | OnnxEmbedder:
+    """Opens an embedder that takes images; arguments and errors as of `open_embedder`.
+
+    Raises:
+      InputError: it is a file of embeddings.
+    """
+    embedder = open_embedder(spec, step)
+    if isinstance(embedder, FileOfEmbeddings):
+        raise InputError(f"{spec} holds embeddings and no network; give a run, onnx:PATH or sface.")
+    return embedder

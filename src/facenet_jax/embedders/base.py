@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.errors import InputError
+from facenet_jax.images.crop import Crop
 
 UNIT_NORM_TOLERANCE = 1e-3
 
@@ -105,3 +106,19 @@ def on_unit_sphere(points: NDArray[np.floating], name: str, remark: Callable[[st
         remark(f"{name} gives vectors of norm {norms.min():.3g} to {norms.max():.3g}; they were normalised to 1.")
         return (wide / norms[:, None]).astype(np.float32)
     return points.astype(np.float32)
+
+
+def crop_for(embedder: Embedder, asked: Crop | None) -> Crop:
+    """How faces are to be cut for an embedder: as asked, or as it says.
+
+    Raises:
+      InputError: nobody says it.
+    """
+    if asked is not None:
+        return asked
+    if embedder.crop != "none":
+        return cast(Crop, embedder.crop)
+    raise InputError(
+        f"How {embedder.name} wants faces to be cut is not known; say it: --crop tight (the detector's box, as "
+        "`facenet-jax prepare` does), similarity (five landmarks), centre, or none (faces that are cut out already)."
+    )

@@ -1,34 +1,30 @@
-"""Many images -> points: read and cut by threads, embedded in batches, kept part by part so that nothing is lost."""
+"""Images -> faces embedded: read and cut by threads, embedded in batches, kept part by part so that nothing is lost."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
 from facenet_jax.errors import MACHINE_ERRORS, InputError
-from facenet_jax.images.crop import CROPS, Crop, crop_face
-from facenet_jax.images.decode import BadFace, Reason, cut_and_resize, decode
-from facenet_jax.images.detect import FaceDetector
-from facenet_jax.images.photograph import decode_whole
+from facenet_jax.images.crop import CutFace
+from facenet_jax.images.cut import FaceCutter
+from facenet_jax.images.decode import BadFace, Reason
+from facenet_jax.runtime.cores import usable_cores
 from facenet_jax.runtime.files import write_arrays
 from facenet_jax.runtime.progress import Progress, Tally
 
-# Images in a part of what is kept on disk.
+# Images in a part of what is kept on disk: few enough that little is lost, many enough that batches are full.
 PART = 2048
-# Beside the reasons of `decode`: a face was needed, and none was found.
-NO_FACE = max(Reason) + 1
-
-# Changes an image that was cut out, before it is brought to the embedder's size.
-Alter = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+NO_FACE = "no face found"
 
 
 @dataclass(frozen=True)
@@ -37,204 +33,276 @@ class Images:
 
     Attributes:
       keys: a name for each, `identity/file.jpg`.
-      read: number -> the bytes of the file; OSError or BadFace where it cannot be read.
+      read: number -> the bytes of the file, or its pixels, uint8 [rows, columns, 3]; OSError or BadFace where it cannot
+        be read.
       digest: a fingerprint of which images these are.
     """
 
     keys: Sequence[str]
-    read: Callable[[int], bytes]
+    read: Callable[[int], Any]
     digest: str
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """What was made of images.
+@dataclass(frozen=True, eq=False)
+class EmbeddedFaces:
+    """The faces of a set of images as points, those of one image together and from left to right.
 
     Attributes:
-      points: float32 [images, d], of norm 1; zeros where not valid.
-      valid: bool [images].
-      bad: (key, reason) of each that is not valid.
-      fallbacks: in how many no face was found, so that their centre was taken.
+      files: the images, as `Images.keys`; those without a face too.
+      photo: int64 [n], the image of each face, its place in `files`.
+      boxes: float32 [n, 4], (x, y, width, height) in pixels of the upright image; NaN where nobody looked for faces, or
+        none was found and the centre was taken.
+      scores: float32 [n], of the detector, in (0, 1]; NaN likewise.
+      central: bool [n], whether it is the largest near the centre of its image.
+      fallback: bool [n], whether no face was found, so that the centre of the image was taken.
+      points: float32 [n, d], of norm 1.
+      rejected: (file, reason) of each image that gave no face.
     """
 
+    files: tuple[str, ...]
+    photo: NDArray[np.int64]
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    central: NDArray[np.bool_]
+    fallback: NDArray[np.bool_]
     points: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-    bad: tuple[tuple[str, str], ...] = ()
-    fallbacks: int = 0
+    rejected: tuple[tuple[str, str], ...]
 
+    @property
+    def number(self) -> NDArray[np.int64]:
+        """int64 [n], each face's number in its image, from 1 on the left."""
+        return np.arange(len(self.photo)) - np.searchsorted(self.photo, self.photo) + 1
 
-@dataclass(frozen=True)
-class Cutter:
-    """How images are cut and changed before they are embedded.
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """bool [files], which images gave a face."""
+        return np.bincount(self.photo, minlength=len(self.files)) > 0
 
-    Attributes:
-      crop: a name of `facenet_jax.images.crop`; `none` takes the image as it is.
-      alter: changes the image that was cut out.
-      altered_size: the side in pixels of what `alter` is given, at most; None: the embedder's own size.
-      need_face: whether an image in which no face is found counts as not valid, rather than being cut at its centre.
-      name: of `alter`, for fingerprints.
-    """
+    def of(self, photo: int) -> range:
+        """The faces of an image: their rows."""
+        start, stop = np.searchsorted(self.photo, [photo, photo + 1]).tolist()
+        return range(start, stop)
 
-    crop: Crop = "none"
-    alter: Alter | None = None
-    altered_size: int | None = None
-    need_face: bool = False
-    name: str = ""
-    _own: threading.local = field(default_factory=threading.local, repr=False, compare=False)
+    def points_of(self, photos: NDArray[np.integer]) -> NDArray[np.float32]:
+        """The point of each of these images, which gave one face each: float32 [..., d] for an array of any shape."""
+        rows = np.searchsorted(self.photo, photos)
+        if not np.array_equal(self.photo.take(rows, mode="clip"), photos):
+            raise ValueError("an image gave no face")
+        return self.points[rows]
 
-    def __post_init__(self) -> None:
-        if self.crop not in CROPS:
-            raise InputError(f"There is no crop {self.crop!r}; choose one of {', '.join(CROPS)}.")
+    @property
+    def names(self) -> list[str]:
+        """A name for each face: its file where that shows one face, and `file#1`, `file#2`, ... where it shows more."""
+        several = np.bincount(self.photo, minlength=len(self.files))[self.photo] > 1
+        return [
+            f"{self.files[photo]}#{number}" if more else self.files[photo]
+            for photo, number, more in zip(self.photo.tolist(), self.number.tolist(), several.tolist(), strict=True)
+        ]
 
-    def __call__(self, data: bytes, size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
-        """Bytes of a file -> (uint8 [rows, columns, 3], whether a face was found where one was looked for).
-
-        Raises:
-          BadFace: it cannot be decoded.
-        """
-        if self.crop == "none" and self.alter is None and not self.need_face:
-            return decode(data, size), True
-        return self.cut(decode_whole(data), size)
-
-    def cut(self, image: NDArray[np.uint8], size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
-        """The same for an image that is decoded, uint8 [rows, columns, 3] of any size."""
-        side = self.altered_size or max(size)
-        looks = self.crop in ("tight", "similarity") or self.need_face
-        detections = self._detector().detect(image) if looks else []
-        cut, info = crop_face(image, self.crop, side, detections)
-        if self.alter is not None:
-            cut = self.alter(cut)
-        return fit(cut, size), not info.fallback and (bool(detections) or not self.need_face)
-
-    def _detector(self) -> FaceDetector:
-        # One image at a time on one thread: each thread has its own.
-        if not hasattr(self._own, "detector"):
-            self._own.detector = FaceDetector()
-        detector: FaceDetector = self._own.detector
-        return detector
-
-
-class NothingUsable(InputError):
-    """Not one of the images can be embedded."""
+    def check_any(self) -> None:
+        """Raises InputError where not one of the images gave a face."""
+        if not len(self.photo):
+            first = " (the first, {}: {})".format(*self.rejected[0]) if self.rejected else ""
+            raise InputError(f"None of the {len(self.files):,} images can be used{first}; give images of faces.")
 
 
 def embed_images(
     embedder: Embedder | EmbeddingTable,
     images: Images,
-    cutter: Cutter | None = None,
+    cutter: FaceCutter,
     keep: Path | None = None,
-    progress: bool = True,
-) -> Embedded:
-    """Embeds images, or looks them up in a file of embeddings.
+    progress: Progress | None = None,
+    on_reject: Callable[[int, str], None] | None = None,
+) -> EmbeddedFaces:
+    """Cuts the faces out of images and embeds them, or looks images up in a file of embeddings.
 
     Args:
       embedder: what makes the points.
       images: what of.
-      cutter: how they are cut; by default not at all.
-      keep: a folder where each part is kept once it is done: called again, only the rest is worked out.
-      progress: whether to say on standard error how far it is.
+      cutter: which faces of each image: one, which `points_of` then gives, or every.
+      keep: a folder where each part is kept once it is done: called again, only the rest is worked out, and the result
+        is the same to the last bit. Once the result is safe it may be removed.
+      progress: where to say how far it is.
+      on_reject: is told the number of each image that gives no face, and why; what it raises ends the work.
 
     Raises:
-      InputError: as of the embedder; no image at all can be decoded.
+      InputError: as of the embedder, which may be a file of embeddings only where each image is one face as it is; the
+        detector is not installed.
     """
-    cutter = cutter or Cutter()
     if not isinstance(embedder, Embedder):
-        if cutter.alter is not None or cutter.need_face:
-            raise InputError(f"{embedder.name} holds embeddings and no network, so that no other images can be tried.")
-        points = embedder.look_up(images.keys)
-        return Embedded(points, np.ones(len(points), bool))
-    folder = None
-    if keep is not None:
-        what = f"{embedder.digest}|{images.digest}|{cutter.crop}|{cutter.name}|{cutter.altered_size}|{cutter.need_face}"
-        folder = keep / hashlib.blake2b(what.encode(), digest_size=12).hexdigest()
+        if cutter.every or cutter.need_face or cutter.alteration:
+            raise InputError(
+                f"{embedder.name} holds embeddings and no network, so that no other images can be tried; give a run, "
+                "onnx:PATH or sface."
+            )
+        return _looked_up(embedder, images)
+    # It opens the detector: what is missing is said before any work.
+    what = f"faces 2|{embedder.digest}|{embedder.size}|{embedder.batch}|{images.digest}|{cutter.digest}|{PART}"
+    folder = keep / hashlib.blake2b(what.encode(), digest_size=12).hexdigest() if keep is not None else None
+    if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    count, parts = len(images.keys), []
-    live = Progress(quiet=not progress)
-    tally = Tally(live, f"embedding by {embedder.name}", count)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    progress = progress or Progress(quiet=True)
+    count = len(images.keys)
+    tally = Tally(progress, f"embedding by {embedder.name}", count)
+    parts: list[EmbeddedFaces] = []
+    pool = ThreadPoolExecutor(usable_cores())
+    try:
         for start in range(0, count, PART):
-            stop = min(start + PART, count)
+            numbers = range(start, min(start + PART, count))
             file = folder / f"{start:010d}.npz" if folder else None
-            part = _read_part(file, stop - start)
+            part = _read_part(file, images.keys[start : numbers.stop])
             if part is None:
-                part = _embed_part(embedder, images, cutter, range(start, stop), pool, tally)
+                found = sum(len(part.photo) for part in parts)
+                part = _embed_part(embedder, images, cutter, numbers, pool, tally, found, on_reject)
                 if file is not None:
-                    write_arrays(file, points=part[0], status=part[1])
+                    _write_part(file, part)
             parts.append(part)
-    if live.live:
-        live.line("")
-    width = max((part[0].shape[1] for part in parts), default=1)
-    points = np.concatenate([np.empty((0, width), np.float32)] + [p for p, _ in parts if p.shape[1] == width])
-    status = np.concatenate([np.empty(0, np.uint8)] + [s for _, s in parts])
-    valid = (status == 0) | (status == _FALLBACK)
-    if not valid.any():
-        first = f" (the first, {images.keys[0]}: {words(int(status[0]))})" if count else ""
-        raise NothingUsable(f"None of the {count:,} images can be used{first}; give images of faces.")
-    full = np.zeros((count, width), np.float32)
-    full[np.concatenate([np.full(len(s), p.shape[1] == width) for p, s in parts])] = points
-    bad = tuple((images.keys[i], words(int(status[i]))) for i in np.flatnonzero(~valid).tolist())
-    return Embedded(full, valid, bad, int(np.sum(status == _FALLBACK)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if progress.live:
+        progress.line("")
+    return concatenate(parts)
 
 
-# Beside those: fine, but cut at the centre, as no face was found.
-_FALLBACK = 255
+def concatenate(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
+    """The faces of several sets of images as those of one."""
+    if not parts:
+        return _from_rows((), [], [], [], {})
+    firsts = np.cumsum([0, *(len(part.files) for part in parts)]).tolist()
+    width = max(part.points.shape[1] for part in parts)  # a part without a face does not know it
+    return EmbeddedFaces(
+        files=tuple(file for part in parts for file in part.files),
+        photo=np.concatenate([part.photo + first for part, first in zip(parts, firsts, strict=False)]),
+        boxes=np.concatenate([part.boxes for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        central=np.concatenate([part.central for part in parts]),
+        fallback=np.concatenate([part.fallback for part in parts]),
+        points=np.concatenate([part.points.reshape(-1, width) for part in parts]),
+        rejected=tuple(one for part in parts for one in part.rejected),
+    )
+
+
+def _looked_up(table: EmbeddingTable, images: Images) -> EmbeddedFaces:
+    count = len(images.keys)
+    return EmbeddedFaces(
+        files=tuple(images.keys),
+        photo=np.arange(count),
+        boxes=np.full((count, 4), np.nan, np.float32),
+        scores=np.full(count, np.nan, np.float32),
+        central=np.ones(count, bool),
+        fallback=np.zeros(count, bool),
+        points=table.look_up(images.keys),
+        rejected=(),
+    )
 
 
 def _embed_part(
-    embedder: Embedder, images: Images, cutter: Cutter, numbers: range, pool: ThreadPoolExecutor, tally: Tally
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    status = np.zeros(len(numbers), np.uint8)
+    embedder: Embedder,
+    images: Images,
+    cutter: FaceCutter,
+    numbers: range,
+    pool: ThreadPoolExecutor,
+    tally: Tally,
+    before: int,
+    on_reject: Callable[[int, str], None] | None,
+) -> EmbeddedFaces:
+    """The faces of some of the images, numbered within these; `before`: how many faces those before them gave."""
 
-    def load(number: int) -> tuple[NDArray[np.uint8] | None, int]:
+    def load(number: int) -> list[CutFace] | str:
         try:
-            image, found = cutter(images.read(number), embedder.size)
+            return cutter(images.read(number), embedder.size) or NO_FACE
         except BadFace as bad:
-            return None, int(bad.reason)
+            return bad.reason.words
         except OSError as error:
             if error.errno in MACHINE_ERRORS:
                 raise
-            return None, int(Reason.UNREADABLE)
-        if cutter.need_face and not found:
-            return None, NO_FACE
-        return image, 0 if found else _FALLBACK
+            return Reason.UNREADABLE.words
 
-    points: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
-    for first in range(0, len(numbers), embedder.batch):
-        batch = numbers[first : first + embedder.batch]
-        loaded = list(pool.map(load, batch))
-        status[first : first + len(batch)] = [state for _, state in loaded]
-        there = [(place, image) for place, (image, _) in enumerate(loaded) if image is not None]
-        if there:
-            places = first + np.array([place for place, _ in there])
-            points.append((places, embedder.embed(np.stack([image for _, image in there]))))
-        tally.update(batch[-1] + 1)
-    full = np.zeros((len(numbers), points[0][1].shape[1] if points else 1), np.float32)
-    for places, found in points:
-        full[places] = found
-    return full, status
+    photo: list[int] = []
+    found: list[CutFace] = []
+    points: list[NDArray[np.float32]] = []
+    waiting: list[NDArray[np.uint8]] = []
+    rejected: dict[int, str] = {}
+    # While one batch is embedded, the threads cut the faces of the next.
+    for place, loaded in enumerate(_ahead(pool, load, numbers, 2 * embedder.batch)):
+        if isinstance(loaded, str):
+            rejected[place] = loaded
+            if on_reject is not None:
+                on_reject(numbers[place], loaded)
+        else:
+            photo += [place] * len(loaded)
+            waiting += [face.pixels for face in loaded]
+            found += [face._replace(pixels=_NO_PIXELS) for face in loaded]
+        while len(waiting) >= embedder.batch:
+            points.append(embedder.embed(np.stack(waiting[: embedder.batch])))
+            del waiting[: embedder.batch]
+        tally.update(numbers[place] + 1, f"{before + len(found):,} faces" if cutter.every else "")
+    if waiting:
+        points.append(embedder.embed(np.stack(waiting)))
+    files = images.keys[numbers.start : numbers.stop]
+    return _from_rows(files, photo, found, points, rejected)
 
 
-def _read_part(file: Path | None, rows: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]] | None:
+_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+
+
+def _from_rows(
+    files: Sequence[str],
+    photo: Sequence[int],
+    faces: Sequence[CutFace],
+    points: Sequence[NDArray[np.float32]],
+    rejected: Mapping[int, str],
+) -> EmbeddedFaces:
+    """Puts together what was found, face by face, and embedded, batch by batch."""
+    detections = [face.detection for face in faces]
+    nan = float("nan")
+    return EmbeddedFaces(
+        files=tuple(files),
+        photo=np.array(photo, np.int64),
+        boxes=np.array([one.box if one else (nan,) * 4 for one in detections], np.float32).reshape(-1, 4),
+        scores=np.array([one.score if one else nan for one in detections], np.float32),
+        central=np.array([face.central for face in faces], bool),
+        fallback=np.array([face.fallback for face in faces], bool),
+        points=np.concatenate(points) if points else np.empty((0, 1), np.float32),
+        rejected=tuple((files[place], reason) for place, reason in rejected.items()),
+    )
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, load: Callable[[int], list[CutFace] | str], numbers: range, window: int
+) -> Iterator[list[CutFace] | str]:
+    """What `load` gives for each number, in order, no more than a window of them at work or waiting."""
+    waiting: deque[Future[list[CutFace] | str]] = deque()
+    for number in numbers:
+        waiting.append(pool.submit(load, number))
+        if len(waiting) > window:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+# The arrays of `EmbeddedFaces`, one row a face; a part on disk holds these, and its rejected images.
+_ARRAYS = ("photo", "boxes", "scores", "central", "fallback", "points")
+
+
+def _write_part(file: Path, part: EmbeddedFaces) -> None:
+    reasons = np.array([reason for _, reason in part.rejected], np.str_)
+    write_arrays(file, **{name: getattr(part, name) for name in _ARRAYS}, reasons=reasons)
+
+
+def _read_part(file: Path | None, files: Sequence[str]) -> EmbeddedFaces | None:
     """A part that was kept; None where there is none, or it is damaged."""
     if file is None or not file.exists():
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            points, status = arrays["points"], arrays["status"]
-    except Exception:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            rows = {name: arrays[name] for name in _ARRAYS}
+            reasons = arrays["reasons"].tolist()
+    except Exception:  # a damaged archive raises what its reader happens to trip over
         return None
-    return (points, status) if len(points) == len(status) == rows else None
-
-
-def words(status: int) -> str:
-    """Why an image cannot be used, for people: a reason of `decode`, or NO_FACE."""
-    return "no face found" if status == NO_FACE else Reason(status).words
-
-
-def fit(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Brings an image to (rows, columns): what is too wide or too high is cut off on both sides, then it is resized."""
-    if image.shape[:2] == size:
-        return image
-    from PIL import Image
-
-    return cut_and_resize(Image.fromarray(image), size)
+    faces = len(rows["photo"])
+    without = sorted({*range(len(files))} - {*rows["photo"].tolist()})
+    if any(len(array) != faces for array in rows.values()) or len(without) != len(reasons):
+        return None
+    rejected = tuple((files[place], reason) for place, reason in zip(without, reasons, strict=True))
+    return EmbeddedFaces(tuple(files), **rows, rejected=rejected)

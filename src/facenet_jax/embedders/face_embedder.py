@@ -7,9 +7,7 @@ make_pipeline(faces, KNeighborsClassifier(1)).fit(paths, names)
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -17,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from facenet_jax.embedders import Embedder, open_embedder
+from facenet_jax.embedders import Embedder, open_network
 from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
-from facenet_jax.embedders.engine import Cutter
+from facenet_jax.embedders.engine import NO_FACE, Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CROPS, Crop
-from facenet_jax.images.decode import BadFace
+from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.photograph import pixels_of
 
 # An image: a file's path; a Pillow image; an array [rows, columns, 3], RGB, uint8 or float from 0 to 1.
@@ -42,7 +40,7 @@ class FaceEmbedder:
         """Says what to open; nothing is read yet.
 
         Args:
-          embedder: the working directory of a run, `onnx:FILE`, or `sface`; see `open_embedder`.
+          embedder: the working directory of a run, `onnx:FILE`, or `sface`; see `open_network`.
           crop: how faces are cut: `none` takes images as they are, `own` is the embedder's own; the others are those of
             `facenet_jax.images.crop`. `tight` and `similarity` look for the face first (extra `align`).
           step: of a run's checkpoint; None: the best, or the latest where none was measured.
@@ -50,7 +48,7 @@ class FaceEmbedder:
         self.embedder = embedder
         self.crop = crop
         self.step = step
-        self._opened: tuple[Embedder, Cutter] | None = None
+        self._opened: tuple[Embedder, FaceCutter] | None = None
 
     @classmethod
     def load(
@@ -83,23 +81,20 @@ class FaceEmbedder:
         pictures: Sequence[Picture] = [images] if one else list(images)  # type: ignore[list-item, arg-type]
         if not pictures:
             raise InputError(f"there is no image to embed; give {_KINDS}, or several.")
+        names = [
+            str(p) if isinstance(p, str | Path) else "the image" if one else f"image {n}"
+            for n, p in enumerate(pictures)
+        ]
+
+        def refuse(number: int, reason: str) -> None:
+            if reason == NO_FACE:
+                raise InputError(f"{names[number]}: no face was found; give another, or crop='centre' or 'none'.")
+            raise InputError(f"{names[number]} cannot be decoded ({reason}); give a JPEG, PNG, PPM/PGM or WebP image.")
+
         embedder, cutter = self._open()
-
-        def load(number: int) -> NDArray[np.uint8]:
-            picture = pictures[number]
-            name = str(picture) if isinstance(picture, str | Path) else "the image" if one else f"image {number}"
-            pixels, found = _cut(picture, name, cutter, embedder.size)
-            if not found:
-                raise InputError(f"{name}: no face was found; give another, or crop='centre' or 'none'.")
-            return pixels
-
-        points = []
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            for start in range(0, len(pictures), embedder.batch):
-                numbers = range(start, min(start + embedder.batch, len(pictures)))
-                points.append(embedder.embed(np.stack(list(pool.map(load, numbers)))))
-        made = np.concatenate(points)
-        return made[0] if one else made
+        given = Images(names, lambda number: _read(pictures[number], names[number]), digest="")
+        points = embed_images(embedder, given, cutter, on_reject=refuse).points
+        return points[0] if one else points
 
     def distance(
         self, a: Picture | Iterable[Picture] | NDArray[Any], b: Picture | Iterable[Picture] | NDArray[Any]
@@ -166,15 +161,13 @@ class FaceEmbedder:
     def __repr__(self) -> str:
         return f"FaceEmbedder({str(self.embedder)!r}, crop={self.crop!r}, step={self.step!r})"
 
-    def _open(self) -> tuple[Embedder, Cutter]:
+    def _open(self) -> tuple[Embedder, FaceCutter]:
         if self._opened is None:
-            embedder = open_embedder(str(self.embedder), self.step)
-            if not isinstance(embedder, Embedder):
-                raise InputError(f"{self.embedder} holds embeddings and no network; give a run, onnx:FILE or sface.")
+            embedder = open_network(str(self.embedder), self.step)
             if self.crop != "own" and self.crop not in CROPS:
                 raise InputError(f"there is no crop {self.crop!r}; choose one of own, {', '.join(CROPS)}.")
             crop: Any = embedder.crop if self.crop == "own" else self.crop
-            self._opened = embedder, Cutter(crop, need_face=crop in ("tight", "similarity"))
+            self._opened = embedder, FaceCutter(crop, need_face=crop in ("tight", "similarity"))
         return self._opened
 
     def _points(self, given: Any) -> NDArray[np.float32]:
@@ -195,23 +188,21 @@ def _is_one(images: object) -> bool:
     return not isinstance(images, Iterable) or isinstance(images, str | Path | Image.Image)
 
 
-def _cut(picture: object, name: str, cutter: Cutter, size: tuple[int, int]) -> tuple[NDArray[np.uint8], bool]:
-    """Pixels of a size, and whether a face was found where one was looked for."""
+def _read(picture: object, name: str) -> bytes | NDArray[np.uint8]:
+    """The bytes of a file, or the pixels of what is decoded already."""
     try:
         if isinstance(picture, Image.Image):
-            return cutter.cut(pixels_of(picture), size)
+            return pixels_of(picture)
         if isinstance(picture, str | Path):
-            return cutter(Path(picture).read_bytes(), size)
+            return Path(picture).read_bytes()
     except OSError as error:
         raise InputError(f"{name} cannot be read ({error.strerror or error}); give an image.") from error
-    except BadFace as error:
-        raise InputError(f"{name} cannot be decoded ({error}); give a JPEG, PNG, PPM/PGM or WebP image.") from error
     if not isinstance(picture, np.ndarray):
         raise InputError(f"{name} is of the type {type(picture).__name__}; give {_KINDS}.")
     if picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise InputError(f"{name} is an array of shape {list(picture.shape)}; give {_KINDS}.")
     if picture.dtype == np.uint8:
-        return cutter.cut(picture, size)
+        return picture
     if not np.issubdtype(picture.dtype, np.floating):
         raise InputError(f"{name} is an array of {picture.dtype}; give {_KINDS}.")
     low, high = float(picture.min()), float(picture.max())
@@ -219,4 +210,4 @@ def _cut(picture: object, name: str, cutter: Cutter, size: tuple[int, int]) -> t
         raise InputError(
             f"{name} has float pixels from {low:.4g} to {high:.4g}; give floats from 0 to 1, or uint8 from 0 to 255."
         )
-    return cutter.cut(np.round(picture * 255.0).astype(np.uint8), size)
+    return np.round(picture * 255.0).astype(np.uint8)

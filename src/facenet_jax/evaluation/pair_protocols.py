@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.folder import SUFFIXES
-from facenet_jax.embedders.engine import Cutter, Embedded, Images, NothingUsable
+from facenet_jax.embedders.engine import EmbeddedFaces, Images, concatenate, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import Comparison, interval, mcnemar
 from facenet_jax.evaluation.folds import FoldsResult, accuracy_over_folds, best_threshold, format_folds
@@ -40,6 +40,8 @@ from facenet_jax.evaluation.request import (
 )
 from facenet_jax.evaluation.videos import mean_distances, video_means
 from facenet_jax.images.crop import Crop
+from facenet_jax.images.cut import FaceCutter
+from facenet_jax.runtime.progress import Progress
 
 FARS = (1e-2, 1e-3)
 
@@ -49,7 +51,7 @@ class _Compared:
     """An embedder on a list of pairs: which pairs could be judged, and their distances."""
 
     embedder: AnyEmbedder
-    embedded: Embedded
+    embedded: EmbeddedFaces
     judged_pairs: NDArray[np.bool_]
     distances: NDArray[np.float32]
 
@@ -77,7 +79,7 @@ def run_lfw_view1(
     sides = []
     for data, pairs, crop in (train, test):
         listed = _without_known(request, read_lfw_pairs(pairs))
-        sides.append((listed, _on_images(request, listed, listed_images(data, listed.keys), Cutter(crop))))
+        sides.append((listed, _on_images(request, listed, listed_images(data, listed.keys), FaceCutter(crop))))
     (train_list, train_side), (test_list, test_side) = ((listed, _in_all(side)) for listed, side in sides)
     entries, tables, correct = [], [], []
     judged: dict[str, PairMetrics] = {}
@@ -133,7 +135,7 @@ def run_ytf(request: Request, data: Path, splits: Path, frames: int = 100, fars:
     listed = _without_known(request, read_ytf_splits(splits))
     per_video = [_frames(data / video) for video in listed.keys]
     # Where faces must be found, more frames than wanted may have to be looked at; they are, video by video.
-    cutter = Cutter(request.crop, need_face=True)
+    cutter = FaceCutter(request.crop, need_face=True)
     compared = []
     for embedder in request.embedders:
         means, found, embedded = _video_means(request, embedder, cutter, listed, per_video, data, frames)
@@ -148,18 +150,16 @@ def run_ytf(request: Request, data: Path, splits: Path, frames: int = 100, fars:
 def _video_means(
     request: Request,
     embedder: AnyEmbedder,
-    cutter: Cutter,
+    cutter: FaceCutter,
     listed: PairList,
     per_video: Sequence[Sequence[Path]],
     data: Path,
     frames: int,
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], Embedded]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], EmbeddedFaces]:
     used = np.zeros(len(per_video), np.int64)  # frames looked at
     faces = np.zeros(len(per_video), np.int64)
-    points: list[NDArray[np.float32]] = []
+    parts: list[EmbeddedFaces] = []
     owner: list[NDArray[np.int64]] = []
-    bad: list[tuple[str, str]] = []
-    nobody: InputError | None = None
     while True:
         wanted = [
             (video, frame)
@@ -171,22 +171,18 @@ def _video_means(
         keys = [f"{listed.keys[video]}/{per_video[video][frame].name}" for video, frame in wanted]
         videos = np.array([video for video, _ in wanted])
         used += np.bincount(videos, minlength=len(used))
-        try:
-            one = request.embed(embedder, listed_images(data, keys), cutter)
-        except NothingUsable as error:  # of some frames of a video that is no end
-            nobody = error
-            bad += [(key, "no usable face") for key in keys]
-            continue
-        points.append(one.points[one.valid])
-        owner.append(videos[one.valid])
-        bad += one.bad
-        faces += np.bincount(videos[one.valid], minlength=len(used))
-    if not points:
-        raise nobody or InputError("The list of pairs names no video; give the official splits.")
-    every = np.concatenate(points)
-    means = video_means(every, np.concatenate(owner), len(per_video))
-    bad += [(listed.keys[video], "no frame with a face") for video in np.flatnonzero(faces == 0)]
-    return means, faces > 0, Embedded(every, np.ones(len(every), bool), tuple(bad))
+        images = listed_images(data, keys)
+        one = embed_images(embedder, images, cutter, request.keep, Progress(quiet=not request.progress))
+        parts.append(one)
+        owner.append(videos[one.photo])
+        faces += np.bincount(owner[-1], minlength=len(used))
+    if not parts:
+        raise InputError("The list of pairs names no video; give the official splits.")
+    every = concatenate(parts)
+    every.check_any()
+    means = video_means(every.points, np.concatenate(owner), len(per_video))
+    videos_without = [(listed.keys[video], "no frame with a face") for video in np.flatnonzero(faces == 0)]
+    return means, faces > 0, replace(every, rejected=(*every.rejected, *videos_without))
 
 
 def _frames(video: Path) -> list[Path]:
@@ -203,12 +199,12 @@ def _frames(video: Path) -> list[Path]:
     return sorted(files, key=order)
 
 
-def _on_images(request: Request, listed: PairList, images: Images, cutter: Cutter | None = None) -> list[_Compared]:
+def _on_images(request: Request, listed: PairList, images: Images, cutter: FaceCutter | None = None) -> list[_Compared]:
     compared = []
     for embedder in request.embedders:
         one = request.embed(embedder, images, cutter)
-        there = np.asarray(one.valid[listed.pairs].all(axis=1))
-        first, second = (one.points[listed.pairs[there, side]] for side in (0, 1))
+        there = np.asarray(one.usable[listed.pairs].all(axis=1))
+        first, second = (one.points_of(listed.pairs[there, side]) for side in (0, 1))
         difference = first - second
         compared.append(_Compared(embedder, one, there, np.einsum("nd,nd->n", difference, difference)))
     return compared

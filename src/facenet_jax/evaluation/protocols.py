@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
-from facenet_jax.embedders.engine import Cutter, Embedded
+from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import clustering, identification
 from facenet_jax.evaluation.bootstrap import Comparison, compare_replicates
@@ -47,6 +47,7 @@ from facenet_jax.evaluation.request import (
     heading,
     prepared_folder,
 )
+from facenet_jax.images.cut import Alteration, FaceCutter
 
 FARS = (1e-2, 1e-3)
 
@@ -60,7 +61,7 @@ def run_holdout(request: Request, folder: Folder, fars: Sequence[float] = FARS, 
     intervals: dict[str, HoldoutIntervals] = {}
     entries, tables = [], []
     for embedder, one in zip(request.embedders, embedded, strict=True):
-        points = one.points[chosen]
+        points = one.points_of(chosen)
         result = results[embedder.name] = holdout(points, labels, fars, splits)
         sure = intervals[embedder.name] = holdout_intervals(points, labels, fars, splits)
         area, rate = (float(np.mean([getattr(s, key) for s in result.splits])) for key in ("area", "equal_error_rate"))
@@ -97,7 +98,7 @@ def run_photos(request: Request, data: Path, fars: Sequence[float] = FARS) -> Ou
     embedded, chosen = _embedded(request, folder)
     labels = folder.labels[chosen]
     judged = {
-        e.name: metrics_of_all_pairs(one.points[chosen], labels, fars)
+        e.name: metrics_of_all_pairs(one.points_of(chosen), labels, fars)
         for e, one in zip(request.embedders, embedded, strict=True)
     }
     entries, tables = [], []
@@ -107,7 +108,7 @@ def run_photos(request: Request, data: Path, fars: Sequence[float] = FARS) -> Ou
         tables.append(f"{heading(embedder, one)}\n{format_rates(result)}")
         document = metrics_to_json(result) | {
             "wrong": wrong_to_json(result.wrong, keys, labels),
-            "few_faces": few_faces(one.points[chosen], labels, keys),
+            "few_faces": few_faces(one.points_of(chosen), labels, keys),
         }
         entries.append(about(embedder, request.crop, one) | {"result": document})
     comparisons = compare_judged(judged, fars)
@@ -127,10 +128,9 @@ def run_robustness(request: Request, data: Path, far: float = 1e-3) -> Outcome:
             ("image_pixels", IMAGE_SIZES, shrink),
         ):
             for value in grid:
-                cutter = Cutter(request.crop, partial(alter, value), FULL_SIDE, name=f"{kind}={value}")
-                one = request.embed(embedder, folder.images, cutter)
-                chosen = np.flatnonzero(one.valid)
-                first = holdout(one.points[chosen], folder.labels[chosen], [far]).splits[0]
+                worse = Alteration(f"{kind}={value}", partial(alter, value), FULL_SIDE)
+                one = request.embed(embedder, folder.images, FaceCutter(request.crop, alteration=worse))
+                first = holdout(one.points, folder.labels[one.usable], [far]).splits[0]
                 rows[kind][value] = {
                     "val": first.points[0].val,
                     "pairs_needed": first.points[0].pairs_needed,
@@ -154,7 +154,7 @@ def run_compact(request: Request, data: Path, fars: Sequence[float] = FARS) -> O
     entries, tables = [], []
     comparisons: list[Comparison] = []
     for embedder, one in zip(request.embedders, embedded, strict=True):
-        points = one.points[chosen]
+        points = one.points_of(chosen)
         packed = pack(points, calibrate(points))
         rounded = UNIT_NORM_TOLERANCE + packed.rounding
         forms = {"float32": (points, UNIT_NORM_TOLERANCE), "int8": (packed.points, rounded)}
@@ -185,7 +185,7 @@ def run_identify(request: Request, data: Path, false_alarm_rates: Sequence[float
     embedded, chosen = _embedded(request, folder)
     entries, tables = [], []
     for embedder, one in zip(request.embedders, embedded, strict=True):
-        result = identification.identify(one.points[chosen], folder.labels[chosen], false_alarm_rates)
+        result = identification.identify(one.points_of(chosen), folder.labels[chosen], false_alarm_rates)
         tables.append(f"{heading(embedder, one)}\n{identification.format_identified(result)}")
         entries.append(about(embedder, request.crop, one) | {"result": _plain(result)})
     return _outcome("identify", request, folder, entries, tables, (), {})
@@ -197,7 +197,7 @@ def run_cluster(request: Request, data: Path, threshold: float | None = None) ->
     embedded, chosen = _embedded(request, folder)
     entries, tables = [], []
     for embedder, one in zip(request.embedders, embedded, strict=True):
-        result = clustering.cluster(one.points[chosen], folder.labels[chosen], threshold)
+        result = clustering.cluster(one.points_of(chosen), folder.labels[chosen], threshold)
         tables.append(f"{heading(embedder, one)}\n{clustering.format_clustered(result)}")
         keys = [folder.images.keys[i] for i in chosen[result.faces]]
         document = _plain(result.score) | {"threshold": result.threshold, "chosen_on": result.chosen_on}
@@ -242,7 +242,7 @@ def wrong_to_json(wrong: WrongPairs, keys: Sequence[str], labels: NDArray[np.str
     }
 
 
-def _embedded(request: Request, folder: Folder) -> tuple[list[Embedded], NDArray[np.intp]]:
+def _embedded(request: Request, folder: Folder) -> tuple[list[EmbeddedFaces], NDArray[np.intp]]:
     embedded = [request.embed(embedder, folder.images) for embedder in request.embedders]
     return embedded, common(embedded)
 

@@ -18,10 +18,12 @@ from facenet_jax.datasets.card import is_prepared
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, OnnxEmbedder
-from facenet_jax.embedders.engine import Cutter, Embedded, Images, embed_images
+from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import Comparison
 from facenet_jax.images.crop import Crop
+from facenet_jax.images.cut import FaceCutter
+from facenet_jax.runtime.progress import Progress
 
 AnyEmbedder = CheckpointEmbedder | OnnxEmbedder | FileOfEmbeddings
 
@@ -48,9 +50,17 @@ class Request:
     progress: bool = True
     left_out: list[str] = field(default_factory=list)
 
-    def embed(self, embedder: AnyEmbedder, images: Images, cutter: Cutter | None = None) -> Embedded:
-        """Embeds images, cut as asked."""
-        return embed_images(embedder, images, cutter or Cutter(self.crop), self.keep, self.progress)
+    def embed(self, embedder: AnyEmbedder, images: Images, cutter: FaceCutter | None = None) -> EmbeddedFaces:
+        """One face of each image, cut as asked.
+
+        Raises:
+          InputError: as of `embed_images`, or not one of the images can be used.
+        """
+        faces = embed_images(
+            embedder, images, cutter or FaceCutter(self.crop), self.keep, Progress(quiet=not self.progress)
+        )
+        faces.check_any()
+        return faces
 
     def known_names(self, names: Sequence[str]) -> set[str]:
         """Which of these identities any embedder was trained on; if they are to be left out, they are noted."""
@@ -157,13 +167,12 @@ def leave_out_known(request: Request, folder: Folder) -> Folder:
     return without(folder, known) if known and request.leave_out else folder
 
 
-def common(embedded: Sequence[Embedded]) -> NDArray[np.intp]:
+def common(embedded: Sequence[EmbeddedFaces]) -> NDArray[np.intp]:
     """The images that every embedder could use."""
-    valid = np.logical_and.reduce([one.valid for one in embedded])
-    return np.flatnonzero(valid)
+    return np.flatnonzero(np.logical_and.reduce([one.usable for one in embedded]))
 
 
-def about(embedder: AnyEmbedder, crop: Crop, embedded: Embedded | None = None) -> dict[str, Any]:
+def about(embedder: AnyEmbedder, crop: Crop, embedded: EmbeddedFaces | None = None) -> dict[str, Any]:
     """What a document says of an embedder and of how the faces that it was judged on were cut."""
     said: dict[str, Any] = {
         "name": embedder.name,
@@ -179,8 +188,8 @@ def about(embedder: AnyEmbedder, crop: Crop, embedded: Embedded | None = None) -
         said |= {"kind": "run", "workdir": str(embedder.workdir), "step": embedder.step} | network(embedder)
         said["training"] = dict(embedder.training)
     if embedded is not None:
-        said["bad"] = [list(one) for one in embedded.bad]
-        said["no_face_found"] = embedded.fallbacks
+        said["bad"] = [list(one) for one in embedded.rejected]
+        said["no_face_found"] = int(embedded.fallback.sum())
         said["embedding_size"] = int(embedded.points.shape[1])
     return said
 
@@ -213,14 +222,14 @@ def format_comparisons(comparisons: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def heading(embedder: AnyEmbedder, embedded: Embedded) -> str:
+def heading(embedder: AnyEmbedder, embedded: EmbeddedFaces) -> str:
     """The line above an embedder's table, and what should be known."""
     lines = [embedder.name]
-    if embedded.bad:
-        first = ", ".join(f"{key} ({reason})" for key, reason in embedded.bad[:3])
-        lines.append(f"  {len(embedded.bad):,} images left out: {first}{', ...' if len(embedded.bad) > 3 else ''}")
-    if embedded.fallbacks:
-        lines.append(f"  no face found in {embedded.fallbacks:,} images: their centre was taken")
+    if bad := embedded.rejected:
+        first = ", ".join(f"{key} ({reason})" for key, reason in bad[:3])
+        lines.append(f"  {len(bad):,} images left out: {first}{', ...' if len(bad) > 3 else ''}")
+    if centred := int(embedded.fallback.sum()):
+        lines.append(f"  no face found in {centred:,} images: their centre was taken")
     lines += [f"  {remark}" for remark in embedder.remarks]
     return "\n".join(lines)
 

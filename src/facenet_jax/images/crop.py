@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,24 +29,25 @@ TEMPLATE = np.array(
 TEMPLATE_SIDE = 112
 
 
-@dataclass(frozen=True)
-class CropInfo:
-    """How a face was cut.
+class CutFace(NamedTuple):
+    """A face that is cut out of an image.
 
     Attributes:
-      fallback: the centre was cut because no face was found.
+      pixels: uint8 [rows, columns, 3].
+      detection: the one that was cut out; None where none was found, or nobody looked.
       faces: how many faces were found.
-      detection: the one that was cut out, or None.
+      fallback: whether the centre was cut because no face was found.
+      central: whether it is the largest near the centre of its image, as `choose_face` says, or its only face.
     """
 
-    fallback: bool = False
-    faces: int = 0
+    pixels: NDArray[np.uint8]
     detection: Detection | None = None
+    faces: int = 0
+    fallback: bool = False
+    central: bool = True
 
 
-def crop_face(
-    image: NDArray[np.uint8], how: Crop, size: int, detections: Sequence[Detection] = ()
-) -> tuple[NDArray[np.uint8], CropInfo]:
+def crop_face(image: NDArray[np.uint8], how: Crop, size: int, detections: Sequence[Detection] = ()) -> CutFace:
     """Cuts a face out and resizes it, averaging where it shrinks. What lies outside of the image is black.
 
     `tight` is the paper's way: scale and translation only; the square about the detector's box. `similarity` also
@@ -58,27 +58,25 @@ def crop_face(
     Args:
       image: uint8 [rows, columns, 3].
       how: the crop.
-      size: of the result in pixels; `none` leaves the image as it is.
+      size: of the result, [size, size, 3], in pixels; `none` leaves the image as it is.
       detections: the faces found; `choose_face` tells which is cut out.
-
-    Returns:
-      (uint8 [size, size, 3], how it was cut).
     """
     if how == "none":
-        return image, CropInfo()
+        return CutFace(image)
     if how == "centre":
-        return _centre(image, size), CropInfo()
+        return CutFace(_centre(image, size))
     if how not in CROPS:
         raise InputError(f"There is no crop {how!r}: choose one of {', '.join(CROPS)}.")
     face = choose_face(detections, image.shape[:2])
     if face is None:
-        return _centre(image, size), CropInfo(fallback=True, faces=len(detections))
-    x, y, width, height = face.box
-    info = CropInfo(faces=len(detections), detection=face)
+        return CutFace(_centre(image, size), faces=len(detections), fallback=True)
     if how == "tight":
+        x, y, width, height = face.box
         side = TIGHT_SCALE * max(width, height)
-        return _cut(image, x + (width - side) / 2, y + (height - side) / 2, side, size), info
-    return _warp(image, similarity_to_template(face.landmarks, size), size), info
+        pixels = _cut(image, x + (width - side) / 2, y + (height - side) / 2, side, size)
+    else:
+        pixels = _warp(image, similarity_to_template(face.landmarks, size), size)
+    return CutFace(pixels, face, len(detections))
 
 
 def choose_face(detections: Sequence[Detection], shape: tuple[int, int]) -> Detection | None:
@@ -140,7 +138,7 @@ def _cut(image: NDArray[np.uint8], left: float, top: float, side: float, size: i
 def _warp(image: NDArray[np.uint8], matrix: NDArray[np.float64], size: int) -> NDArray[np.uint8]:
     import cv2
 
-    # Two pixels are interpolated between, so that whoever shrinks more than that loses some: shrink by a whole number
+    # Two pixels are interpolated between, so that shrinking by more loses some: shrink by a whole number
     # first, then make twice as many pixels as asked for and average them.
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
     shrink = max(1, math.floor(1 / scale))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,10 @@ class Detection:
 
 
 class FaceDetector:
-    """Finds faces, one image at a time on one thread; pickled, it opens again in the other process.
+    """Finds faces. Any number of threads may use it, each with a network of its own, and it can be pickled.
+
+    Attributes:
+      digest: SHA-256 of its weights, in hexadecimal.
 
     Args:
       path: a YuNet model to use instead of the published one.
@@ -57,7 +61,8 @@ class FaceDetector:
             raise InputError(f"Finding faces needs OpenCV: {INSTALL}.") from error
         self._path = path
         self._weights = read_weights(YUNET, path)
-        self._net: Any = None
+        self.digest = hashlib.sha256(self._weights).hexdigest()
+        self._own = threading.local()  # OpenCV's network takes one image at a time
         self._try()
 
     def detect(self, image: NDArray[np.uint8]) -> list[Detection]:
@@ -92,7 +97,7 @@ class FaceDetector:
         return sorted(detections, key=lambda detection: -detection.score)
 
     def _open(self) -> Any:
-        if self._net is None:
+        if not hasattr(self._own, "net"):
             import cv2
 
             with _opening:
@@ -102,14 +107,14 @@ class FaceDetector:
                 nothing = np.zeros(0, np.uint8)
                 model = np.frombuffer(self._weights, np.uint8)
                 try:
-                    self._net = cv2.FaceDetectorYN.create(
+                    self._own.net = cv2.FaceDetectorYN.create(
                         "onnx", model, nothing, (320, 320), _MIN_SCORE, _MAX_OVERLAP, _MOST_BOXES
                     )
                 except cv2.error as error:
                     raise self._no_model() from error
                 finally:
                     logging.setLogLevel(level)
-        return self._net
+        return self._own.net
 
     def _try(self) -> None:
         # OpenCV opens any model in ONNX, and says only of an image whether it can make faces of what comes out.
@@ -126,4 +131,7 @@ class FaceDetector:
         return InputError(f"{self._path or YUNET.name} is no ONNX model of YuNet that OpenCV reads.")
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_net": None}
+        return {name: value for name, value in self.__dict__.items() if name != "_own"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _own=threading.local())

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from facenet_jax.images.crop import Crop, crop_face
-from facenet_jax.images.detect import FaceDetector
+from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.digests import content_digest, look_digest
-from facenet_jax.images.photograph import decode_whole
 
 # Above 90 the paper's Table 4 leaves nothing to gain.
 JPEG_QUALITY = 95
@@ -38,36 +36,28 @@ class PreparedFace(NamedTuple):
     fallback: bool
 
 
-@dataclass(frozen=True)
-class Cutter:
-    """Cuts and encodes faces.
+FacePreparer = Callable[[bytes], PreparedFace]
 
-    Attributes:
-      crop, size: see `crop.crop_face`. With `none`, JPEG and PNG files stay as they are, byte for byte, and others
-        become PNG; faces that are cut become JPEG of quality 95.
-      detector: finds faces for `tight` and `similarity`.
+
+def prepare_face(cutter: FaceCutter, size: int, data: bytes) -> PreparedFace:
+    """Cuts a face out and encodes it as JPEG of quality 95.
+
+    With the crop `none`, JPEG and PNG files stay as they are, byte for byte, and others become PNG.
+
+    Args:
+      cutter: cuts one face of each image.
+      size: of the face that is cut out, in pixels.
+      data: the bytes of the image's file.
+
+    Raises:
+      BadFace: it cannot be decoded.
     """
-
-    crop: Crop
-    size: int
-    detector: FaceDetector | None = None
-
-    def __call__(self, data: bytes) -> PreparedFace:
-        """Prepares one face.
-
-        Raises:
-          BadFace: it cannot be decoded.
-        """
-        picture = decode_whole(data)
-        found = self.detector.detect(picture) if self.detector else []
-        face, info = crop_face(picture, self.crop, self.size, found)
-        if self.crop == "none" and data.startswith(_KEPT):
-            image = data
-        else:
-            stream = io.BytesIO()
-            if self.crop == "none":
-                Image.fromarray(face).save(stream, "png")
-            else:
-                Image.fromarray(face).save(stream, "jpeg", quality=JPEG_QUALITY)
-            image = stream.getvalue()
-        return PreparedFace(image, content_digest(data), look_digest(face), info.faces, info.fallback)
+    whole = cutter.crop == "none"
+    (face,) = cutter(data, None if whole else (size, size))
+    image = data
+    if not (whole and data.startswith(_KEPT)):
+        stream = io.BytesIO()
+        picture = Image.fromarray(face.pixels)
+        picture.save(stream, "png") if whole else picture.save(stream, "jpeg", quality=JPEG_QUALITY)
+        image = stream.getvalue()
+    return PreparedFace(image, content_digest(data), look_digest(face.pixels), face.faces, face.fallback)

@@ -16,7 +16,7 @@ from facenet_jax.datasets.card import INDEX, LABEL_BYTES, shard_name
 from facenet_jax.datasets.names import join_names, split_names
 from facenet_jax.datasets.sources import Reader
 from facenet_jax.images.decode import BadFace, Reason
-from facenet_jax.prepare.face import Cutter
+from facenet_jax.prepare.face import FacePreparer
 from facenet_jax.prepare.job import PARTS
 from facenet_jax.runtime.files import sync
 
@@ -76,7 +76,12 @@ def part_file(out: Path, number: int) -> Path:
 
 
 def write_part(
-    out: Path, parts: int, part: Part, reader: Reader, cutter: Cutter, tick: Callable[[int, int], None]
+    out: Path,
+    parts: int,
+    part: Part,
+    reader: Reader,
+    prepare_one: FacePreparer,
+    tick: Callable[[int, int], None],
 ) -> None:
     """Prepares a part's faces; its shard is there whole, and then its `part_file`, or neither.
 
@@ -85,7 +90,7 @@ def write_part(
       parts: how many parts there are.
       part: this one.
       reader: reads its faces.
-      cutter: cuts them.
+      prepare_one: cuts and encodes them.
       tick: is told how many more faces are done, and how many of them are rejected; it may raise `Abandoned`.
 
     Raises:
@@ -106,7 +111,7 @@ def write_part(
         try:
             for number, (place, identity) in enumerate(zip(part.places, part.identities.tolist(), strict=True)):
                 try:
-                    face = cutter(reader.read(place))
+                    face = prepare_one(reader.read(place))
                 except BadFace as bad:
                     rejected.append(number)
                     reasons.append(bad.reason)

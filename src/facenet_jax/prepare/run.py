@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -13,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,8 @@ from facenet_jax.datasets.names import write_names
 from facenet_jax.datasets.sources import Reader, Source, open_source
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CROPS, Crop
-from facenet_jax.images.detect import FaceDetector
-from facenet_jax.images.weights import YUNET, read_weights
-from facenet_jax.prepare.face import Cutter
+from facenet_jax.images.cut import FaceCutter
+from facenet_jax.prepare.face import FacePreparer, prepare_face
 from facenet_jax.prepare.job import PARTS, TOOL, Job, Workplace, part_faces
 from facenet_jax.prepare.merge import merge_parts, tidy
 from facenet_jax.prepare.parts import Abandoned, Part, clean, part_file, write_part
@@ -90,7 +89,8 @@ def prepare(
     """
     _check(source, out, crop, size, share, workers)
     progress = progress or Progress()
-    cutting = Cutter(crop, size, FaceDetector(detector) if crop in ("tight", "similarity") else None)
+    cutter = FaceCutter(crop, detector_file=detector)
+    weights = cutter.detector.digest if cutter.detects else None  # what is missing is said before any work
     progress.line(f"listing {source}")
     faces = open_source(source)
     if exclude is not None:
@@ -107,7 +107,7 @@ def prepare(
         len(faces.names),
         crop,
         0 if crop == "none" else size,
-        hashlib.sha256(read_weights(YUNET, detector)).hexdigest() if cutting.detector else None,
+        weights,
         part_faces(int(faces.offsets[-1])),
     )
     place = Workplace(out, share)
@@ -119,7 +119,13 @@ def prepare(
         clean(out, share)
         _keep_names(out, faces)
         asked, done, rate = _work(
-            job, faces, out, cutting, usable_cores() if workers is None else workers, share, progress
+            job,
+            faces,
+            out,
+            partial(prepare_face, cutter, size),
+            usable_cores() if workers is None else workers,
+            share,
+            progress,
         )
         report = merge_parts(out, job, progress) if asked is None and share[1] == 1 else None
         return Outcome(report, asked, done, rate)
@@ -156,7 +162,13 @@ def _keep_names(out: Path, source: Source) -> None:
 
 
 def _work(
-    job: Job, source: Source, out: Path, cutter: Cutter, workers: int, share: tuple[int, int], progress: Progress
+    job: Job,
+    source: Source,
+    out: Path,
+    prepare_one: FacePreparer,
+    workers: int,
+    share: tuple[int, int],
+    progress: Progress,
 ) -> tuple[signal.Signals | None, int, float]:
     """Prepares what is missing of a share: (the signal that stopped it, faces done, faces a second)."""
     mine = range(share[0], job.parts, share[1])
@@ -168,7 +180,7 @@ def _work(
     tally = Tally(progress, "preparing", total, before)
     message = "finishing the shards in hand, to save them" if workers else "finishing the shard in hand, to save it"
     with StopRequest(message) as stop:
-        crew = _Crew(out, job, source.reader, cutter, workers)
+        crew = _Crew(out, job, source.reader, prepare_one, workers)
         try:
             pending: set[Future[None]] = set()
             parts = _parts(job, source, left)
@@ -222,11 +234,11 @@ def _parts(job: Job, source: Source, numbers: list[int]) -> Iterator[Part]:
 class _Crew:
     """The processes that work, or this one."""
 
-    def __init__(self, out: Path, job: Job, reader: Reader, cutter: Cutter, workers: int) -> None:
+    def __init__(self, out: Path, job: Job, reader: Reader, prepare_one: FacePreparer, workers: int) -> None:
         context = multiprocessing.get_context("spawn")  # a copy of a process that has threads may hang
         self._done, self._rejected = context.Value("q", 0), context.Value("q", 0)
         self._stop, self._abandon = context.Event(), context.Event()
-        self._hand = (out, job.parts, reader, cutter, self._done, self._rejected, self._stop, self._abandon)
+        self._hand = (out, job.parts, reader, prepare_one, self._done, self._rejected, self._stop, self._abandon)
         self._pool = (
             ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=self._hand) if workers else None
         )
@@ -269,7 +281,7 @@ class _Hand:
     out: Path
     parts: int
     reader: Reader
-    cutter: Cutter
+    prepare_one: FacePreparer
     done: Any
     rejected: Any
     stop: Any
@@ -296,7 +308,7 @@ class _Hand:
                     shared.value += number
             counts[:] = [0, 0]
 
-        write_part(self.out, self.parts, part, self.reader, self.cutter, count)
+        write_part(self.out, self.parts, part, self.reader, self.prepare_one, count)
         flush()
 
 

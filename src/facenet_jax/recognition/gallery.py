@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.embedders.faces import Faces, find_faces
+from facenet_jax.embedders.engine import EmbeddedFaces, embed_images
 from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.evaluation.compact import calibrate
 from facenet_jax.evaluation.request import Folder, only, open_folder
@@ -122,14 +122,14 @@ def gather(
 
     Args:
       known: (person, digest of the photograph's bytes) of those that are passed over.
-      keep: where parts are kept, see `find_faces`.
+      keep: where parts are kept, see `embed_images`.
     """
     folder = open_folder(gallery, singles=True)
     contents, new, rejected = _unknown(folder, set(known), progress)
     before = len(folder.labels) - len(new) - len(rejected)
     points, photos, several = np.empty((0, 1), np.float32), list[int](), list[tuple[str, str]]()
     if new:
-        faces = find_faces(setup.embedder, only(folder.images, new), setup.crop, keep, progress)
+        faces = embed_images(setup.embedder, only(folder.images, new), setup.cutter, keep, progress)
         rows, photos, several = _one_each(faces, largest)
         points = faces.points[rows]
         rejected += [*faces.rejected, *several]
@@ -171,7 +171,7 @@ def _unknown(
     return contents, new, rejected
 
 
-def _one_each(faces: Faces, largest: bool) -> tuple[list[int], list[int], list[tuple[str, str]]]:
+def _one_each(faces: EmbeddedFaces, largest: bool) -> tuple[list[int], list[int], list[tuple[str, str]]]:
     """The row of each photograph's face, these photographs, and those that show several."""
     rows, photos, several = [], [], []
     for photo, file in enumerate(faces.files):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from facenet_jax.embedders.faces import Faces
+from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.recognition.index import Neighbour, PeopleIndex
 from facenet_jax.recognition.thresholds import Threshold
 
@@ -22,7 +22,7 @@ class Identified:
     """A face and who it may be.
 
     Attributes:
-      face: its name, see `Faces.names`.
+      face: its name, see `EmbeddedFaces.names`.
       file, number: its photograph, and its number there from the left.
       box: (x, y, width, height) in pixels; None where nobody looked for faces.
       person: the nearest, if within the threshold; otherwise None.
@@ -37,7 +37,7 @@ class Identified:
     neighbours: tuple[Neighbour, ...]
 
 
-def identify(index: PeopleIndex, faces: Faces, threshold: Threshold, k: int) -> list[Identified]:
+def identify(index: PeopleIndex, faces: EmbeddedFaces, threshold: Threshold, k: int) -> list[Identified]:
     """The k nearest people of each face, the nearest of them only within the threshold being its name."""
     found = []
     rows = zip(faces.names, faces.photo.tolist(), faces.number.tolist(), index.nearest(faces.points, k), strict=True)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder, open_embedder
-from facenet_jax.embedders.base import Embedder
-from facenet_jax.embedders.find import crop_for
-from facenet_jax.errors import InputError
+from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder, open_network
+from facenet_jax.embedders.base import crop_for
 from facenet_jax.images.crop import Crop
+from facenet_jax.images.cut import FaceCutter
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,11 @@ class Setup:
     crop: Crop
 
     @property
+    def cutter(self) -> FaceCutter:
+        """Cuts every face for it."""
+        return FaceCutter(self.crop, every=True)
+
+    @property
     def options(self) -> str:
         """The options that name it on the command line."""
         return f"--embedder {self.spec}{'' if self.step is None else f' --step {self.step}'} --crop {self.crop}"
@@ -37,14 +41,12 @@ def open_setup(spec: str, step: int | None = None, crop: Crop | None = None) -> 
     """Opens an embedder to find faces with.
 
     Args:
-      spec, step: see `open_embedder`.
+      spec, step: see `open_network`.
       crop: as `crop_for` takes it.
 
     Raises:
       InputError: there is no such embedder, it is a file of embeddings, or nobody says how faces are cut.
     """
-    embedder = open_embedder(spec, step)
-    if not isinstance(embedder, Embedder):
-        raise InputError(f"{spec} holds embeddings and no network; give a run, onnx:PATH or sface.")
+    embedder = open_network(spec, step)
     own = embedder.step if isinstance(embedder, CheckpointEmbedder) else None
     return Setup(spec, own, embedder, crop_for(embedder, crop))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from facenet_jax import __version__
 from facenet_jax.embedders.base import Embedder
-from facenet_jax.embedders.faces import Faces
+from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.embedders.table import SUFFIXES
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import Packed, calibrate, pack
@@ -53,7 +53,7 @@ def check_table(path: Path) -> None:
         raise InputError(f"The folder {path.parent} does not exist; make it, or give another file.")
 
 
-def write_table(faces: Faces, path: Path, embedder: Embedder, crop: str, compact: bool) -> Written:
+def write_table(faces: EmbeddedFaces, path: Path, embedder: Embedder, crop: str, compact: bool) -> Written:
     """Writes a row for each face, and beside it the photographs that gave none; both are there whole or not at all.
 
     Columns (arrays of an .npz): names, files, faces (numbers from the left), boxes, scores, embeddings. Box and score

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facenet_jax.embedders.faces import Faces, find_faces
+from facenet_jax.embedders.engine import EmbeddedFaces, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.recognition.photos import open_photos
 from facenet_jax.recognition.setup import Setup
@@ -18,7 +18,7 @@ class Compared(NamedTuple):
     """Two faces.
 
     Attributes:
-      first, second: their names, see `Faces.names`.
+      first, second: their names, see `EmbeddedFaces.names`.
       distance: squared L2.
     """
 
@@ -42,7 +42,7 @@ def compare(setup: Setup, first: str, second: str, largest: bool = False) -> Com
     for path, _ in asked:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give two photographs.")
-    faces = find_faces(setup.embedder, open_photos([path for path, _ in asked]).images, setup.crop)
+    faces = embed_images(setup.embedder, open_photos([path for path, _ in asked]).images, setup.cutter)
     one, other = (_choose(faces, str(path), number, largest) for path, number in asked)
     difference = faces.points[one].astype(np.float64) - faces.points[other]
     return Compared(faces.names[one], faces.names[other], float(difference @ difference))
@@ -56,7 +56,7 @@ def _parse(name: str) -> tuple[Path, int | None]:
     return Path(match[1]), int(match[2])
 
 
-def _choose(faces: Faces, file: str, number: int | None, largest: bool) -> int:
+def _choose(faces: EmbeddedFaces, file: str, number: int | None, largest: bool) -> int:
     photo = faces.files.index(file)
     found = faces.of(photo)
     if not found:

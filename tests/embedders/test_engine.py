@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facenet_jax.embedders import faces as faces_module
-from facenet_jax.embedders import open_embedder
+from facenet_jax.embedders import engine, open_embedder
+from facenet_jax.embedders.base import crop_for
 from facenet_jax.embedders.engine import embed_images
-from facenet_jax.embedders.faces import find_faces
-from facenet_jax.embedders.find import Finder, crop_for
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.request import open_folder
+from facenet_jax.images.cut import FaceCutter
 from facenet_jax.recognition.photos import open_photos
 from networks import linear_network, saved_run
 from preparing import encoded, prepared, two_people
@@ -40,6 +39,11 @@ class Colours:
         return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
+def find_faces(embedder, images, crop, keep=None):
+    """Every face of the images."""
+    return embed_images(embedder, images, FaceCutter(crop, every=True), keep)
+
+
 def same(first, second):
     for name, array in vars(first).items():
         np.testing.assert_array_equal(array, getattr(second, name), err_msg=name)
@@ -54,7 +58,7 @@ def test_thumbnails_give_what_evaluation_gives(photos):
     assert faces.number.tolist() == [1] * 64
     assert np.isnan(faces.boxes).all()
     assert faces.rejected == ()
-    np.testing.assert_array_equal(faces.points, embed_images(Colours(), folder.images, progress=False).points)
+    np.testing.assert_array_equal(faces.points, embed_images(Colours(), folder.images, FaceCutter("none")).points)
 
 
 def test_what_cannot_be_used_is_listed(photos, tmp_path):
@@ -87,7 +91,7 @@ def test_files_are_taken_as_they_are_named(photos, tmp_path, monkeypatch):
 def test_cut_off_it_goes_on_to_the_same(most, part):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        patch.setattr(faces_module, "PART", part)
+        patch.setattr(engine, "PART", part)
         images = open_photos([_drawn(folder / "photos")]).images
         never = Colours()
         whole = find_faces(never, images, "none")
@@ -143,7 +147,7 @@ def test_a_run_embeds_on_its_devices(photos, tmp_path):
     images = open_photos([photos]).images
     faces = find_faces(embedder, images, "none")
     assert faces.points.shape == (64, 64)
-    expected = embed_images(embedder, images, progress=False).points
+    expected = embed_images(embedder, images, FaceCutter("none")).points
     np.testing.assert_allclose(faces.points, expected, atol=1e-6)
 
 
@@ -157,7 +161,7 @@ def test_the_crop_is_the_embedders_or_asked_for(photos, tmp_path):
     run = saved_run(tmp_path / "run", data_path=str(tmp_path / "faces"))
     assert crop_for(open_embedder(run), None) == "centre"
     with pytest.raises(InputError, match="There is no crop 'round'"):
-        Finder("round")
+        FaceCutter("round")
 
 
 def test_a_file_of_embeddings_finds_nothing(photos, tmp_path):
