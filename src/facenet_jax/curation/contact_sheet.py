@@ -9,8 +9,7 @@ from PIL import Image
 
 from facenet_jax.curation.people import CSV_FILE, ONCE, People
 from facenet_jax.datasets.sources import FileReader
-from facenet_jax.images.decode import BadFace
-from facenet_jax.images.photograph import decode_whole
+from facenet_jax.images.decode import BadFace, decode_whole
 from facenet_jax.report.page import note, page, section, thumbnail
 from facenet_jax.runtime.progress import Progress, Tally
 

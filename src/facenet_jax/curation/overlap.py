@@ -15,9 +15,8 @@ from facenet_jax.datasets.card import is_prepared
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.sources import Source, open_source
 from facenet_jax.errors import InputError
-from facenet_jax.images.decode import BadFace, Reason
+from facenet_jax.images.decode import BadFace, Reason, decode_whole
 from facenet_jax.images.digests import LOOK_DISTANCE, LOOK_SIDE, content_digest, is_blank, look_digest, look_distance
-from facenet_jax.images.photograph import decode_whole
 from facenet_jax.runtime.cores import usable_cores
 from facenet_jax.runtime.progress import Progress, Tally
 

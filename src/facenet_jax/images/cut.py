@@ -13,9 +13,8 @@ from PIL import Image
 
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CROPS, Crop, CutFace, choose_face, crop_face
-from facenet_jax.images.decode import cut_and_resize, decode
+from facenet_jax.images.decode import cut_and_resize, decode, decode_whole
 from facenet_jax.images.detect import FaceDetector
-from facenet_jax.images.photograph import decode_whole
 
 
 @dataclass(frozen=True)

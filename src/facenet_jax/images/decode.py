@@ -1,4 +1,4 @@
-"""An image file's bytes -> pixels of one size, or the reason why not."""
+"""Decodes image files: to a network's input size, or a photograph at its own; or says why not."""
 
 from __future__ import annotations
 
@@ -85,6 +85,36 @@ def decode(
     Raises:
       BadFace: with the reason.
     """
+    return _decode(file, size, max_side, max_pixels)
+
+
+def decode_whole(
+    file: bytes | str | os.PathLike[str], *, max_side: int = MAX_SIDE, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Decodes one image at its own size, upright, otherwise as `decode` does.
+
+    Args:
+      file: the bytes of a JPEG, PNG, PPM/PGM or WebP image, or a path to one.
+      max_side: the largest width or height that is decoded.
+      max_pixels: the largest width x height that is decoded.
+
+    Returns:
+      uint8 [rows, columns, 3], contiguous and writable.
+
+    Raises:
+      BadFace: with the reason.
+    """
+    return _decode(file, None, max_side, max_pixels)
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of a Pillow image as `decode_whole` gives those of a file: uint8 [rows, columns, 3], upright."""
+    return np.array(to_rgb(upright(image.copy())))
+
+
+def _decode(
+    file: bytes | str | os.PathLike[str], size: tuple[int, int] | None, max_side: int, max_pixels: int
+) -> NDArray[np.uint8]:
     data = file if isinstance(file, bytes) else _read(file)
     if not data:
         raise BadFace(Reason.EMPTY)
@@ -98,9 +128,9 @@ def decode(
     try:
         pixels = _jpeg_pixels(data, size, check) if data.startswith(b"\xff") else None
         if pixels is not None:
-            if pixels.shape[:2] == size and not _has_metadata(data):
+            if size in (None, pixels.shape[:2]) and not _has_metadata(data):
                 return pixels
-            return cut_and_resize(upright(_with_metadata(pixels, data)), size)
+            return _sized(upright(_with_metadata(pixels, data)), size)
         with _open(data) as image:
             check(*image.size)
             if isinstance(image, JpegImageFile):
@@ -108,7 +138,7 @@ def decode(
                 shrink = _shrink(width, height, size)
                 image.draft(None, (width // shrink, height // shrink))
             image.load()
-            return cut_and_resize(to_rgb(upright(image)), size)
+            return _sized(to_rgb(upright(image)), size)
     except (BadFace, MemoryError):
         raise
     except Exception as error:  # what Pillow raises for bytes that somebody else made up is not written down
@@ -147,7 +177,9 @@ def _open(data: bytes) -> ImageFile:
     return PpmImageFile(stream)
 
 
-def _jpeg_pixels(data: bytes, size: tuple[int, int], check: Callable[[int, int], None]) -> NDArray[np.uint8] | None:
+def _jpeg_pixels(
+    data: bytes, size: tuple[int, int] | None, check: Callable[[int, int], None]
+) -> NDArray[np.uint8] | None:
     # libjpeg-turbo by its shortest way: Pillow's pixels in half the time. None where it refuses: Pillow knows
     # printers' colours, puts up with small damage, or says what is wrong.
     try:
@@ -161,10 +193,11 @@ def _jpeg_pixels(data: bytes, size: tuple[int, int], check: Callable[[int, int],
         return None
 
 
-def _shrink(width: int, height: int, size: tuple[int, int]) -> int:
+def _shrink(width: int, height: int, size: tuple[int, int] | None) -> int:
     # libjpeg decodes to 1/2, 1/4 or 1/8 for less than the price of the whole; other fractions cost more than they save.
     # The longer side of the target is compared because the EXIF orientation, not yet known, may turn the image.
-    return next(shrink for shrink in (8, 4, 2, 1) if min(width, height) >= shrink * max(size) or shrink == 1)
+    wanted = max(size) if size else max(width, height)
+    return next(shrink for shrink in (8, 4, 2, 1) if min(width, height) >= shrink * wanted or shrink == 1)
 
 
 def _has_metadata(data: bytes) -> bool:
@@ -207,6 +240,10 @@ def cut_and_resize(image: Image.Image, size: tuple[int, int]) -> NDArray[np.uint
     left, top = (width - cut_width) / 2, (height - cut_height) / 2
     box = (left, top, left + cut_width, top + cut_height)
     return np.array(image.resize((columns, rows), Image.Resampling.BILINEAR, box=box, reducing_gap=3.0))
+
+
+def _sized(image: Image.Image, size: tuple[int, int] | None) -> NDArray[np.uint8]:
+    return np.array(image) if size is None else cut_and_resize(image, size)
 
 
 def _ends_early(data: bytes, error: Exception) -> bool:

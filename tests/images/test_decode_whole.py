@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facenet_jax.images import photograph as picture
-from facenet_jax.images.decode import BadFace, Reason
-from facenet_jax.images.photograph import decode_whole
+from facenet_jax.images.decode import BadFace, Reason, decode_whole
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 20, 3)).astype(np.uint8)
 
@@ -54,14 +52,6 @@ def test_a_segment_cut_short_is_no_reason_to_lose_a_face(segment):
     with pytest.raises(BadFace) as caught:
         decode_whole(broken, max_side=25)
     assert caught.value.reason is Reason.TOO_LARGE
-
-
-def test_without_a_size_there_is_no_picture(monkeypatch):
-    # What `decode` reads all the same would be a picture of one pixel.
-    monkeypatch.setattr(picture.Image, "open", lambda *_, **__: 1 / 0)
-    with pytest.raises(BadFace) as caught:
-        decode_whole(encoded(Image.fromarray(PIXELS), "png"))
-    assert caught.value.reason is Reason.UNREADABLE
 
 
 def test_reasons():
