@@ -20,7 +20,7 @@ from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.datasets.open import open_dataset
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.pair_lists import read_lfw_pairs
+from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
 from facenet_jax.runtime.files import locked, write_whole
 from facenet_jax.sweeps.launchers import Command, Runner
 from facenet_jax.training.metrics import read_metrics

@@ -36,7 +36,7 @@ from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, judge, kept
 from facenet_jax.config import load_config
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.pair_lists import read_lfw_pairs
+from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.launchers import Runner
 

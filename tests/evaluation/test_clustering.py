@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import clustering
-from facenet_jax.evaluation.clustering import cluster, format_clustered, score
+from facenet_jax.evaluation.clustering import score
+from facenet_jax.evaluation.protocols.cluster import cluster, format_clustered
 
 LABELS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=25)
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate, distance_error, largest_error, pack, unpack
-from facenet_jax.evaluation.quality import recompress, shrink
-from facenet_jax.evaluation.videos import mean_distances, video_means
+from facenet_jax.evaluation.protocols.robustness import recompress, shrink
+from facenet_jax.evaluation.protocols.ytf import mean_distances, video_means
 
 
 def unit(n, d=16, seed=0):

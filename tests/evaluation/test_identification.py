@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.identification import format_identified, identify
+from facenet_jax.evaluation.protocols.identify import format_identification, identify
 
 
 def faces(identities=20, per_identity=5, noise=0.7, seed=0):
@@ -33,7 +33,7 @@ def test_rank_1_by_loops():
     # The error of a ratio of sums over people, to first order.
     share = np.array([np.sum(np.array(hits)[4 * i : 4 * i + 4]) - 4 * found.rank1 for i in range(20)])
     assert found.standard_error == pytest.approx(np.sqrt(np.sum(share**2)) / 80, rel=0.1)
-    assert f"± {100 * found.standard_error:.1f} over people, of 80 probes" in format_identified(found)
+    assert f"± {100 * found.standard_error:.1f} over people, of 80 probes" in format_identification(found)
 
 
 def test_probes_of_a_person_stand_or_fall_together():
@@ -53,7 +53,7 @@ def test_the_open_set_by_loops():
     assert found.mated == 40
     assert found.strangers == len(labels) - 50
     # Whom the seed enrolled shows in no figure.
-    from facenet_jax.evaluation.identification import _DEAL_ENROLLED
+    from facenet_jax.evaluation.protocols.identify import _DEAL_ENROLLED
     from facenet_jax.runtime.hashing import permutation
 
     known = set(permutation(20, _DEAL_ENROLLED, 0)[:10].tolist())
@@ -66,7 +66,7 @@ def test_the_open_set_by_loops():
         assert rate.rate == pytest.approx(sum(d < bound for d in right) / 40)
         assert rate.reached <= rate.false_alarm_rate
     assert (found.open_set[3].rate, found.open_set[3].strangers_needed) == (None, 1000)
-    assert "needs 1,000 probes of strangers" in format_identified(found)
+    assert "needs 1,000 probes of strangers" in format_identification(found)
 
 
 def test_everybody_alike_is_nobody_found():

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.pair_lists import read_bin, read_lfw_pairs, read_ytf_splits
+from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
+from facenet_jax.evaluation.protocols.pairs import read_bin
+from facenet_jax.evaluation.protocols.ytf import read_ytf_splits
 
 FOLDS = "2\t1\nAda\t1\t2\nAda\t1\tBob\t3\nBob\t3\t12\nCy\t1\tBob\t3\n"
 

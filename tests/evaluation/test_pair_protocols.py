@@ -12,7 +12,7 @@ from evaluating import distance, picture, refused
 from facenet_jax.cli import main
 from facenet_jax.embedders import open_embedder
 from facenet_jax.evaluation.folds import accuracy_over_folds, best_threshold
-from facenet_jax.evaluation.pair_lists import read_lfw_pairs
+from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
 from facenet_jax.images import cut
 
 

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.setup import EPILOG, add_setup, check_threshold, setup_of
+from facenet_jax.commands.setup import EPILOG, add_setup, setup_of
 from facenet_jax.errors import InputError
 
 # All is written into the first; the second names what is being moved out of it.
@@ -121,4 +121,6 @@ def _threshold(options: argparse.Namespace, setup: Any) -> tuple[float | None, s
             "How near two groups of one person lie is not known: give --evaluation, --threshold (what `evaluate "
             f"cluster` found), or --people; to get a file for --evaluation, {make_one(setup)}"
         )
+    from facenet_jax.evaluation.verification import check_threshold
+
     return check_threshold(options.threshold), f"{options.threshold:.4f} (given)"

@@ -6,8 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.errors import InputError
-
 CROPS = ("none", "centre", "tight", "similarity")
 
 EPILOG = """\
@@ -33,13 +31,6 @@ def add_setup(parser: Any, needed: bool = True) -> None:
 def add_threshold(parser: Any, text: str) -> None:
     """Adds --evaluation."""
     parser.add_argument("--evaluation", type=Path, metavar="FILE.json", help=text)
-
-
-def check_threshold(distance: float) -> float:
-    """A squared distance; InputError where none of two unit vectors can be it."""
-    if not 0 < distance < 4:
-        raise InputError(f"--threshold={distance:g}: squared distances of unit vectors lie between 0 and 4.")
-    return distance
 
 
 def setup_of(options: argparse.Namespace) -> Any:

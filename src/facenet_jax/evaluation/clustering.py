@@ -1,4 +1,4 @@
-"""Section 5.8: agglomerative clustering, judged by B-cubed and pairwise F."""
+"""Agglomerative clustering by mean squared distance, and its scores: B-cubed and pairwise F."""
 
 from __future__ import annotations
 
@@ -8,15 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from facenet_jax.errors import InputError
-from facenet_jax.runtime.hashing import permutation
-
 # All pairs of distances are in memory, in float64, and once more while SciPy merges: 10^4 faces take 800 MB.
 MOST_FACES = 20_000
-_CANDIDATES = 200
 # Of distances worked out together.
 _ROWS = 512
-_DEAL_TUNING = 0x636C7573  # "clus"
 
 
 @dataclass(frozen=True)
@@ -39,56 +34,6 @@ class ClusterScore:
     clusters: int
     identities: int
     faces: int
-
-
-@dataclass(frozen=True)
-class Clustered:
-    """What `cluster` measured.
-
-    Attributes:
-      score: on the faces that the threshold was not chosen on.
-      threshold: mean squared distance up to which clusters are merged.
-      chosen_on: how many faces of other people the threshold was chosen on; 0 where it was given.
-      faces: int64, which faces were scored.
-      labels: int64, the cluster of each, from 0.
-    """
-
-    score: ClusterScore
-    threshold: float
-    chosen_on: int
-    faces: NDArray[np.intp]
-    labels: NDArray[np.int64]
-
-
-def cluster(points: NDArray[np.float32], labels: ArrayLike, threshold: float | None = None, seed: int = 0) -> Clustered:
-    """Merges the two nearest clusters, by the mean squared distance of their faces, until none are within a threshold.
-
-    Args:
-      points: float32 [n, d], unit vectors.
-      labels: [n], the identity of each.
-      threshold: squared L2 distance; None: that with the best B-cubed F on half of the identities, dealt by a keyed
-        permutation, is taken, and the other half is scored.
-      seed: deals the halves.
-
-    Raises:
-      InputError: too many faces, or fewer than two identities.
-    """
-    names, ids = np.unique(np.asarray(labels), return_inverse=True)
-    if len(names) < 2:
-        raise InputError(f"The faces show {len(names)} identities; clusters of one alone say nothing: add people.")
-    if len(points) > MOST_FACES:
-        raise InputError(
-            f"Clustering holds all pairs of {len(points):,} faces in memory; give at most {MOST_FACES:,} faces."
-        )
-    scored = np.arange(len(points))
-    chosen_on = 0
-    if threshold is None:
-        half = np.zeros(len(names), bool)
-        half[permutation(len(names), _DEAL_TUNING, seed)[: len(names) // 2]] = True
-        tuning, scored = np.flatnonzero(half[ids]), np.flatnonzero(~half[ids])
-        threshold, chosen_on = _best_threshold(points[tuning], ids[tuning]), len(tuning)
-    found = cut(merges(points[scored]), threshold, len(scored))
-    return Clustered(score(found, ids[scored]), threshold, chosen_on, scored, found)
 
 
 def score(clusters: ArrayLike, identities: ArrayLike) -> ClusterScore:
@@ -119,23 +64,6 @@ def score(clusters: ArrayLike, identities: ArrayLike) -> ClusterScore:
         len(in_cluster),
         len(in_identity),
         n,
-    )
-
-
-def format_clustered(result: Clustered) -> str:
-    """The result as lines of text for people."""
-    s = result.score
-    source = f"chosen on {result.chosen_on:,} faces of other people" if result.chosen_on else "given"
-    return "\n".join(
-        [
-            f"  {s.faces:,} faces of {s.identities:,} identities in {s.clusters:,} clusters; threshold "
-            f"{result.threshold:.4f}, {source}",
-            f"  {'':<10}{'precision':<11}{'recall':<9}F",
-            f"  {'B-cubed':<10}{f'{100 * s.bcubed_precision:.1f}%':<11}{f'{100 * s.bcubed_recall:.1f}%':<9}"
-            f"{100 * s.bcubed_f:.1f}%",
-            f"  {'pairwise':<10}{f'{100 * s.pairwise_precision:.1f}%':<11}{f'{100 * s.pairwise_recall:.1f}%':<9}"
-            f"{100 * s.pairwise_f:.1f}%",
-        ]
     )
 
 
@@ -173,19 +101,6 @@ def cut(tree: NDArray[np.float64], threshold: float, faces: int) -> NDArray[np.i
     if not len(tree):
         return np.zeros(faces, np.int64)
     return np.asarray(fcluster(tree, threshold, "distance"), np.int64) - 1
-
-
-def _best_threshold(points: NDArray[np.float32], ids: NDArray[np.intp]) -> float:
-    tree = merges(points)
-    if not len(tree):
-        raise InputError("The half of the identities on which the threshold is chosen has one face; give a threshold.")
-    heights = np.unique(tree[:, 2])
-    candidates = np.unique(np.quantile(heights, np.linspace(0, 1, min(_CANDIDATES, len(heights))), method="nearest"))
-    scores = [score(cut(tree, height, len(points)), ids).bcubed_f for height in candidates]
-    place = int(np.argmax(scores))
-    # Until the next merge nothing changes: the middle of that stretch is the safest.
-    above = heights[heights > candidates[place]]
-    return float((candidates[place] + above[0]) / 2) if len(above) else float(candidates[place])
 
 
 def _harmonic(a: float, b: float) -> float:

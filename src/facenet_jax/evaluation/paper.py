@@ -19,6 +19,9 @@ MULTIPLY_ADDS: dict[str, float] = {
     "nns1": 220e6,
     "nns2": 20e6,
 }
+# Table 4: VAL of NN1 in percent, by JPEG quality and by pixels of the image.
+JPEG_QUALITIES = {10: 67.3, 20: 81.4, 30: 83.9, 50: 85.5, 70: 86.1, 90: 86.5}
+IMAGE_SIZES = {1_600: 37.8, 6_400: 79.5, 14_400: 84.5, 25_600: 85.7, 65_536: 86.4}
 # Table 5: NN1 with embeddings of other sizes.
 TABLE_5: dict[int, tuple[float, float]] = {
     64: (0.868, 0.017),

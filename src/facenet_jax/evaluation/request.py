@@ -28,6 +28,10 @@ from facenet_jax.runtime.progress import Progress
 AnyEmbedder = CheckpointEmbedder | OnnxEmbedder | FileOfEmbeddings
 
 
+def _none_held_out(_: Request) -> Folder:
+    raise InputError("--data is needed: nothing here knows what a run held out.")
+
+
 @dataclass
 class Request:
     """One or several embedders and how images become points.
@@ -40,6 +44,7 @@ class Request:
       leave_out: whether identities that an embedder was trained on are left out for all.
       progress: whether to say how far it is.
       left_out: names that were left out, filled in as the protocol runs.
+      held_out: opens the faces that the embedder's own run held out.
     """
 
     embedders: Sequence[AnyEmbedder]
@@ -49,6 +54,7 @@ class Request:
     leave_out: bool = True
     progress: bool = True
     left_out: list[str] = field(default_factory=list)
+    held_out: Callable[[Request], Folder] = field(default=_none_held_out)
 
     def embed(self, embedder: AnyEmbedder, images: Images, cutter: FaceCutter | None = None) -> EmbeddedFaces:
         """One face of each image, cut as asked.

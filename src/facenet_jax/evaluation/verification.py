@@ -135,6 +135,13 @@ def check_fars(fars: Sequence[float]) -> tuple[float, ...]:
     return checked
 
 
+def check_threshold(distance: float) -> float:
+    """A squared distance; InputError where none of two unit vectors can be it."""
+    if not 0 < distance < 4:
+        raise InputError(f"--threshold={distance:g}: squared distances of unit vectors lie between 0 and 4.")
+    return distance
+
+
 def allowed_accepts(far: float, different_pairs: int) -> int:
     """The largest number of false accepts whose share does not exceed the FAR.
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from facenet_jax.evaluation import paper
-from facenet_jax.evaluation.quality import IMAGE_SIZES, JPEG_QUALITIES
+from facenet_jax.evaluation.paper import IMAGE_SIZES, JPEG_QUALITIES
 from facenet_jax.report.collect import YARDSTICK, Collected, Measured
 from facenet_jax.report.page import Cell, note, section, subheading, table
 

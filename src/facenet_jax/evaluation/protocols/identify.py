@@ -1,20 +1,47 @@
-"""Who is it? Rank-1 identification, and the open set: finding whom one knows without taking strangers for them."""
+"""Rank-1 identification, and the open set: finding whom one knows without taking strangers for them."""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import REPLICATES, identity_weights
+from facenet_jax.evaluation.protocols.common import Report, add_folder, embed_faces
+from facenet_jax.evaluation.request import Outcome, Request, heading, prepared_folder
 from facenet_jax.evaluation.verification import allowed_accepts, check_fars, pairs_needed
 from facenet_jax.runtime.hashing import permutation
 
 _BLOCK = 1024
 _DEAL_ENROLLED = 0x656E726F  # "enro"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --data and --false-alarms."""
+    add_folder(parser)
+    parser.add_argument("--false-alarms", type=float, nargs="+", default=[0.1, 0.01], help="rates (default: 0.1 0.01)")
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises InputError for a rate out of range."""
+    check_fars(options.false_alarms)
+
+
+def run(request: Request, options: argparse.Namespace) -> Outcome:
+    """Rank-1 identification, and the open-set identification rate at false-alarm rates."""
+    folder = prepared_folder(request, options.data)
+    faces = embed_faces(request, folder)
+    report = Report()
+    for embedder, embedded, points in faces.by_embedder:
+        result = identify(points, faces.labels, options.false_alarms)
+        table = f"{heading(embedder, embedded)}\n{format_identification(result)}"
+        document = asdict(result) | {"open_set": [asdict(rate) for rate in result.open_set]}
+        report.add(table, embedder, request.crop, embedded, document)
+    return report.outcome("identify", request, str(folder.root))
 
 
 @dataclass(frozen=True)
@@ -112,7 +139,7 @@ def identify(
     )
 
 
-def format_identified(result: Identified) -> str:
+def format_identification(result: Identified) -> str:
     """The result as lines of text for people."""
     lines = [
         f"  rank-1 {100 * result.rank1:.1f}% ± {100 * result.standard_error:.1f} over people, of {result.probes:,} "

@@ -1,0 +1,115 @@
+"""A `.bin` verification file of the field (lfw, cfp_fp, agedb_30, ...): ten folds of pairs."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from facenet_jax.embedders.engine import Images
+from facenet_jax.errors import InputError
+from facenet_jax.evaluation.protocols.common import add_fars, check_fars_asked
+from facenet_jax.evaluation.protocols.listed import PairList, listed_distances, over_folds, read_file
+from facenet_jax.evaluation.request import Outcome, Request
+
+check = check_fars_asked
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --data and --far."""
+    parser.add_argument("--data", type=Path, required=True, help="the .bin file")
+    add_fars(parser)
+
+
+def run(request: Request, options: argparse.Namespace) -> Outcome:
+    """Accuracy over ten folds."""
+    file = options.data
+    listed, files = read_bin(file)
+    digest = hashlib.blake2b(b"".join(hashlib.blake2b(f).digest() for f in files), digest_size=16).hexdigest()
+    images = Images(listed.keys, lambda number: files[number], digest)
+    compared = listed_distances(request, listed, images)
+    return over_folds("pairs", request, (file, file), listed, compared, options.fars, file.stem)
+
+
+def read_bin(path: Path) -> tuple[PairList, list[bytes]]:
+    """A `.bin` verification file (lfw, cfp_fp, agedb_30, ...): images two by two, and whether each two are the same.
+
+    The files are Python pickles. They are read by a reader that knows bytes, lists, tuples, booleans and numbers and
+    calls nothing. People have no names in them; images that are equal, or linked by pairs of the same person, are taken
+    to show one person. The pairs are cut into ten folds as they stand, as the field does.
+
+    Returns:
+      The pairs, with the images' numbers as keys, and the images.
+
+    Raises:
+      InputError: it is no such file, or needs more than bytes and lists.
+    """
+    try:
+        content = _Unpickler(io.BytesIO(read_file(path)), path).load()
+    except InputError:
+        raise
+    except Exception as error:  # a damaged pickle raises what it happens to trip over
+        raise InputError(f"{path} is no pickle that can be read ({type(error).__name__}); restore the file.") from error
+    if not isinstance(content, tuple | list) or len(content) != 2:
+        raise InputError(f"{path} does not hold two lists, images and answers; give a .bin verification file.")
+    images, answers = content
+    if not isinstance(images, list | tuple) or not all(type(image) is bytes for image in images):
+        raise InputError(f"{path}: its images are not all bytes of image files; give a .bin verification file.")
+    if not isinstance(answers, list | tuple) or not all(type(a) is bool or a in (0, 1) for a in answers):
+        raise InputError(f"{path}: its answers are not all true or false; give a .bin verification file.")
+    if not answers or len(images) != 2 * len(answers):
+        raise InputError(
+            f"{path} holds {len(images):,} images and {len(answers):,} answers; two images for each answer are needed."
+        )
+    same = np.array([bool(answer) for answer in answers])
+    pairs = np.arange(len(images), dtype=np.int64).reshape(-1, 2)
+    people = tuple(f"person {one}" for one in _linked(list(images), pairs[same]))
+    # As scikit-learn's KFold cuts them, whose folds the published figures are of.
+    folds = min(10, len(answers))
+    sizes = np.full(folds, len(answers) // folds)
+    sizes[: len(answers) % folds] += 1
+    keys = tuple(f"{number}" for number in range(len(images)))
+    return PairList(keys, pairs, same, np.repeat(np.arange(folds), sizes), people), list(images)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads what a pickle says of bytes, lists and numbers; whatever it would have called or looked up is refused."""
+
+    def __init__(self, file: io.BytesIO, path: Path) -> None:
+        super().__init__(file, encoding="bytes")
+        self._path = path
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Nothing is looked up by name."""
+        raise InputError(
+            f"{self._path} asks Python for {module}.{name}; a .bin file needs nothing but bytes and lists, so it was "
+            "not opened: save it again as (list of bytes, list of bool)."
+        )
+
+    def persistent_load(self, pid: Any) -> NoReturn:
+        """Nothing is looked up elsewhere."""
+        raise InputError(f"{self._path} refers to objects outside of it; it was not opened.")
+
+
+def _linked(images: list[bytes], same: NDArray[np.int64]) -> list[int]:
+    """The number of the person on each image: equal images, and those of a same pair, show one."""
+    parent = list(range(len(images)))
+
+    def root(one: int) -> int:
+        while parent[one] != one:
+            parent[one] = parent[parent[one]]
+            one = parent[one]
+        return one
+
+    first: dict[bytes, int] = {}
+    for number, image in enumerate(images):
+        parent[root(number)] = root(first.setdefault(hashlib.blake2b(image, digest_size=16).digest(), number))
+    for i, j in same:
+        parent[root(int(i))] = root(int(j))
+    return [root(number) for number in range(len(images))]

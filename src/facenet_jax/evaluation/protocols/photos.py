@@ -1,0 +1,51 @@
+"""Section 4.2: all squared pairs of a folder of photographs, never a face with itself."""
+
+from __future__ import annotations
+
+import argparse
+
+from facenet_jax.evaluation.few_faces import few_faces
+from facenet_jax.evaluation.pair_metrics import PairMetrics, format_rates, metrics_of_all_pairs, metrics_to_json
+from facenet_jax.evaluation.protocols.common import (
+    Report,
+    add_fars,
+    add_folder,
+    check_fars_asked,
+    compare_metrics,
+    embed_faces,
+    metrics_figures,
+    wrong_to_json,
+)
+from facenet_jax.evaluation.request import Outcome, Request, heading, prepared_folder
+
+check = check_fars_asked
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds --data and --far."""
+    add_folder(parser)
+    add_fars(parser)
+
+
+def run(request: Request, options: argparse.Namespace) -> Outcome:
+    """Rates, intervals, the ROC curve and wrong pairs."""
+    folder = prepared_folder(request, options.data)
+    faces = embed_faces(request, folder)
+    metrics: dict[str, PairMetrics] = {}
+    report = Report()
+    for embedder, embedded, points in faces.by_embedder:
+        metrics[embedder.name] = result = metrics_of_all_pairs(points, faces.labels, options.fars)
+        document = metrics_to_json(result) | {
+            "wrong": wrong_to_json(result.wrong, faces.keys, faces.labels),
+            "few_faces": few_faces(points, faces.labels, faces.keys),
+        }
+        table = f"{heading(embedder, embedded)}\n{format_rates(result)}"
+        report.add(table, embedder, request.crop, embedded, document)
+    return report.outcome(
+        "photos",
+        request,
+        str(folder.root),
+        comparisons=compare_metrics(metrics, options.fars),
+        figures=metrics_figures(metrics, "all pairs of photographs"),
+        counts_pairs=True,
+    )
