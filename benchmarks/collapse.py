@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from benchmarks.machine import describe_machine
-from facenet_jax.evaluation.plots import BLUE, GREEN, VERMILION
+from facenet_jax.evaluation.plot_style import BLUE, GREEN, VERMILION
 from facenet_jax.training.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[1]

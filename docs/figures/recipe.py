@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from facenet_jax.evaluation.plots import BLUE, COLOURS, VERMILION, save, style
+from facenet_jax.evaluation.plot_style import BLUE, COLOURS, VERMILION, save, style
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "recipe.json"
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Wedge
 
-from facenet_jax.evaluation.plots import BLUE, INK, ORANGE, SKY, VERMILION
+from facenet_jax.evaluation.plot_style import BLUE, INK, ORANGE, SKY, VERMILION
 
 MARGIN = 0.2
 GREY = "#9A9A9A"

@@ -1,12 +1,7 @@
-"""Pictures: the ROC curve (figure 5 of the paper), the course of training, what a dataset is made of.
-
-Figures are made without pyplot, so that nothing is global and no display is needed. Colours are those of Okabe and Ito,
-which people with colour-blindness can tell apart.
-"""
+"""Pictures: the ROC curve (figure 5 of the paper), the course of training, what a dataset is made of."""
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter, StrMethodFormatter
 from numpy.typing import NDArray
@@ -22,11 +16,24 @@ from numpy.typing import NDArray
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.folds import FoldsResult
 from facenet_jax.evaluation.holdout import HoldoutResult
-from facenet_jax.runtime.files import write_whole
-
-BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
-INK, GRID = "#333333", "#DDDDDD"
+from facenet_jax.evaluation.plot_style import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    draw_histogram,
+    mean_curve,
+    one_panel,
+    roc_axes,
+    save,
+    share_axis,
+    style,
+    write_title,
+)
 
 # What the lower panel of the loss figure shows, where a row of metrics has it.
 _GEOMETRY = {
@@ -50,9 +57,7 @@ def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str |
     named = {"": results} if isinstance(results, HoldoutResult) else dict(results)
     if not named:
         raise InputError("There is no hold-out result to draw a ROC curve of; evaluate a checkpoint first.")
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.add_subplot()
-    style(axes)
+    figure, axes = one_panel(7, 5, _roc_title(named))
     lowest = 1.0
     for i, (name, result) in enumerate(named.items()):
         colour = COLOURS[i % len(COLOURS)]
@@ -84,14 +89,8 @@ def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str |
                 )
         if len(named) == 1:
             _write_rates(axes, result)
-    axes.set_xscale("log")
-    axes.set_xlim(10.0 ** np.floor(np.log10(lowest) + 1e-9) if lowest < 1 else 0.1, 1)
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    roc_axes(axes, lowest)
     axes.yaxis.set_major_locator(MultipleLocator(0.1))
-    axes.set_xlabel("FAR, share of different pairs accepted")
-    axes.set_ylabel("VAL, share of same pairs accepted")
-    axes.set_title(_roc_title(named), loc="left", fontsize=11, color=INK)
     axes.legend(loc="lower right", frameon=False)
     return save(figure, path)
 
@@ -102,21 +101,13 @@ Curves = Mapping[str, Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]]]
 
 def curves_figure(curves: Curves, title: str, path: str | Path) -> Path:
     """Draws ROC curves of several embedders, FAR on a log axis; returns the PNG file."""
-    figure = Figure(figsize=(7, 5), layout="constrained")
-    axes = figure.add_subplot()
-    style(axes)
+    figure, axes = one_panel(7, 5, title)
     lowest = 0.1
     for i, (name, several) in enumerate(curves.items()):
         far, val = mean_curve([curve for curve in several if len(curve[0])])
         axes.plot(far, val, color=COLOURS[i % len(COLOURS)], linewidth=2, drawstyle="steps-post", label=name)
         lowest = min([lowest, *far[:1]])
-    axes.set_xscale("log")
-    axes.set_xlim(10.0 ** np.floor(np.log10(lowest) + 1e-9), 1)
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel("FAR, share of different pairs accepted")
-    axes.set_ylabel("VAL, share of same pairs accepted")
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    roc_axes(axes, lowest)
     axes.legend(loc="lower right", frameon=False)
     return save(figure, path)
 
@@ -129,29 +120,15 @@ def histogram_figure(
     path: str | Path,
 ) -> Path:
     """Draws how far same and different pairs are apart, as shares of either, with (FAR, threshold) marked."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    style(axes)
-    edges = np.linspace(0, 4, len(same) + 1)
-    for counts, label, colour in ((same, "same", BLUE), (different, "different", VERMILION)):
-        shares = counts / max(int(counts.sum()), 1)
-        axes.stairs(shares, edges, fill=True, alpha=0.5, color=colour, label=f"{label} ({int(counts.sum()):,} pairs)")
-    for far, threshold in thresholds:
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle="--")
-        axes.annotate(f" FAR {far:g}", (threshold, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8)
-    axes.set_xlim(0, 4)
-    axes.set_xlabel("squared L2 distance")
-    axes.set_ylabel("share of pairs")
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    figure, axes = one_panel(7, 4, title)
+    draw_histogram(axes, same, different, thresholds)
     axes.legend(loc="upper right", frameon=False)
     return save(figure, path)
 
 
 def accuracy_figure(folds: Mapping[str, FoldsResult], title: str, path: str | Path) -> Path:
     """Draws the accuracy of each fold, and the mean with its standard error."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    style(axes)
+    figure, axes = one_panel(7, 4, title)
     for i, (name, result) in enumerate(folds.items()):
         colour = COLOURS[i % len(COLOURS)]
         numbers = np.arange(1, len(result.accuracies) + 1)
@@ -165,7 +142,6 @@ def accuracy_figure(folds: Mapping[str, FoldsResult], title: str, path: str | Pa
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("fold")
     axes.set_ylabel("accuracy")
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(loc="lower left", frameon=False)
     return save(figure, path)
 
@@ -182,8 +158,7 @@ def quality_figure(series: Mapping[str, Mapping[str, Mapping[int, Any]]], far: f
             known = [(value, row["val"]) for value, row in rows[kind].items() if row["val"] is not None]
             if known:
                 axes.plot(*zip(*known, strict=True), "-o", color=COLOURS[i % len(COLOURS)], label=name)
-        axes.set_ylim(0, 1.02)
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        share_axis(axes)
         axes.set_xlabel(label)
     panels[1].set_xscale("log")
     panels[0].set_ylabel(f"VAL at FAR {far:g}")
@@ -219,7 +194,7 @@ def loss_figure(metrics: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
         upper.plot(*_smooth(steps, losses), color=BLUE, linewidth=2, label=f"mean of {window} rows")
     upper.set_ylim(0, 1.08 * max(float(losses.max()), 1e-6))
     upper.set_ylabel("triplet loss")
-    upper.set_title(f"Training up to step {int(steps[-1]):,}", loc="left", fontsize=11, color=INK)
+    write_title(upper, f"Training up to step {int(steps[-1]):,}")
     upper.legend(loc="lower left", frameon=False)
 
     for key, (label, colour) in _GEOMETRY.items():
@@ -255,9 +230,7 @@ def identities_figure(histogram: Sequence[Sequence[int]], title: str, path: str 
       title: above it.
       path: the PNG file to write.
     """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    style(axes)
+    figure, axes = one_panel(7, 4, title)
     names = [f"{least:,}" if least == most else f"{least:,} to {most:,}" for least, most, _ in histogram]
     counts = [identities for *_, identities in histogram]
     bars = axes.barh(names, counts, height=0.95, color=BLUE)
@@ -269,21 +242,7 @@ def identities_figure(histogram: Sequence[Sequence[int]], title: str, path: str 
     axes.set_xlim(0, 1.15 * max([*counts, 1]))
     axes.set_xlabel("identities")
     axes.set_ylabel("faces of an identity")
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
     return save(figure, path)
-
-
-def mean_curve(
-    curves: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean VAL of several ROC curves, from the FAR onwards at which all of them have begun."""
-    if not curves:
-        return np.empty(0), np.empty(0)
-    fars = np.unique(np.concatenate([far for far, _ in curves]))
-    fars = fars[fars >= max(far[0] for far, _ in curves)]
-    # At a given FAR the best that does not exceed it, as for the operating points.
-    vals = [val[np.searchsorted(far, fars, side="right") - 1] for far, val in curves]
-    return fars, np.mean(vals, axis=0)
 
 
 def _roc_title(named: Mapping[str, HoldoutResult]) -> str:
@@ -341,22 +300,3 @@ def _smooth(steps: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[ND
 def _dot(steps: NDArray[np.float64]) -> dict[str, Any]:
     """A marker where a line would not be seen."""
     return {"marker": "o"} if len(steps) == 1 else {}
-
-
-def style(axes: Axes) -> None:
-    """Gives axes the look of all of them."""
-    axes.grid(True, color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
-    axes.tick_params(colors=INK)
-
-
-def save(figure: Figure, path: str | Path) -> Path:
-    """Writes a figure as a PNG file, whole or not at all."""
-    FigureCanvasAgg(figure)
-    file = io.BytesIO()
-    figure.savefig(file, dpi=150, format="png")
-    target = Path(path) if isinstance(path, str) else path
-    write_whole(target, file.getvalue())
-    return target

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from facenet_jax.evaluation.paper import MULTIPLY_ADDS, TABLE_3
-from facenet_jax.evaluation.plots import BLUE, COLOURS, GRID, INK, VERMILION, mean_curve
+from facenet_jax.evaluation.plot_style import BLUE, COLOURS, GRID, INK, VERMILION, mean_curve
 
 _SVG = "http://www.w3.org/2000/svg"
 # Marks along a curve that say where it is.

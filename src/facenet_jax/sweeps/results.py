@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.config import flatten, load_config
-from facenet_jax.evaluation.sweep_plot import Measured, sweep_figure
 from facenet_jax.runtime.files import write_whole
+from facenet_jax.sweeps.figure import Measured, sweep_figure
 from facenet_jax.sweeps.points import Point, Sweep
 from facenet_jax.training.metrics import read_metrics
 from facenet_jax.training.run_directory import REPORT_FILE, RUN_FILE, check_config, finished_report, read_run

@@ -6,10 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.figure import Figure
-
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.plots import BLUE, INK, PURPLE, save, style
+from facenet_jax.evaluation.plot_style import BLUE, INK, PURPLE, one_panel, save
 
 # From this ratio of the largest value to the smallest on, an axis of numbers is logarithmic.
 _LOGARITHMIC_FROM = 8
@@ -40,9 +38,7 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
     if not names:
         raise InputError("There is no finished point of the sweep to draw; run it first.")
     numbers = _numbers(names)
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    style(axes)
+    figure, axes = one_panel(7, 4.5, title)
     for far, colour, marker in zip(sorted(measured, reverse=True), (BLUE, PURPLE, INK), "osD", strict=False):
         points = measured[far]
         places = [numbers[point.name] if numbers else names.index(point.name) for point in points]
@@ -71,7 +67,6 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
     axes.set_ylim(bottom=0)
     axes.set_xlabel(axis)
     axes.set_ylabel("VAL, % (± standard error)")
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.legend(frameon=False)
     return save(figure, path)
 

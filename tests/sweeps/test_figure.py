@@ -3,8 +3,8 @@
 import pytest
 
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation import sweep_plot
-from facenet_jax.evaluation.sweep_plot import Measured, sweep_figure
+from facenet_jax.sweeps import figure as sweep_plot
+from facenet_jax.sweeps.figure import Measured, sweep_figure
 
 
 @pytest.fixture
