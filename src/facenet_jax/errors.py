@@ -15,3 +15,8 @@ class InputError(Exception):
 
 class TrainingError(Exception):
     """A run that cannot go on although its input was fine, such as a loss that is not finite. Exit code 1."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, without its full stop, to be put into a sentence."""
+    return str(error).strip().split("\n")[0].rstrip(".")

@@ -87,25 +87,26 @@ def test_files_are_taken_as_they_are_named(photos, tmp_path, monkeypatch):
             open_photos([path])
 
 
-@given(st.integers(0, 20), st.integers(1, 30))
-def test_cut_off_it_goes_on_to_the_same(most, part):
+@given(st.integers(0, 20), st.integers(1, 30), st.booleans())
+def test_cut_off_it_goes_on_to_the_same(most, part, every):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         patch.setattr(engine, "PART", part)
         images = open_photos([_drawn(folder / "photos")]).images
+        cutter = FaceCutter("none", every=every)
         never = Colours()
-        whole = find_faces(never, images, "none")
+        whole = embed_images(never, images, cutter)
         keep = folder / "keep"
         with contextlib.suppress(KeyboardInterrupt):
-            find_faces(Colours(most), images, "none", keep)
+            embed_images(Colours(most), images, cutter, keep)
         for kept in list(keep.glob("*/*.npz"))[:1]:
             kept.write_bytes(kept.read_bytes()[:-40])  # damaged: worked out again
         again = Colours()
-        same(find_faces(again, images, "none", keep), whole)
+        same(embed_images(again, images, cutter, keep), whole)
         # No more than the damaged part and the one that was not finished are worked out twice.
         assert again.asked <= never.asked - min(most, never.asked) + 2 * -(-part // Colours.batch)
         last = Colours()
-        same(find_faces(last, images, "none", keep), whole)
+        same(embed_images(last, images, cutter, keep), whole)
         assert last.asked == 0
 
 

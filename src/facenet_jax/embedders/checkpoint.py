@@ -17,7 +17,7 @@ from facenet_jax import models
 from facenet_jax.config import datasets_of
 from facenet_jax.datasets.card import is_prepared, read_card
 from facenet_jax.embedders.base import check_images, on_unit_sphere
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.mesh import make_mesh, over_batch, padded_batch_size, replicated
@@ -112,8 +112,7 @@ def _restored(checkpoints: Checkpoints, step: int, workdir: Path) -> tuple[Confi
     except (InputError, MemoryError):
         raise
     except Exception as error:  # whatever a damaged file makes the reader raise
-        first = str(error).strip().split("\n")[0][:100]
         raise InputError(
-            f"the checkpoint of step {step} in {workdir} is damaged, or not whole ({first}); give another --step, or "
-            "copy it again."
+            f"the checkpoint of step {step} in {workdir} is damaged, or not whole ({first_line(error)[:100]}); give "
+            "another --step, or copy it again."
         ) from error

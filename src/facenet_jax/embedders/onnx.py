@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.base import check_images, on_unit_sphere
-from facenet_jax.embedders.card import read_card
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, first_line
 from facenet_jax.images.weights import SFACE, read_weights
 
+# The card beside an exported file; its version changes when a reader of the older one would be misled.
+CARD_FORMAT, CARD_VERSION = "facenet-jax export", 1
 _LAYOUTS = ("nchw", "nhwc")
 _COLOURS = ("rgb", "bgr")
 _BATCH = 32
@@ -146,7 +148,7 @@ class OnnxEmbedder:
             try:
                 output = self._session.run(None, {feed: np.ascontiguousarray(taken)})[0]
             except Exception as error:  # onnxruntime has errors of its own for each cause, under no common name
-                raise InputError(f"{self.name} cannot be run on its images: {_first_line(error)}.") from error
+                raise InputError(f"{self.name} cannot be run on its images: {first_line(error)}.") from error
             parts.append(np.asarray(output).reshape(len(pixels), -1)[: len(part)])
         nothing = np.empty((0, 1), np.float32)
         return on_unit_sphere(np.concatenate(parts) if parts else nothing, self.name, self._remark)
@@ -167,7 +169,7 @@ def open_onnx(path: Path, how: OnnxInput) -> OnnxEmbedder:
         model = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give an ONNX file as onnx:PATH.") from error
-    read_card(path, model)
+    _check_card(path, model)
     return OnnxEmbedder(model, f"onnx:{path}", how)
 
 
@@ -191,7 +193,7 @@ def _session(model: bytes, name: str, widen: bool) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=onnxruntime.get_available_providers())
     except Exception as error:
-        raise InputError(f"{name} is no ONNX model that onnxruntime reads: {_first_line(error)}.") from error
+        raise InputError(f"{name} is no ONNX model that onnxruntime reads: {first_line(error)}.") from error
 
 
 def _with_one_input(model: bytes) -> bytes:
@@ -220,5 +222,26 @@ def _layout_of(shape: list[Any], name: str) -> str:
     raise InputError(f"{name} takes images of shape {shape}, which may be nchw or nhwc; say which with layout=….")
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
+def card_path(file: Path) -> Path:
+    """Where the card of an exported file lies: nn4.onnx.json beside nn4.onnx."""
+    return file.with_name(file.name + ".json")
+
+
+def _check_card(file: Path, data: bytes) -> None:
+    """Raises InputError if the card of an exported file, where there is one, is damaged or of another file."""
+    path = card_path(file)
+    if not path.exists():
+        return
+    try:
+        card = json.loads(path.read_text())
+        known = card["format"] == CARD_FORMAT and isinstance(card["version"], int)
+        version, digest = card["version"], card["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is no card of an exported file; export again, or move it away.") from error
+    if not known or version > CARD_VERSION:
+        raise InputError(f"{path} is of a format that this version does not know; bring facenet-jax up to date.")
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise InputError(
+            f"{file} is not the file that its card {path.name} speaks of: its SHA-256 is another; export it again, or "
+            "copy both again."
+        )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.base import on_unit_sphere
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, first_line
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -76,9 +76,8 @@ def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     except InputError:
         raise
     except Exception as error:  # a damaged archive raises what its reader happens to trip over
-        reason = str(error).strip().split("\n")[0].rstrip(".")
         raise InputError(
-            f"{path} cannot be read as a file of embeddings ({reason}); save it by "
+            f"{path} cannot be read as a file of embeddings ({first_line(error)}); save it by "
             "numpy.savez(path, embeddings=…, names=…), with names as strings and not as objects."
         ) from error
 

@@ -11,7 +11,6 @@ rest is the same.
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from facenet_jax.evaluation.device_counting import TILE as DEVICE_TILE
 from facenet_jax.evaluation.device_counting import DeviceStrips, accelerators
 from facenet_jax.evaluation.distance_counts import DistanceCounter
 from facenet_jax.evaluation.verification import BINS, BINS_PER_UNIT, PairDistances, allowed_accepts, check_fars
+from facenet_jax.runtime.cores import usable_cores
 from facenet_jax.runtime.hashing import below as random_below
 
 # Bins are bytes.
@@ -209,7 +209,7 @@ class _Counting:
                 np.add(histogram, bins, out=histogram)
 
         strips = range(0, len(self._left), self._tile)
-        workers = min(len(strips), os.cpu_count() or 1)
+        workers = min(len(strips), usable_cores())
         # A strip a core: products that are each divided over all cores would wait for one another.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
             for done in [pool.submit(count, top) for top in strips]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.embedders.card import card_path
+from facenet_jax.embedders.onnx import card_path
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
 

@@ -19,8 +19,7 @@ from facenet_jax.datasets.card import is_prepared
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder
-from facenet_jax.embedders.card import CARD, VERSION
-from facenet_jax.embedders.onnx import OnnxInput
+from facenet_jax.embedders.onnx import CARD_FORMAT, CARD_VERSION, OnnxInput
 from facenet_jax.errors import InputError
 from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
@@ -156,8 +155,8 @@ def _card(wanted: Wanted, embedder: CheckpointEmbedder, data: bytes) -> dict[str
     """What the file is, takes and gives, and what it was made from."""
     parameters, multiply_adds = models.totals(embedder.network, embedder.size)
     return {
-        "format": CARD,
-        "version": VERSION,
+        "format": CARD_FORMAT,
+        "version": CARD_VERSION,
         "file": wanted.file.name,
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),

@@ -15,12 +15,14 @@ from collections.abc import Iterator
 import grain
 from absl import flags
 
+from facenet_jax.runtime.cores import usable_cores
+
 
 def read_options(workers: int) -> grain.ReadOptions:
     """How many slabs a worker, or this process, decodes at once."""
     # Pillow releases the interpreter's lock while it decodes, so threads help; a worker needs two, one to read a file
     # while the other decodes.
-    threads = 2 if workers else min(8, os.cpu_count() or 1)
+    threads = 2 if workers else min(8, usable_cores())
     return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads if workers else 2 * threads)
 
 

@@ -19,7 +19,7 @@ from etils import epath
 from jax.sharding import SingleDeviceSharding
 from orbax.checkpoint import checkpoint_managers
 
-from facenet_jax.errors import MACHINE_ERRORS, InputError
+from facenet_jax.errors import MACHINE_ERRORS, InputError, first_line
 from facenet_jax.runtime.checksum import fingerprint
 from facenet_jax.runtime.files import in_bucket, write_whole
 from facenet_jax.runtime.hosts import all_say, is_first, wait_for_all
@@ -173,14 +173,14 @@ class Checkpoints:
             except Exception as error:  # whatever a damaged file makes the reader raise
                 if _may_be_whole(error):
                     raise
-                reason = _first_line(error)
+                reason = first_line(error)
             if not all_say(restored is not None):  # or processes would go on from different steps
                 damaged.append((step, reason))
                 continue
             try:
                 self._check(step, _parts(restored))
             except InputError as error:
-                damaged.append((step, _first_line(error)))
+                damaged.append((step, first_line(error)))
                 continue
             for broken, reason in damaged:
                 say(f"checkpoint {self._folder / str(broken)} cannot be read ({reason}); using that of step {step}.")
@@ -274,10 +274,6 @@ def _may_be_whole(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in {*MACHINE_ERRORS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
 
 
 @dataclass

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from numpy.typing import NDArray
 
 from facenet_jax.datasets.drawn.source import DrawnFaces
 from facenet_jax.embedders import CheckpointEmbedder
@@ -110,10 +109,8 @@ def own_held_out(request: Request) -> Folder:
     held_out = open_faces(embedder.config).held_out
     source, records = held_out.source, held_out.records
 
-    def read(number: int) -> bytes:
-        file = io.BytesIO()
-        Image.fromarray(source.load(int(records[number]), size)).save(file, "PNG", compress_level=1)
-        return file.getvalue()
+    def read(number: int) -> NDArray[np.uint8]:
+        return source.load(int(records[number]), size)
 
     labels = np.array(source.index.names)[source.index.identity_of(records)]
     keys = tuple(f"{label}/{record}" for label, record in zip(labels, records, strict=True))
