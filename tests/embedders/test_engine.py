@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from facenet_jax.embedders import engine, open_embedder
 from facenet_jax.embedders.base import crop_for
 from facenet_jax.embedders.engine import embed_images
+from facenet_jax.embedders.labelled_images import open_labelled
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.request import open_folder
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.recognition.photos import open_photos
 from networks import linear_network, saved_run
@@ -52,7 +52,7 @@ def same(first, second):
 def test_thumbnails_give_what_evaluation_gives(photos):
     listed = open_photos([photos])
     faces = find_faces(Colours(), listed.images, "none")
-    folder = open_folder(photos)
+    folder = open_labelled(photos)
     assert faces.files == listed.images.keys == folder.images.keys
     assert faces.names == list(faces.files)
     assert faces.number.tolist() == [1] * 64

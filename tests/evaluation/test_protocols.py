@@ -14,8 +14,9 @@ from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.embedders import engine as embedding
 from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.engine import Images, embed_images
+from facenet_jax.embedders.labelled_images import open_labelled, without
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.request import Request, open_folder, without
+from facenet_jax.evaluation.request import Request
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.training.run_identities import own_held_out, trained_on
 from facenet_jax.training.training_faces import open_faces
@@ -107,7 +108,7 @@ def test_people_known_to_a_run_are_left_out_of_what_it_held_out(tmp_path, photos
 
 
 def test_fingerprints_say_which_faces_are_kept_and_of_which_pictures(tmp_path, photos):
-    folder = open_folder(photos)
+    folder = open_labelled(photos)
     digests = {without(folder, {name}).images.digest for name in ("person 00", "person 01")}  # five faces each
     assert len(digests) == 2
     copy = tmp_path / "photos"

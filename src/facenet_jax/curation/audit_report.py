@@ -30,7 +30,7 @@ from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.sources import FileReader
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
 from facenet_jax.embedders.engine import Images, embed_images
-from facenet_jax.evaluation.request import fingerprint, only
+from facenet_jax.embedders.labelled_images import only
 from facenet_jax.images.crop import Crop
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import BadFace
@@ -38,6 +38,7 @@ from facenet_jax.images.digests import content_digest
 from facenet_jax.prepare.duplicates import find_copies
 from facenet_jax.prepare.job import write_whole
 from facenet_jax.runtime.cores import usable_cores
+from facenet_jax.runtime.files import files_digest
 from facenet_jax.runtime.progress import Progress, Tally
 
 FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE = "findings.csv", "audit.json", "exclude.txt", "audit.html"
@@ -146,7 +147,7 @@ def _images(root: Path, source: FolderSource | PreparedSource, files: Sequence[s
         return Images(files, source.read, source.digest)
     # A folder's own digest is of names alone: a picture replaced under its name would keep the old one's embedding.
     reader = FileReader(root)
-    return Images(files, lambda record: reader.read(files[record]), fingerprint(root, [root / file for file in files]))
+    return Images(files, lambda record: reader.read(files[record]), files_digest(root, [root / file for file in files]))
 
 
 def _copies(

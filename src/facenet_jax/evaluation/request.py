@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,11 +12,9 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.config import flatten
-from facenet_jax.datasets.card import is_prepared
-from facenet_jax.datasets.folder import FolderSource
-from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, OnnxEmbedder
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
+from facenet_jax.embedders.labelled_images import LabelledImages, open_labelled, without
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import Comparison
 from facenet_jax.images.crop import Crop
@@ -28,7 +24,7 @@ from facenet_jax.runtime.progress import Progress
 AnyEmbedder = CheckpointEmbedder | OnnxEmbedder | FileOfEmbeddings
 
 
-def _none_held_out(_: Request) -> Folder:
+def _none_held_out(_: Request) -> LabelledImages:
     raise InputError("--data is needed: nothing here knows what a run held out.")
 
 
@@ -54,7 +50,7 @@ class Request:
     leave_out: bool = True
     progress: bool = True
     left_out: list[str] = field(default_factory=list)
-    held_out: Callable[[Request], Folder] = field(default=_none_held_out)
+    held_out: Callable[[Request], LabelledImages] = field(default=_none_held_out)
 
     def embed(self, embedder: AnyEmbedder, images: Images, cutter: FaceCutter | None = None) -> EmbeddedFaces:
         """One face of each image, cut as asked.
@@ -93,81 +89,12 @@ class Outcome:
     figures: Mapping[str, Callable[[Path], Path]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Folder:
-    """Faces to measure on: a folder `<identity>/<image>`, or a prepared dataset.
-
-    Attributes:
-      images: all of them.
-      labels: the identity's name of each.
-      root: the folder.
-    """
-
-    images: Images
-    labels: NDArray[np.str_]
-    root: Path
-
-
-def open_folder(path: Path, singles: bool = False) -> Folder:
-    """Lists the faces of a folder, prepared or not; arguments and errors as of `FolderSource` and `PreparedSource`."""
-    if is_prepared(path):
-        return _open_prepared(path)
-    source = FolderSource(path, singles=singles)
-    records = np.arange(source.index.records, dtype=np.int64)
-    labels = np.array(source.index.names)[source.index.identity_of(records)]
-    files = [Path(source.describe(int(record))) for record in records]
-    keys = tuple(f"{file.parent.name}/{file.name}" for file in files)
-    return Folder(Images(keys, lambda number: files[number].read_bytes(), fingerprint(path, files)), labels, path)
-
-
-def _open_prepared(path: Path) -> Folder:
-    source = PreparedSource(path)
-    identity = source.index.identity_of(np.arange(source.index.records, dtype=np.int64))
-    labels = np.array(list(source.index.names))[identity]
-    keys = tuple(f"{label}/{Path(file).name}" for label, file in zip(labels, source.files, strict=True))
-    return Folder(Images(keys, source.read, source.digest), labels, path)
-
-
-def listed_images(root: Path, keys: Sequence[str]) -> Images:
-    """Images by their paths within a folder.
-
-    Raises:
-      InputError: one is missing.
-    """
-    files = [root / key for key in keys]
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        raise InputError(
-            f"{len(missing):,} of the {len(files):,} images that the pairs name are missing, the first {missing[0]}; "
-            "give the folder that holds them all."
-        )
-    return Images(tuple(keys), lambda number: files[number].read_bytes(), fingerprint(root, files))
-
-
-def without(folder: Folder, names: set[str]) -> Folder:
-    """The faces of all other identities."""
-    kept = np.flatnonzero(~np.isin(folder.labels, sorted(names)))
-    if not len(kept):
-        raise InputError(
-            f"Every identity of {folder.root} was trained on, and nothing is left to measure; give other people, or "
-            "--keep-shared."
-        )
-    return Folder(only(folder.images, kept.tolist()), folder.labels[kept], folder.root)
-
-
-def only(images: Images, numbers: Sequence[int]) -> Images:
-    """Some of the images, in the order of these numbers; the fingerprint says which, so that kept embeddings fit."""
-    chosen = hashlib.blake2b(np.array(numbers, np.int64).tobytes(), digest_size=16).hexdigest()
-    keys = tuple(images.keys[number] for number in numbers)
-    return Images(keys, lambda place: images.read(numbers[place]), f"{images.digest}|{chosen}")
-
-
-def prepared_folder(request: Request, path: Path) -> Folder:
+def prepared_folder(request: Request, path: Path) -> LabelledImages:
     """A folder without the identities that were trained on, unless they are to stay."""
-    return leave_out_known(request, open_folder(path))
+    return leave_out_known(request, open_labelled(path))
 
 
-def leave_out_known(request: Request, folder: Folder) -> Folder:
+def leave_out_known(request: Request, folder: LabelledImages) -> LabelledImages:
     """The same of faces that are open; whom it finds is noted either way."""
     known = request.known_names(np.unique(folder.labels).tolist())
     return without(folder, known) if known and request.leave_out else folder
@@ -238,19 +165,3 @@ def heading(embedder: AnyEmbedder, embedded: EmbeddedFaces) -> str:
         lines.append(f"  no face found in {centred:,} images: their centre was taken")
     lines += [f"  {remark}" for remark in embedder.remarks]
     return "\n".join(lines)
-
-
-def _stat(file: Path) -> tuple[int, int]:
-    try:
-        found = file.stat()
-    except OSError:  # whoever embeds it counts it as unreadable
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
-
-
-def fingerprint(root: Path, files: Sequence[Path]) -> str:
-    """A fingerprint of which files these are, by name, size and time; of one that cannot be read by name alone."""
-    digest = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16)
-    for file in files:
-        digest.update(os.fsencode(file) + f"\0{_stat(file)}\0".encode())
-    return digest.hexdigest()

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.engine import EmbeddedFaces, embed_images
+from facenet_jax.embedders.labelled_images import LabelledImages, only, open_labelled
 from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.evaluation.compact import calibrate
-from facenet_jax.evaluation.request import Folder, only, open_folder
 from facenet_jax.images.crop import Crop
 from facenet_jax.images.decode import BadFace, Reason
 from facenet_jax.images.digests import content_digest
@@ -124,7 +124,7 @@ def gather(
       known: (person, digest of the photograph's bytes) of those that are passed over.
       keep: where parts are kept, see `embed_images`.
     """
-    folder = open_folder(gallery, singles=True)
+    folder = open_labelled(gallery, singles=True)
     contents, new, rejected = _unknown(folder, set(known), progress)
     before = len(folder.labels) - len(new) - len(rejected)
     points, photos, several = np.empty((0, 1), np.float32), list[int](), list[tuple[str, str]]()
@@ -149,7 +149,7 @@ def gather(
 
 
 def _unknown(
-    folder: Folder, known: set[tuple[str, bytes]], progress: Progress
+    folder: LabelledImages, known: set[tuple[str, bytes]], progress: Progress
 ) -> tuple[dict[int, bytes], list[int], list[tuple[str, str]]]:
     """Digests by number, the numbers of photographs to enrol, and those that cannot be read."""
     contents: dict[int, bytes] = {}

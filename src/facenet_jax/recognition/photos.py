@@ -12,7 +12,7 @@ from facenet_jax.datasets.folder import SUFFIXES
 from facenet_jax.datasets.sources import FileReader
 from facenet_jax.embedders.engine import Images
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.request import fingerprint
+from facenet_jax.runtime.files import files_digest
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def open_photos(paths: Sequence[Path]) -> Photos:
     root = paths[0] if len(paths) == 1 and paths[0].is_dir() else Path()
     keys = tuple(os.path.relpath(file, root) if root != Path() else str(file) for file in files)
     reader = FileReader(root)
-    return Photos(Images(keys, lambda number: reader.read(keys[number]), fingerprint(root, files)), root, ignored)
+    return Photos(Images(keys, lambda number: reader.read(keys[number]), files_digest(root, files)), root, ignored)
 
 
 def _walk(root: Path) -> Iterator[Path]:

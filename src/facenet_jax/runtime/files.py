@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -97,3 +99,19 @@ def append(path: Path, data: bytes) -> None:
         return
     with path.open("ab") as file:
         file.write(data)
+
+
+def files_digest(root: Path, files: Sequence[Path]) -> str:
+    """A digest of which files these are, by name, size and time; of one that cannot be read by name alone."""
+    digest = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16)
+    for file in files:
+        digest.update(os.fsencode(file) + f"\0{_stat(file)}\0".encode())
+    return digest.hexdigest()
+
+
+def _stat(file: Path) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except OSError:  # whoever embeds it counts it as unreadable
+        return -1, -1
+    return found.st_size, found.st_mtime_ns

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from facenet_jax.datasets.drawn.source import DrawnFaces
 from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.embedders.engine import Images
+from facenet_jax.embedders.labelled_images import LabelledImages
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.request import AnyEmbedder, Folder, Request, fingerprint, leave_out_known
-from facenet_jax.runtime.files import locate
+from facenet_jax.evaluation.request import AnyEmbedder, Request, leave_out_known
+from facenet_jax.runtime.files import files_digest, locate
 from facenet_jax.saved_config import from_saved
 from facenet_jax.training.run_directory import RUN_FILE, read_run
 from facenet_jax.training.training_faces import HeldOutFaces, TrainingFaces, open_faces
@@ -96,7 +97,7 @@ def _names(faces: TrainingFaces) -> frozenset[str]:
     return frozenset(faces.train.index.names[i] for i in faces.train_identities)
 
 
-def own_held_out(request: Request) -> Folder:
+def own_held_out(request: Request) -> LabelledImages:
     """The faces that a run itself held out, without identities that it or those it started from were trained on.
 
     Raises:
@@ -114,11 +115,13 @@ def own_held_out(request: Request) -> Folder:
 
     labels = np.array(source.index.names)[source.index.identity_of(records)]
     keys = tuple(f"{label}/{record}" for label, record in zip(labels, records, strict=True))
-    return leave_out_known(request, Folder(Images(keys, read, _fingerprint(held_out)), labels, Path(held_out.name)))
+    return leave_out_known(
+        request, LabelledImages(Images(keys, read, _fingerprint(held_out)), labels, Path(held_out.name))
+    )
 
 
 def _fingerprint(held_out: HeldOutFaces) -> str:
     """Of held-out faces: a folder's own digest is of names alone, so size and time of its files are added."""
     # Faces that are drawn, or prepared, have no files of their own; their digest says all.
     files = [Path(held_out.source.describe(int(record))) for record in held_out.records]
-    return f"{held_out.digest}|{fingerprint(Path(), files)}"
+    return f"{held_out.digest}|{files_digest(Path(), files)}"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.engine import EmbeddedFaces
+from facenet_jax.embedders.labelled_images import LabelledImages
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import Comparison, compare_replicates
 from facenet_jax.evaluation.counting import counted_on
@@ -21,7 +22,6 @@ from facenet_jax.evaluation.pair_metrics import PairMetrics
 from facenet_jax.evaluation.plots import Curves, curves_figure, histogram_figure
 from facenet_jax.evaluation.request import (
     AnyEmbedder,
-    Folder,
     Outcome,
     Request,
     about,
@@ -69,7 +69,7 @@ class CommonFaces:
     by_embedder: list[tuple[AnyEmbedder, EmbeddedFaces, NDArray[np.float32]]]
 
 
-def embed_faces(request: Request, folder: Folder) -> CommonFaces:
+def embed_faces(request: Request, folder: LabelledImages) -> CommonFaces:
     """Embeds a folder's faces by all embedders."""
     embedded = [request.embed(embedder, folder.images) for embedder in request.embedders]
     chosen = common(embedded)

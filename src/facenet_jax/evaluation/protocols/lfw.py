@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facenet_jax.embedders.labelled_images import listed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.folds import best_threshold
 from facenet_jax.evaluation.pair_metrics import PairMetrics, format_interval, format_rates, metrics_to_json
@@ -29,7 +30,7 @@ from facenet_jax.evaluation.protocols.listed import (
     usable_by_all,
     without_known,
 )
-from facenet_jax.evaluation.request import Outcome, Request, heading, listed_images
+from facenet_jax.evaluation.request import Outcome, Request, heading
 from facenet_jax.images.crop import CROPS
 from facenet_jax.images.cut import FaceCutter
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from facenet_jax.datasets.folder import SUFFIXES
 from facenet_jax.embedders.engine import EmbeddedFaces, concatenate, embed_images
+from facenet_jax.embedders.labelled_images import listed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.common import add_fars, check_fars_asked
 from facenet_jax.evaluation.protocols.listed import ListedDistances, PairList, over_folds, read_text, without_known
-from facenet_jax.evaluation.request import AnyEmbedder, Outcome, Request, listed_images
+from facenet_jax.evaluation.request import AnyEmbedder, Outcome, Request
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.runtime.progress import Progress
 
