@@ -1,18 +1,30 @@
-"""FaceNet (Schroff, Kalenichenko, Philbin 2015) in JAX."""
+"""FaceNet (Schroff, Kalenichenko, Philbin 2015) in JAX.
 
+For a training loop of your own: `triplet_loss`, `select_triplets`, `networks.build`. For photographs: `FaceEmbedder`.
+"""
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from facenet_jax.embedders.face_embedder import FaceEmbedder
+    from facenet_jax.models import networks
+    from facenet_jax.triplets import Selection, select_triplets, triplet_loss
 
 __version__ = "0.1.0"
-__all__ = ["FaceEmbedder", "__version__"]
+__all__ = ["FaceEmbedder", "Selection", "__version__", "networks", "select_triplets", "triplet_loss"]
+
+# JAX is loaded with the first use: the command's --help and worker processes go without.
+_PUBLIC = {
+    "FaceEmbedder": "facenet_jax.embedders.face_embedder",
+    "Selection": "facenet_jax.triplets",
+    "networks": "facenet_jax.models",
+    "select_triplets": "facenet_jax.triplets",
+    "triplet_loss": "facenet_jax.triplets",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # JAX is loaded with the first use: the command's --help and worker processes go without.
-    if name == "FaceEmbedder":
-        from facenet_jax.embedders.face_embedder import FaceEmbedder
-
-        return FaceEmbedder
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from facenet_jax.runtime.mesh import make_mesh, over_batch
-from facenet_jax.triplets import Selection, hardest_faces, select, triplet_loss_and_gradient
+from facenet_jax.triplets import Selection, hardest_faces, select_triplets, triplet_loss_and_gradient
 from processes import join
 
 
@@ -30,7 +30,7 @@ def main(batch_file: str, out: str) -> None:
 
     for name, selection in (("default", Selection()), ("other", Selection("hardest", "random_semi_hard", "farthest"))):
         options = {"mesh": mesh, "selection": selection, "seed": 3, "step": 5}
-        keep(f"{name} select", lambda *a, o=options: select(*a, faces_per_identity=16, **o), *arrays)
+        keep(f"{name} select", lambda *a, o=options: select_triplets(*a, faces_per_identity=16, **o), *arrays)
         keep(f"{name} loss", lambda *a, o=options: triplet_loss_and_gradient(*a, **o), *arrays)
     options = {"mesh": mesh, "positives": 2, "negatives": 3, "faces_per_identity": 16}
     keep("offline", lambda *a: hardest_faces(*a, **options), *arrays)

@@ -7,7 +7,7 @@ import numpy as np
 
 import processes
 from facenet_jax.runtime.mesh import make_mesh
-from facenet_jax.triplets import Selection, hardest_faces, select, triplet_loss_and_gradient
+from facenet_jax.triplets import Selection, hardest_faces, select_triplets, triplet_loss_and_gradient
 
 SCRIPT = Path(__file__).with_name("on_two_processes.py")
 
@@ -25,7 +25,7 @@ def test_two_processes_give_what_one_device_gives(tmp_path):
     arrays, mesh, wanted = (embeddings, labels, valid), make_mesh(1), {}
     for name, selection in (("default", Selection()), ("other", Selection("hardest", "random_semi_hard", "farthest"))):
         options = {"mesh": mesh, "selection": selection, "seed": 3, "step": 5}
-        wanted[f"{name} select"] = select(*arrays, faces_per_identity=16, **options)
+        wanted[f"{name} select"] = select_triplets(*arrays, faces_per_identity=16, **options)
         wanted[f"{name} loss"] = triplet_loss_and_gradient(*arrays, **options)
     wanted["offline"] = hardest_faces(*arrays, mesh=mesh, positives=2, negatives=3, faces_per_identity=16)
     leaves = {f"{name}{i}": leaf for name, tree in wanted.items() for i, leaf in enumerate(jax.tree.leaves(tree))}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import reference_triplets as reference
 from facenet_jax.runtime.mesh import make_mesh
-from facenet_jax.triplets import Selection, select, triplet_loss_and_gradient
+from facenet_jax.triplets import Selection, select_triplets, triplet_loss_and_gradient
 
 BATCH, SIZE = 40, 8
 MARGIN, SEED, STEP = 0.2, 7, 11
@@ -34,7 +34,7 @@ def compiled(name, devices):
     @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def run(embeddings, labels, valid, seed, step, margin):
         arguments = {"mesh": mesh, "selection": selection, "seed": seed, "step": step, "margin": margin}
-        chosen = select(embeddings, labels, valid, faces_per_identity=BATCH, **arguments)
+        chosen = select_triplets(embeddings, labels, valid, faces_per_identity=BATCH, **arguments)
         return chosen, triplet_loss_and_gradient(embeddings, labels, valid, **arguments)
 
     return run

@@ -2,10 +2,15 @@
 
 from facenet_jax.triplets.curriculum import Stage, margin_at, staged_loss_and_gradient
 from facenet_jax.triplets.distances import squared_distances
-from facenet_jax.triplets.listed import listed_loss_and_gradient
-from facenet_jax.triplets.loss import TripletStats, triplet_loss, triplet_loss_and_gradient
-from facenet_jax.triplets.offline import HardFaces, hardest_faces
-from facenet_jax.triplets.selection import Selection, Triplets, select
+from facenet_jax.triplets.hard_faces import HardFaces, hardest_faces
+from facenet_jax.triplets.loss import (
+    TripletStats,
+    listed_loss_and_gradient,
+    plain_triplet_loss,
+    triplet_loss,
+    triplet_loss_and_gradient,
+)
+from facenet_jax.triplets.selection import Selection, Triplets, select_triplets
 
 __all__ = [
     "HardFaces",
@@ -16,7 +21,8 @@ __all__ = [
     "hardest_faces",
     "listed_loss_and_gradient",
     "margin_at",
-    "select",
+    "plain_triplet_loss",
+    "select_triplets",
     "squared_distances",
     "staged_loss_and_gradient",
     "triplet_loss",

@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.runtime.mesh import BATCH_AXES
-from facenet_jax.triplets.distances import squared_distances
-from facenet_jax.triplets.hashing import as_word, hash32
-from facenet_jax.triplets.search import ABSENT, CHUNK, LARGEST, any_between, bits, nearest, take
+from facenet_jax.triplets.device_hash import as_word, hash32
+from facenet_jax.triplets.distances import ABSENT, CHUNK, LARGEST, any_between, bits, nearest, squared_distances, take
 
 POSITIVES = ("all", "hardest")
 NEGATIVES = ("semi_hard", "hardest", "random_semi_hard")
@@ -26,6 +23,8 @@ NO_SEMI_HARD = ("skip", "farthest")
 ANCHOR_BLOCK = 128
 # Positives of an anchor that are looked at together, while a piece of the distances is at hand.
 _TOGETHER = 10
+
+AxisName = str | tuple[str, ...]
 
 # Masked rows get a label that no identity has, so that they are nobody's positive.
 _NOBODY = jnp.iinfo(jnp.int32).max
@@ -135,104 +134,153 @@ class AnchorBlock(NamedTuple):
     negative_key: jax.Array
 
 
-def select(
+def select_triplets(
     embeddings: jax.Array,
     labels: jax.Array,
-    valid: jax.Array,
+    valid: jax.Array | None = None,
     *,
-    mesh: Mesh,
-    faces_per_identity: int,
     margin: float | jax.Array = 0.2,
     selection: Selection = DEFAULT,
+    faces_per_identity: int | None = None,
+    mesh: Mesh | None = None,
+    axis_name: AxisName | None = None,
     seed: int | jax.Array = 0,
     step: int | jax.Array = 0,
 ) -> Triplets:
-    """The triplets whose loss `triplet_loss` takes, to look at.
+    """The triplets whose loss `triplet_loss` takes, by their rows in the batch.
+
+    By default, for each anchor a and each positive p, the semi-hard negative of section 3.2:
+
+      argmin over n of D(a, n), where D(a, n) > D(a, p) and n is of another identity
 
     Args:
-      embeddings: [B, d], as for `triplet_loss`, and so are the others.
-      labels: int32 [B].
-      valid: bool [B].
-      mesh: over which the batch is divided.
-      faces_per_identity: no identity has more faces in the batch than this; positives beyond it are left out.
-      margin: alpha of equation (1); only a random choice asks for it.
-      selection: which triplets.
-      seed: of random negatives.
-      step: of random negatives.
+      embeddings: [B, d], unit vectors; taken as float32.
+      labels: integers [B], the identity of each face; any order, any counts.
+      valid: bool [B]; rows that are False take no part. By default all do.
+      margin: alpha of equation (1); only `random_semi_hard` uses it.
+      selection: which positives, which negatives; see Selection.
+      faces_per_identity: no identity has more faces in the batch than this; positives beyond it are left out. By
+        default B, for which the result is about [B, B]: give it for large batches.
+      mesh, axis_name: as for `triplet_loss`.
+      seed, step: what random negatives are drawn with; lowest 32 bits.
 
     Returns:
-      Triplets, arrays [B, K], a line for each anchor; entries beyond its pairs have `is_pair` False.
+      Triplets, arrays [B, K], a line for each anchor, K at least faces_per_identity; entries that are no
+      anchor-positive pair have `is_pair` False.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> points = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [-1.0, 0.0]])
+      >>> found = select_triplets(points, jnp.array([7, 7, 8, 9]))
+      >>> [(a, int(found.positive[a, k]), int(found.negative[a, k])) for a, k in zip(*found.is_triplet.nonzero())]
+      [(Array(0, dtype=int32), 1, 2), (Array(1, dtype=int32), 0, 3)]
+
+    Reference: Schroff et al. 2015, section 3.2, equation (3).
     """
+    axes = axes_of(mesh, axis_name)
     body = partial(_select_on_one_device, selection=selection, most_faces=faces_per_identity)
-    return over_the_mesh(body, mesh, P(BATCH_AXES))(embeddings, labels, valid, margin, seed, step)
-
-
-def over_the_mesh(on_one_device: Callable, mesh: Mesh, out_specs: Any) -> Callable:
-    """A function of one device's rows as one of the global (embeddings, labels, valid, margin, seed, step)."""
-
-    def run(
-        embeddings: jax.Array,
-        labels: jax.Array,
-        valid: jax.Array,
-        margin: float | jax.Array,
-        seed: int | jax.Array,
-        step: int | jax.Array,
-    ) -> Any:
-        chex.assert_rank([embeddings, labels, valid], [2, 1, 1])
-        chex.assert_equal_shape_prefix([embeddings, labels, valid], 1)
-        own = P(BATCH_AXES)
-        mapped = jax.shard_map(on_one_device, mesh=mesh, in_specs=(own, own, own, P(), P(), P()), out_specs=out_specs)
-        return mapped(
-            # What stands in a masked row could be anything, and 0 x anything would be 0 but for NaN.
-            jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0.0),
-            labels.astype(jnp.int32),
-            valid,
-            jnp.asarray(margin, jnp.float32),
-            as_word(seed),
-            as_word(step),
-        )
-
-    return run
+    return on_whole_batch(body, P(axes), axes, mesh, embeddings, labels, valid, margin, seed, step)
 
 
 def _select_on_one_device(
-    points: jax.Array,
-    labels: jax.Array,
-    valid: jax.Array,
+    anchors: Anchors,
+    exemplars: Exemplars,
     margin: jax.Array,
-    seed: jax.Array,
-    step: jax.Array,
-    *,
+    *draw: jax.Array,
     selection: Selection,
-    most_faces: int,
+    most_faces: int | None,
 ) -> Triplets:
-    anchors, exemplars = gather(points, labels, valid)
-    which, real = blocks_of(anchors)
+    each = jnp.arange(groups(selection, exemplars.labels.shape[0] if most_faces is None else most_faces))
 
-    def one_block(inputs: tuple[jax.Array, jax.Array]) -> Triplets:
-        block = look_at(anchors, exemplars, *inputs)
-        each = jnp.arange(groups(selection, most_faces))
-        chosen = jax.lax.map(lambda group: choose(exemplars, block, group, selection, margin, (seed, step)), each)
+    def of_block(block: AnchorBlock) -> Triplets:
+        chosen = jax.lax.map(lambda group: choose(exemplars, block, group, selection, margin, draw), each)
         return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]).T, chosen)
 
-    chosen = jax.lax.map(one_block, (which, real))
-    # Back from the order by identity; what fills the last block up comes last.
-    order = jnp.argsort(which.ravel()[: points.shape[0]])
-    return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1])[order], chosen)
+    return each_block(of_block, anchors, exemplars)
 
 
-def gather(points: jax.Array, labels: jax.Array, valid: jax.Array) -> tuple[Anchors, Exemplars]:
+def axes_of(mesh: Mesh | None, axis_name: AxisName | None) -> tuple[str, ...]:
+    """The mesh axes that rows are divided over: all of a mesh's, or those of the shard_map around; () for none.
+
+    Raises:
+      ValueError: both are given, or neither inside a shard_map.
+    """
+    if mesh is not None and axis_name is not None:
+        raise ValueError("mesh and axis_name are both given; give mesh outside of shard_map, axis_name inside")
+    if mesh is not None:
+        return tuple(mesh.axis_names)
+    manual = jax.sharding.get_abstract_mesh().manual_axes
+    if axis_name is None and manual:
+        raise ValueError(
+            f"the batch is inside a shard_map over {', '.join(manual)}; give as axis_name which of these its rows are "
+            "divided over, so that triplets come from the whole batch"
+        )
+    return (axis_name,) if isinstance(axis_name, str) else tuple(axis_name or ())
+
+
+def on_whole_batch(
+    body: Callable[..., Any],
+    out_specs: Any,
+    axes: tuple[str, ...],
+    mesh: Mesh | None,
+    embeddings: jax.Array,
+    labels: jax.Array,
+    valid: jax.Array | None,
+    margin: float | jax.Array = 0.0,
+    seed: int | jax.Array = 0,
+    step: int | jax.Array = 0,
+) -> Any:
+    """Runs body(anchors, exemplars, margin, seed, step) on each device: its rows as anchors, the batch as exemplars.
+
+    Without a mesh it is the program around that is divided, or not: a shard_map over `axes`, or a jit, in which the
+    compiler divides the work as the embeddings are divided.
+
+    Raises:
+      ValueError: shapes or types that do not go together.
+    """
+    embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
+    valid = jnp.ones(labels.shape, bool) if valid is None else jnp.asarray(valid)
+    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1] or valid.shape != labels.shape:
+        raise ValueError(
+            f"embeddings are {list(embeddings.shape)}, labels {list(labels.shape)} and valid {list(valid.shape)}; "
+            "[B, d], [B] and [B] are needed"
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or valid.dtype != bool:
+        raise ValueError(f"labels are {labels.dtype} and valid is {valid.dtype}; integers and bool are needed")
+    if mesh is not None and labels.shape[0] % mesh.size:
+        raise ValueError(
+            f"{labels.shape[0]} rows cannot be divided over {mesh.size} devices; add rows whose valid is False"
+        )
+
+    def on_one_device(points: jax.Array, labels: jax.Array, valid: jax.Array, *numbers: jax.Array) -> Any:
+        return body(*gather(points, labels, valid, axes), *numbers)
+
+    # What stands in a masked row could be anything, and 0 x anything would be 0 but for NaN.
+    rows = jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0.0), labels.astype(jnp.int32), valid
+    numbers = jnp.asarray(margin, jnp.float32), as_word(seed), as_word(step)
+    if mesh is None:
+        return on_one_device(*rows, *numbers)
+    own, same = P(axes), P()
+    if AxisType.Explicit in mesh.axis_types:
+        rows, numbers = (jax.reshard(x, NamedSharding(mesh, where)) for x, where in ((rows, own), (numbers, same)))
+    in_specs = (own, own, own, same, same, same)
+    return jax.shard_map(on_one_device, mesh=mesh, in_specs=in_specs, out_specs=out_specs)(*rows, *numbers)
+
+
+def gather(points: jax.Array, labels: jax.Array, valid: jax.Array, axes: tuple[str, ...]) -> tuple[Anchors, Exemplars]:
     """One device's rows, [A, d], as anchors, and the rows of all devices; two all-gathers."""
     labels = jnp.where(valid, labels, _NOBODY)
-    all_points = jax.lax.all_gather(points, BATCH_AXES, tiled=True)
-    all_labels = jax.lax.all_gather(labels, BATCH_AXES, tiled=True)
+    all_points, all_labels, first = points, labels, jnp.int32(0)
+    if axes:
+        all_points = jax.lax.all_gather(points, axes, tiled=True)
+        all_labels = jax.lax.all_gather(labels, axes, tiled=True)
+        first = jax.lax.axis_index(axes) * labels.shape[0]
     more = -all_labels.shape[0] % CHUNK
     all_points = jnp.pad(all_points, ((0, more), (0, 0)))
     all_labels = jnp.pad(all_labels, (0, more), constant_values=_NOBODY)
     by_label = jnp.argsort(all_labels, stable=True).astype(jnp.int32)
     exemplars = Exemplars(all_points, all_labels, by_label, all_labels[by_label])
 
-    first = jax.lax.axis_index(BATCH_AXES) * labels.shape[0]
     rows = first + jnp.arange(labels.shape[0], dtype=jnp.int32)
     start = jnp.searchsorted(exemplars.sorted_labels, labels, side="left").astype(jnp.int32)
     end = jnp.searchsorted(exemplars.sorted_labels, labels, side="right").astype(jnp.int32)
@@ -251,8 +299,17 @@ def blocks_of(anchors: Anchors) -> tuple[jax.Array, jax.Array]:
     return jnp.pad(which, (0, padding)).reshape(-1, block), real.reshape(-1, block)
 
 
-def look_at(anchors: Anchors, exemplars: Exemplars, which: jax.Array, real: jax.Array) -> AnchorBlock:
-    """Distances of a block of a device's anchors, [block], to the batch, and who is whose negative."""
+def each_block(of_block: Callable[[AnchorBlock], Any], anchors: Anchors, exemplars: Exemplars) -> Any:
+    """of_block's arrays, [block, ...], for each block of a device's anchors, joined in the order of the anchors."""
+    which, real = blocks_of(anchors)
+    found = jax.lax.map(lambda inputs: of_block(block_distances(anchors, exemplars, *inputs)), (which, real))
+    # Back from the order by identity; what fills the last block up comes last.
+    order = jnp.argsort(which.ravel()[: anchors.rows.shape[0]])
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[order], found)
+
+
+def block_distances(anchors: Anchors, exemplars: Exemplars, which: jax.Array, real: jax.Array) -> AnchorBlock:
+    """Distances of a block of a device's anchors, [block], to the batch, and which of them are to negatives."""
     block = Anchors(*(x[which] for x in anchors))
     block = block._replace(faces=jnp.where(real, block.faces, 0))
     distances = squared_distances(exemplars.points, block.points)
@@ -280,7 +337,7 @@ def choose(
     group: int | jax.Array,
     selection: Selection,
     margin: jax.Array,
-    draw: tuple[jax.Array, jax.Array],
+    draw: tuple[jax.Array, ...],
 ) -> Triplets:
     """The triplets of a block of anchors with some of their positives.
 
@@ -320,7 +377,7 @@ def choose(
 
 
 def positives_of(exemplars: Exemplars, block: AnchorBlock) -> jax.Array:
-    """Who is whose positive, bool [B', block]."""
+    """Which exemplars are positives of each anchor, bool [B', block]."""
     row = jnp.arange(exemplars.labels.shape[0], dtype=jnp.int32)[:, None]
     label = exemplars.sorted_labels[block.anchors.start]
     return (exemplars.labels[:, None] == label) & (row != block.anchors.rows) & (block.anchors.faces > 0)

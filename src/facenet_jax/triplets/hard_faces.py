@@ -1,4 +1,4 @@
-"""Offline selection: the hardest faces of a subset of the data, found with the latest parameters (section 3.2).
+"""The hardest faces of a subset of the data, found with the latest parameters: offline selection (section 3.2).
 
 For each face of the subset as an anchor: argmax over its identity of D(a, p), argmin over all others of D(a, n), the
 first few of each. Each device takes its own anchors against all faces, a block at a time; the matrix of distances is
@@ -15,16 +15,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from facenet_jax.runtime.mesh import BATCH_AXES
-from facenet_jax.triplets.search import ABSENT, LARGEST, bits, nearest, take
+from facenet_jax.triplets.distances import ABSENT, LARGEST, bits, nearest, take
 from facenet_jax.triplets.selection import (
     AnchorBlock,
     Anchors,
     Exemplars,
-    blocks_of,
-    gather,
-    look_at,
-    over_the_mesh,
+    axes_of,
+    each_block,
+    on_whole_batch,
     positives_of,
 )
 
@@ -70,24 +68,15 @@ def hardest_faces(
       negatives: how many of the nearest negatives, N.
       faces_per_identity: no identity has more faces among these.
     """
+    axes = axes_of(mesh, None)
     body = partial(_on_one_device, positives=positives, negatives=negatives, most_faces=faces_per_identity)
-    return over_the_mesh(body, mesh, P(BATCH_AXES))(embeddings, labels, valid, 0.0, 0, 0)
+    return on_whole_batch(body, P(axes), axes, mesh, embeddings, labels, valid)
 
 
 def _on_one_device(
-    points: jax.Array,
-    labels: jax.Array,
-    valid: jax.Array,
-    *_: jax.Array,
-    positives: int,
-    negatives: int,
-    most_faces: int,
+    anchors: Anchors, exemplars: Exemplars, *_: jax.Array, positives: int, negatives: int, most_faces: int
 ) -> HardFaces:
-    anchors, exemplars = gather(points, labels, valid)
-    which, real = blocks_of(anchors)
-
-    def one_block(inputs: tuple[jax.Array, jax.Array]) -> HardFaces:
-        block = look_at(anchors, exemplars, *inputs)
+    def of_block(block: AnchorBlock) -> HardFaces:
         far_first = LARGEST - bits(block.distances)
         is_positive = positives_of(exemplars, block)
         positive, d_ap = _first_few(jnp.where(is_positive, far_first, jnp.uint32(ABSENT)), block, positives)
@@ -95,10 +84,7 @@ def _on_one_device(
         nearer = _nearer_negatives(exemplars, block, most_faces)
         return HardFaces(positive.T, d_ap.T, negative.T, d_an.T, nearer)
 
-    found = jax.lax.map(one_block, (which, real))
-    # Back from the order by identity; what fills the last block up comes last.
-    order = jnp.argsort(which.ravel()[: points.shape[0]])
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[order], found)
+    return each_block(of_block, anchors, exemplars)
 
 
 def _first_few(key: jax.Array, block: AnchorBlock, count: int) -> tuple[jax.Array, jax.Array]:

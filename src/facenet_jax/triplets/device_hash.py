@@ -1,7 +1,7 @@
-"""Random numbers that are pure functions of indices, on the device.
+"""Random numbers that are pure functions of indices, 32 bits, on the device; `runtime.hashing` has the host's 64 bits.
 
-A draw hangs on what it is for (seed, step, anchor, positive) and on nothing else: neither on the order in which pairs
-are looked at nor on the device that does so. The hash is spelled out so that a resumed run survives upgrades.
+A draw depends on what it is for (seed, step, anchor, positive) and on nothing else: neither on the order in which pairs
+are visited nor on the device that does it. The hash is spelled out so that a resumed run survives upgrades.
 """
 
 from __future__ import annotations
