@@ -1,4 +1,4 @@
-"""What a training loop of somebody's own uses: the public functions, the examples in their docstrings and docs/own_loop.md."""
+"""The public functions for a training loop of one's own, their docstrings' examples, and docs/own_loop.md."""
 
 import doctest
 import re

@@ -237,8 +237,8 @@ def build(
       >>> import jax, jax.numpy as jnp
       >>> network = build("nns2", embedding_size=64)
       >>> pixels = jnp.zeros((2, 32, 40, 3))  # in [-1, 1]
-      >>> params = network.init(jax.random.key(0), pixels)
-      >>> network.apply(params, pixels).shape
+      >>> params = jax.jit(network.init)(jax.random.key(0), pixels)
+      >>> jax.jit(network.apply)(params, pixels).shape
       (2, 64)
 
     Reference: Schroff et al. 2015, section 3.3.
