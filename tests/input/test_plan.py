@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.errors import InputError
-from facenet_jax.input.plan import BatchPlan, Part
+from facenet_jax.input.plan import BatchPlan, DatasetShare
 
 
 def make_index(counts) -> IdentityIndex:
@@ -178,7 +178,7 @@ def mixtures(draw) -> tuple[BatchPlan, dict]:
         assume(2 <= weight / sum(weights) * anchors <= given_faces - 2)
     ends = np.cumsum([0] + [len(dataset) for dataset in datasets])
     parts = [
-        Part(np.arange(*borders), weight, "a dataset")
+        DatasetShare(np.arange(*borders), weight, "a dataset")
         for borders, weight in zip(itertools.pairwise(ends.tolist()), weights, strict=True)
     ]
     values = {"size": anchors + negatives, "faces_per_identity": quota, "random_negatives": negatives}
@@ -210,7 +210,7 @@ def test_a_mixture_has_distinct_faces_within_the_quota_and_holds_the_weights_at_
 def test_the_faces_of_each_dataset_of_a_mixture_are_visited_equally_often():
     datasets = [[2, 3, 5, 8, 13, 21, 34], [4, 4, 6, 30, 1, 9] * 3]
     counts = datasets[0] + datasets[1]
-    parts = [Part(np.arange(7), 1, "one"), Part(np.arange(7, 25), 2.5, "other")]
+    parts = [DatasetShare(np.arange(7), 1, "one"), DatasetShare(np.arange(7, 25), 2.5, "other")]
     plan = BatchPlan(make_index(counts), parts, size=30, faces_per_identity=8, random_negatives=0, seed=1)
     steps = 3000
     seen = np.bincount(np.concatenate([plan.batch(step).records for step in range(steps)]), minlength=sum(counts))
@@ -231,7 +231,7 @@ def test_the_faces_of_each_dataset_of_a_mixture_are_visited_equally_often():
 
 def test_random_negatives_of_a_mixture_hold_the_weights_and_are_uniform_in_each_dataset():
     counts = [10] * 20 + [2] * 300
-    parts = [Part(np.arange(20), 1, "few"), Part(np.arange(20, 320), 3, "many")]
+    parts = [DatasetShare(np.arange(20), 1, "few"), DatasetShare(np.arange(20, 320), 3, "many")]
     plan = BatchPlan(make_index(counts), parts, size=40, faces_per_identity=4, random_negatives=20, seed=2)
     steps = 2000
     seen = np.zeros(sum(counts))
@@ -284,7 +284,7 @@ def test_the_plan_is_pinned():
     # A run that resumes after an upgrade must meet the same batches: these numbers never change.
     plan = BatchPlan(make_index([9, 2, 1, 30, 5, 14]), size=12, faces_per_identity=6, random_negatives=3, seed=42)
     assert [plan.batch(step).records.tolist() for step in (0, 7, 1000)] == PINNED
-    parts = [Part(np.arange(5), 1, "one"), Part(np.arange(5, 9), 0.6, "other")]
+    parts = [DatasetShare(np.arange(5), 1, "one"), DatasetShare(np.arange(5, 9), 0.6, "other")]
     values = {"size": 12, "faces_per_identity": 6, "random_negatives": 3, "max_faces": 12, "seed": 42}
     plan = BatchPlan(make_index([9, 2, 1, 30, 5, 14, 8, 20, 3]), parts, **values)
     assert [plan.batch(step).records.tolist() for step in (0, 7, 1000)] == PINNED_MIXTURE
@@ -319,6 +319,6 @@ def test_impossible_plans(counts, values, words):
     ],
 )
 def test_impossible_mixtures(weights, words):
-    parts = [Part(np.arange(2), weights[0], "one"), Part(np.arange(2, 22), weights[1], "other")]
+    parts = [DatasetShare(np.arange(2), weights[0], "one"), DatasetShare(np.arange(2, 22), weights[1], "other")]
     with pytest.raises(InputError, match=words):
         BatchPlan(make_index([5] * 22), parts, size=20, random_negatives=4)

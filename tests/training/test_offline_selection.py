@@ -11,7 +11,7 @@ from facenet_jax.cli import main
 from facenet_jax.config import load_config
 from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.input.hard_batches import HardTable
-from facenet_jax.input.plan import Part
+from facenet_jax.input.plan import DatasetShare
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.training.metrics import read_metrics
@@ -100,7 +100,7 @@ def test_what_is_drawn_beside_a_table_keeps_to_the_quotas(tmp_path):
     """Of two people with three faces and many with more, a mixed batch visits those of four faces or more alone."""
     counts = np.array([3, 3, *[8] * 12])
     index = IdentityIndex([f"{n:02d}" for n in range(len(counts))], np.concatenate([[0], np.cumsum(counts)]))
-    faces = TrainingFaces(SimpleNamespace(index=index), (Part(np.arange(len(counts)), 1.0, "all"),), None)
+    faces = TrainingFaces(SimpleNamespace(index=index), (DatasetShare(np.arange(len(counts)), 1.0, "all"),), None)
     config = load_config(
         "quickstart",
         [

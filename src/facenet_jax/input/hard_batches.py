@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.index import IdentityIndex
-from facenet_jax.input.plan import BatchPlan, Plan, PlannedBatch
+from facenet_jax.input.plan import BatchPlan, Plan
+from facenet_jax.input.visits import PlannedFaces
 from facenet_jax.runtime import hashing
 
 # What a number is drawn for; others than the batch plan's.
@@ -92,7 +93,7 @@ class MixedPlan:
         self._orders = _Orders(len(table.anchors), seed, _ANCHORS, table.step)
         self._groups = np.concatenate([table.anchors[:, None], table.positives, table.negatives], axis=1)
 
-    def batch(self, step: int) -> PlannedBatch:
+    def batch(self, step: int) -> PlannedFaces:
         """The faces of global batch `step`, at or after the table's step; those from the table last."""
         planned = self._plan.batch(step)
         taken = set(planned.records.tolist())
@@ -109,7 +110,7 @@ class MixedPlan:
                 break
         records = np.array(hard, np.int64)
         labels = self._index.identity_of(records).astype(np.int32)
-        return PlannedBatch(np.concatenate([planned.records, records]), np.concatenate([planned.labels, labels]))
+        return PlannedFaces(np.concatenate([planned.records, records]), np.concatenate([planned.labels, labels]))
 
 
 class TripletPlan:
@@ -133,7 +134,7 @@ class TripletPlan:
         self._entries = np.flatnonzero(positives & (table.negatives[:, None, :] >= 0))
         self._orders = _Orders(len(self._entries), seed, _TRIPLETS, table.step)
 
-    def batch(self, step: int) -> PlannedBatch:
+    def batch(self, step: int) -> PlannedFaces:
         """The faces of global batch `step`, at or after the table's step."""
         table = self._table
         places = (step - table.step) * self._triplets + np.arange(self._triplets)
@@ -145,4 +146,4 @@ class TripletPlan:
         anchor, positive, negative = np.unravel_index(entries, shape)
         chosen = [table.anchors[anchor], table.positives[anchor, positive], table.negatives[anchor, negative]]
         records = np.stack(chosen, axis=1).ravel()
-        return PlannedBatch(records, self._index.identity_of(records).astype(np.int32))
+        return PlannedFaces(records, self._index.identity_of(records).astype(np.int32))

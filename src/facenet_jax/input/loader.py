@@ -1,56 +1,42 @@
 """Batches of pixels: the plan's faces, decoded by worker processes, joined in order.
 
-The work is dealt out in slabs, a constant number of rows of one batch, so that several workers share a batch and memory
-stays bounded whatever the batch's size. Which face is in which row is the plan's decision, so batches are the same for
-any number of workers, hosts and resumptions.
+plan -> slabs -> batches. A slab is a constant number of rows of one batch, so that several workers share a batch and
+what waits stays bounded whatever the batch's size. A worker writes a slab's pixels into a slot of shared memory
+(facenet_jax.input.slots) and sends the rest; here they are copied to their rows. Which face is in which row is the
+plan's decision, so batches are the same for any number of workers, hosts and resumptions.
 """
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import threading
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple
 
-import grain
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import InputError, TrainingError
-from facenet_jax.images import change as augment
+from facenet_jax.images import change
 from facenet_jax.images.decode import BadFace
-from facenet_jax.input.plan import Plan, PlannedBatch
+from facenet_jax.input import workers as processes
+from facenet_jax.input.plan import InOrder, Plan
 from facenet_jax.input.slots import Slots
-from facenet_jax.input.workers import (
-    close_iterator,
-    let_grain_read_its_flag,
-    read_options,
-    sendable,
-    signals_held_back,
-    start_worker,
-)
+from facenet_jax.input.visits import PlannedFaces
 
 # What a worker hands over at a time.
 _SLAB_BYTES = 2**21
 _SLAB_ROWS = 64
-_SLABS_WAITING = 2
 
-# Grain lets a worker be about seven slabs ahead of what is read here.
-_SLOTS_A_WORKER = 12
-
-# Larger arrays would go through shared memory of their own; only pixels are larger, and they go through `Slots`. All
-# that wait must fit into the pipe (64 kB), or a worker that is told to end while it is full hangs until Grain kills it
-# after 25 s.
-_SHARED_BYTES = 2**12
-
-_BATCHES_WAITING = 1
-_NO_CHANGES = augment.Changes()
+_BATCHES_AHEAD = 2
 _PLANS_KEPT = 4
+_NO_CHANGES = change.Changes()
 
 
 class Batch(NamedTuple):
@@ -98,7 +84,7 @@ class Loader:
     padded_size: int
     seed: int = 0
     flip: bool = True
-    changes: augment.Changes = _NO_CHANGES
+    changes: change.Changes = _NO_CHANGES
     workers: int = 0
     process_index: int = 0
     process_count: int = 1
@@ -121,57 +107,44 @@ class Loader:
         Raises:
           TrainingError: a worker process died. Whatever else a worker raises is raised here too.
         """
-        let_grain_read_its_flag()
-        rows = self.padded_size // self.process_count
-        height, width = self.size
-        slab_rows = min(rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
-        slabs_per_step = -(-rows // slab_rows)
-        steps = max(0, stop_step - start_step)
-        slots = Slots(_SLOTS_A_WORKER * self.workers, (slab_rows, height, width, 3)) if self.workers else None
-        read = _ReadSlab(self, start_step, slab_rows, slabs_per_step, slots)
-        slabs = grain.MapDataset.range(steps * slabs_per_step).map(read).to_iter_dataset(read_options(self.workers))
-        slabs = grain.experimental.WithOptionsIterDataset(
-            slabs, grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
-        ).mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=self.workers, per_worker_buffer_size=_SLABS_WAITING),
-            worker_init_fn=start_worker,
-        )
-        join = _Joined(slabs, start_step, steps, (rows, height, width, 3), slots)
-        return Batches(iter(grain.experimental.ThreadPrefetchIterDataset(join, prefetch_buffer_size=_BATCHES_WAITING)))
+        reader = _SlabReader(self, start_step)
+        return Batches(_joined(reader, range(start_step, stop_step)))
 
 
 class Batches(Iterator[tuple[int, Batch]]):
     """An iterator of (step, Batch) whose workers end when it does: exhausted, failed, closed or left by `with`."""
 
-    def __init__(self, batches: grain.DatasetIterator) -> None:
-        # Held in a list that closing empties, and closed before the interpreter ends even if forgotten: Grain's
-        # iterators close themselves again when they are deleted, which fails once its modules are gone.
-        self._batches = [batches]
-        self._close = weakref.finalize(self, close_iterator, self._batches)
-        self._started = False
+    def __init__(self, joined: Generator[tuple[int, Batch], None, None]) -> None:
+        self._joined = joined
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[tuple[int, Batch] | None]] = deque()
+        # Closed before the interpreter ends even if forgotten: Grain's iterators close themselves again when they are
+        # deleted, which fails once its modules are gone.
+        self._close = weakref.finalize(self, _end, self._thread, joined, self._waiting)
 
     def __next__(self) -> tuple[int, Batch]:
         if not self._close.alive:
             raise StopIteration
+        # The workers start with the first batch, and inherit what is held back here: a Ctrl-C on a terminal, which goes
+        # to every process, must not end them before they know to ignore it.
+        with processes.signals_held_back():
+            while len(self._waiting) <= _BATCHES_AHEAD:
+                self._waiting.append(self._thread.submit(next, self._joined, None))
         try:
-            # The workers start with the first batch, and inherit what is held back here: a Ctrl-C on a terminal, which
-            # goes to every process, must not end them before they know to ignore it.
-            with signals_held_back() if not self._started else contextlib.nullcontext():
-                self._started = True
-                return next(self._batches[0])
-        except StopIteration:
-            pass
+            batch = self._waiting.popleft().result()
         except Exception as error:
             self.close()
-            if "terminated unexpectedly" in str(error):
+            if processes.died(error):
                 raise TrainingError(
                     f"A worker process that decodes faces has died ({error}) Exit code -9 means that it was killed, "
                     "most often for want of memory; -7 that /dev/shm is full: lower data.workers or enlarge what is "
                     "short."
                 ) from error
             raise
-        self.close()
-        raise StopIteration
+        if batch is None:
+            self.close()
+            raise StopIteration
+        return batch
 
     def close(self) -> None:
         """Ends the workers and waits for them; closing twice does nothing more."""
@@ -186,45 +159,55 @@ class Batches(Iterator[tuple[int, Batch]]):
         self.close()
 
 
+def _end(thread: ThreadPoolExecutor, joined: Generator[Any, None, None], waiting: deque[Any]) -> None:
+    thread.shutdown(cancel_futures=True)
+    joined.close()
+    waiting.clear()
+    gc.collect()  # Grain's iterators and the slots hang in cycles of its frames and the exceptions that ended them
+
+
 class _Slab(NamedTuple):
-    images: NDArray[np.uint8] | None  # None: in the slots
+    """All of a slab but its pixels, which are in its slot."""
+
     labels: NDArray[np.int32]
     records: NDArray[np.int64]
     status: NDArray[np.uint8]
 
 
-class _ReadSlab:
-    """Slab number -> its rows. Runs in the workers, in several threads of each."""
+class _SlabReader:
+    """Slab number -> its rows. Runs in the workers, in several threads of each.
 
-    def __init__(self, loader: Loader, start_step: int, rows: int, slabs_per_step: int, slots: Slots | None) -> None:
-        self._loader = loader
+    Attributes:
+      slots: where the pixels are.
+      rows: of this host's part of a batch.
+      slabs: how many make it up.
+    """
+
+    def __init__(self, loader: Loader, start_step: int, slots: Slots | None = None) -> None:
+        height, width = loader.size
+        self.rows = loader.padded_size // loader.process_count
+        self._slab_rows = min(self.rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
+        self.slabs = -(-self.rows // self._slab_rows)
+        shape = (self._slab_rows, height, width, 3)
+        self.slots = Slots(processes.most_ahead(loader.workers), shape) if slots is None else slots
+        self.loader = loader
         self._start_step = start_step
-        self._rows = rows
-        self._slabs_per_step = slabs_per_step
-        self._slots = slots
-        self._plans: OrderedDict[int, PlannedBatch] = OrderedDict()
+        self._plans: OrderedDict[int, PlannedFaces] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, slab: int) -> _Slab:
-        try:
-            return self._read(slab)
-        except Exception as error:
-            raise sendable(error) from None
-
-    def _read(self, slab: int) -> _Slab:
-        loader = self._loader
-        step, part = divmod(slab, self._slabs_per_step)
+        loader = self.loader
+        step, part = divmod(slab, self.slabs)
         step += self._start_step
-        local = loader.padded_size // loader.process_count
-        first = loader.process_index * local
-        start, stop = first + part * self._rows, first + min(local, (part + 1) * self._rows)
-        batch = self._planned(step)
+        first = loader.process_index * self.rows
+        start, stop = first + part * self._slab_rows, first + min(self.rows, (part + 1) * self._slab_rows)
+        planned = self._planned(step)
         records = np.full(stop - start, -1, np.int64)
         labels = np.full(stop - start, -1, np.int32)
-        records[: len(batch.records[start:stop])] = batch.records[start:stop]
-        labels[: len(batch.records[start:stop])] = batch.labels[start:stop]
-        mirrored = augment.flips(loader.seed, step, records) if loader.flip else np.zeros(len(records), bool)
-        images = self._slots.begin(slab) if self._slots else np.empty((len(records), *loader.size, 3), np.uint8)
+        records[: len(planned.records[start:stop])] = planned.records[start:stop]
+        labels[: len(planned.labels[start:stop])] = planned.labels[start:stop]
+        mirrored = change.flips(loader.seed, step, records) if loader.flip else np.zeros(len(records), bool)
+        images = self.slots.begin(slab)
         images[: len(records)][records < 0] = 0
         status = np.zeros(len(records), np.uint8)
         for row in np.flatnonzero(records >= 0):
@@ -234,7 +217,7 @@ class _ReadSlab:
                 if loader.changes:
                     image = loader.changes.apply(image, loader.seed, step, record)
                 if mirrored[row]:
-                    augment.mirror(image, out=images[row])
+                    change.mirror(image, out=images[row])
                 else:
                     images[row] = image
             except BadFace as bad:
@@ -243,84 +226,42 @@ class _ReadSlab:
             except Exception as error:
                 error.add_note(f"while loading {loader.source.describe(record)}")
                 raise
-        if self._slots:
-            self._slots.end(slab)
-        return _Slab(None if self._slots else images, labels, records, status)
+        self.slots.end(slab)
+        return _Slab(labels, records, status)
 
-    def _planned(self, step: int) -> PlannedBatch:
+    def _planned(self, step: int) -> PlannedFaces:
         with self._lock:
             if step not in self._plans:
-                self._plans[step] = self._loader.plan.batch(step)
+                self._plans[step] = self.loader.plan.batch(step)
                 if len(self._plans) > _PLANS_KEPT:
                     self._plans.popitem(last=False)
             return self._plans[step]
 
-    def __reduce__(self) -> tuple[Callable[..., _ReadSlab], tuple[Any, ...]]:
-        return _ReadSlab, (self._loader, self._start_step, self._rows, self._slabs_per_step, self._slots)
+    def __reduce__(self) -> tuple[Callable[..., _SlabReader], tuple[Any, ...]]:
+        return _SlabReader, (self.loader, self._start_step, self.slots)
 
 
-class _Joined(grain.IterDataset):
-    """Slabs in order -> (step, Batch)."""
-
-    def __init__(
-        self,
-        slabs: grain.IterDataset,
-        start_step: int,
-        steps: int,
-        shape: tuple[int, int, int, int],
-        slots: Slots | None,
-    ) -> None:
-        super().__init__(slabs)
-        self._about = start_step, steps, shape, slots
-
-    def __iter__(self) -> grain.DatasetIterator:
-        return _JoinedIterator(iter(self._parent), *self._about)
-
-
-class _JoinedIterator(grain.DatasetIterator):
-    def __init__(
-        self,
-        slabs: grain.DatasetIterator,
-        start_step: int,
-        steps: int,
-        shape: tuple[int, int, int, int],
-        slots: Slots | None,
-    ) -> None:
-        super().__init__(slabs)
-        self._step = start_step
-        self._stop = start_step + steps
-        self._shape = shape
-        self._slots = slots
-        self._slab = 0
-
-    def __next__(self) -> tuple[int, Batch]:
-        if self._step == self._stop:
-            raise StopIteration
-        rows = self._shape[0]
-        images = np.empty(self._shape, np.uint8)
-        labels, records, status = np.empty(rows, np.int32), np.empty(rows, np.int64), np.empty(rows, np.uint8)
-        first = 0
-        while first < rows:
-            # Each slab is copied as it comes, so that its slot is free again.
-            slab = next(self._parent)
-            part = slice(first, first + len(slab.records))
-            if slab.images is not None:
-                images[part] = slab.images
-            else:
-                assert self._slots is not None
-                self._slots.read(self._slab, images[part])
-            labels[part], records[part], status[part] = slab.labels, slab.records, slab.status
-            self._slab += 1
-            first = part.stop
-        batch = Batch(images, labels, (records >= 0) & (status == 0), records, status)
-        self._step += 1
-        return self._step - 1, batch
-
-    def get_state(self) -> dict[str, Any]:
-        return {}  # the plan needs a step and nothing else
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        raise NotImplementedError  # of PyGrain's protocol; a loader that goes on is made with the step to go on from
+def _joined(reader: _SlabReader, steps: range) -> Generator[tuple[int, Batch], None, None]:
+    """Starts the workers, joins their slabs into batches, and ends them."""
+    rows, loader = reader.rows, reader.loader
+    slabs = processes.in_order(reader, len(steps) * reader.slabs, loader.workers)
+    number = 0
+    try:
+        for step in steps:
+            images = np.empty((rows, *loader.size, 3), np.uint8)
+            labels, records, status = np.empty(rows, np.int32), np.empty(rows, np.int64), np.empty(rows, np.uint8)
+            first = 0
+            while first < rows:
+                # Each slab is copied as it comes, so that its slot is free again.
+                slab = next(slabs)
+                part = slice(first, first + len(slab.records))
+                reader.slots.read(number, images[part])
+                labels[part], records[part], status[part] = slab
+                number += 1
+                first = part.stop
+            yield step, Batch(images, labels, (records >= 0) & (status == 0), records, status)
+    finally:
+        slabs.close()
 
 
 def embedding_batches(
@@ -345,10 +286,9 @@ def embedding_batches(
     Yields:
       Batches of batch_size / process_count rows, without labels.
     """
-    plan = _InOrder(np.asarray(records, np.int64), batch_size)
     loader = Loader(
         source,
-        plan,
+        InOrder(np.asarray(records, np.int64), batch_size),
         size,
         batch_size,
         flip=False,
@@ -359,13 +299,3 @@ def embedding_batches(
     with loader(0, -(-len(records) // batch_size)) as batches:
         for _, batch in batches:
             yield batch
-
-
-@dataclass(frozen=True)
-class _InOrder:
-    records: NDArray[np.int64]
-    batch_size: int
-
-    def batch(self, step: int) -> PlannedBatch:
-        records = self.records[step * self.batch_size : (step + 1) * self.batch_size]
-        return PlannedBatch(records, np.zeros(len(records), np.int32))

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple, Protocol
 
@@ -30,38 +31,26 @@ from numpy.typing import NDArray
 
 from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.errors import InputError
-from facenet_jax.input.visits import Faces, Visits
+from facenet_jax.input.visits import PlannedFaces, Visits
 from facenet_jax.runtime import hashing
 
 _NEGATIVES, _DATASET = 0x9E6A7, 0xDA7A5
 
 
-class PlannedBatch(NamedTuple):
-    """The faces of one global batch.
-
-    Attributes:
-      records: int64 [size], no record twice.
-      labels: int32 [size], the identity number of each.
-    """
-
-    records: NDArray[np.int64]
-    labels: NDArray[np.int32]
-
-
 class Plan(Protocol):
     """Anything that says which faces make up the batch of a step."""
 
-    def batch(self, step: int) -> PlannedBatch:
+    def batch(self, step: int) -> PlannedFaces:
         """The faces of global batch `step`."""
         ...
 
 
-class Part(NamedTuple):
-    """One dataset of a mixture.
+class DatasetShare(NamedTuple):
+    """One dataset of a mixture and its share of a batch.
 
     Attributes:
-      identities: ascending int64 identity numbers; no identity is in two parts.
-      weight: its share of the batch, in proportion to the other parts'.
+      identities: ascending int64 identity numbers; no identity is in two datasets.
+      weight: its share of the batch, in proportion to the other datasets'.
       name: for errors.
     """
 
@@ -96,7 +85,7 @@ class BatchPlan:
     def __init__(
         self,
         index: IdentityIndex,
-        identities: NDArray[np.int64] | Sequence[Part] | None = None,
+        identities: NDArray[np.int64] | Sequence[DatasetShare] | None = None,
         *,
         size: int = 1800,
         faces_per_identity: int = 40,
@@ -125,7 +114,7 @@ class BatchPlan:
         if identities is None:
             identities = np.arange(len(index.names))
         if isinstance(identities, np.ndarray):
-            identities = [Part(identities, 1.0, "")]
+            identities = [DatasetShare(identities, 1.0, "")]
         self.size = size
         self.anchors = size - random_negatives
         self._random_negatives = random_negatives
@@ -160,12 +149,12 @@ class BatchPlan:
         upto = [weight / sum(weights) for weight in itertools.accumulate(weights, initial=Fraction(0))]
         self._upto = np.array(upto[1:-1], np.float64)
         self._datasets = [
-            _Dataset(each, size - random_negatives, *borders, part.name)
+            _DatasetBatches(each, size - random_negatives, *borders, part.name)
             for each, borders, part in zip(visits, itertools.pairwise(upto), identities, strict=True)
         ]
         self.batches_per_epoch = max(dataset.batches for dataset in self._datasets)
 
-    def batch(self, step: int) -> PlannedBatch:
+    def batch(self, step: int) -> PlannedFaces:
         """The faces of one global batch: the visits of each dataset, those of an identity together, then the negatives.
 
         Args:
@@ -178,9 +167,9 @@ class BatchPlan:
         records = np.concatenate([faces.records for faces in visited])
         negatives = self._negatives(step, records)
         labels = np.concatenate([faces.labels for faces in [*visited, negatives]])
-        return PlannedBatch(np.concatenate([records, negatives.records]), labels)
+        return PlannedFaces(np.concatenate([records, negatives.records]), labels)
 
-    def _negatives(self, step: int, taken: NDArray[np.int64]) -> Faces:
+    def _negatives(self, step: int, taken: NDArray[np.int64]) -> PlannedFaces:
         # The first distinct faces of an endless keyed sequence of draws that are not taken.
         wanted = self._random_negatives
         draws = 2 * wanted
@@ -189,11 +178,11 @@ class BatchPlan:
             firsts = np.sort(np.unique(drawn.records, return_index=True)[1])
             firsts = firsts[~np.isin(drawn.records[firsts], taken)][:wanted]
             if len(firsts) == wanted:
-                return Faces(drawn.records[firsts], drawn.labels[firsts])
+                return PlannedFaces(drawn.records[firsts], drawn.labels[firsts])
             draws *= 2
 
-    def _drawn(self, step: int, draws: NDArray[np.int64]) -> Faces:
-        faces = Faces(np.empty(len(draws), np.int64), np.empty(len(draws), np.int32))
+    def _drawn(self, step: int, draws: NDArray[np.int64]) -> PlannedFaces:
+        faces = PlannedFaces(np.empty(len(draws), np.int64), np.empty(len(draws), np.int32))
         chance = hashing.uniform(self._seed, _DATASET, step, draws)
         of = np.searchsorted(self._upto, chance, side="right")
         for number, dataset in enumerate(self._datasets):
@@ -203,7 +192,7 @@ class BatchPlan:
         return faces
 
 
-class _Dataset:
+class _DatasetBatches:
     """The visits of one dataset, cut into batches.
 
     Up to step t (not included) all datasets up to this one give floor(upto A t) faces, those before it
@@ -229,10 +218,28 @@ class _Dataset:
                 "lower batch.size, or raise batch.faces_per_identity or batch.random_negatives."
             )
 
-    def batch(self, step: int) -> Faces:
+    def batch(self, step: int) -> PlannedFaces:
         epoch = step // self.batches
         origin = self._upto_step(epoch * self.batches)
         return self.visits.between(epoch, self._upto_step(step) - origin, self._upto_step(step + 1) - origin)
 
     def _upto_step(self, step: int) -> int:
         return int(self._upto * step) - int(self._before * step)
+
+
+@dataclass(frozen=True, eq=False)
+class InOrder:
+    """A plan of given faces, each once, in order and without labels: what is embedded.
+
+    Attributes:
+      records: int64 [faces].
+      size: faces in a batch; the last one has what is left.
+    """
+
+    records: NDArray[np.int64]
+    size: int
+
+    def batch(self, step: int) -> PlannedFaces:
+        """The faces of batch `step`."""
+        records = self.records[step * self.size : (step + 1) * self.size]
+        return PlannedFaces(records, np.zeros(len(records), np.int32))

@@ -39,8 +39,8 @@ _EPOCHS_KEPT = 2
 _BLOCK = 2**20  # identities looked at at once while the arrays of all are filled
 
 
-class Faces(NamedTuple):
-    """Some faces of a source.
+class PlannedFaces(NamedTuple):
+    """Some faces of a source, in order.
 
     Attributes:
       records: int64 [faces].
@@ -111,7 +111,7 @@ class Visits:
         self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
         self._lock = threading.Lock()
 
-    def between(self, epoch: int, start: int, stop: int) -> Faces:
+    def between(self, epoch: int, start: int, stop: int) -> PlannedFaces:
         """Faces start, ..., stop - 1 of an epoch, 0 <= start < stop <= given, those of an identity together."""
         order, ends = self._epoch(epoch)
         first, last = np.searchsorted(ends, np.array([start, stop - 1], ends.dtype), side="right")
@@ -131,7 +131,7 @@ class Visits:
         cut = slice(start - int(begins[0]), stop - int(begins[0]))
         return self._at(np.repeat(owners, given)[cut], places[cut])
 
-    def numbered(self, faces: NDArray[np.int64]) -> Faces:
+    def numbered(self, faces: NDArray[np.int64]) -> PlannedFaces:
         """Faces by their numbers in [0, self.faces): the identities' one after another."""
         places = np.searchsorted(self._ends, faces.astype(self._ends.dtype), side="right")
         before = np.where(places > 0, self._ends[places - 1], 0).astype(np.int64)
@@ -142,7 +142,7 @@ class Visits:
         counts = self._index.offsets[owners + 1] - self._index.offsets[owners]
         return np.minimum(counts, self._max_faces) if self._max_faces else counts
 
-    def _at(self, owners: NDArray[np.int64], places: NDArray[np.int64]) -> Faces:
+    def _at(self, owners: NDArray[np.int64], places: NDArray[np.int64]) -> PlannedFaces:
         # Of identities the faces at places below `_counts`.
         first = self._index.offsets[owners]
         if self._max_faces:
@@ -150,7 +150,7 @@ class Visits:
             begin = hashing.below(everything, self._seed, _CAP, owners)
             capped = everything > self._max_faces
             places = np.where(capped, (places * everything + begin) // self._max_faces, places)
-        return Faces(first + places, owners.astype(np.int32))
+        return PlannedFaces(first + places, owners.astype(np.int32))
 
     def _epoch(self, epoch: int) -> _Epoch:
         with self._lock:

@@ -1,42 +1,102 @@
-"""What it takes to live with Grain's worker processes: signals, deaths, exceptions, shared memory."""
+"""Runs a function over numbers in Grain's worker processes: all that the loader knows of Grain is here.
+
+Public Grain does the work: a range, a function, threads and processes, results in order. What it lacks (0.2.18) is made
+up for below, each with its reason: a start without absl's command line (`_let_grain_read_its_flag`), signals that leave
+workers alone (`signals_held_back`, `_start_worker`), workers that end with a parent that was killed
+(`_end_with_parent`), exceptions that cannot be pickled (`_Sendable`) and an exception of its own for a worker's death
+(`died`).
+"""
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import multiprocessing
 import os
 import pickle
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 from absl import flags
 
 from facenet_jax.runtime.cores import usable_cores
 
+_WAITING = 2  # results of each worker
+# By these it may be ahead of what has been taken, at most: `_WAITING` in its queue and as many again where results are
+# put in order, those in work in its threads and as many that wait for them; and some to spare.
+_AHEAD = 12
 
-def read_options(workers: int) -> grain.ReadOptions:
-    """How many slabs a worker, or this process, decodes at once."""
+# Larger arrays would go through shared memory of their own, in /dev/shm: a result holds none (pixels go through
+# `Slots`). All that wait must fit into the pipe (64 kB), or a worker that is told to end while it is full hangs until
+# Grain kills it after 25 s.
+_SHARED_BYTES = 2**12
+
+
+def in_order(function: Callable[[int], Any], numbers: int, workers: int) -> grain.DatasetIterator[Any]:
+    """Results of function(0), ..., function(numbers - 1), in order, worked out ahead.
+
+    Args:
+      function: can be pickled; several threads of a process call it at once. Its results are small.
+      numbers: how many.
+      workers: processes; 0: threads of this one.
+
+    Returns:
+      An iterator, to be closed. The processes start with its first result.
+    """
+    _let_grain_read_its_flag()
+    threads = _threads(workers)
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads if workers else 2 * threads)
+    results = grain.MapDataset.range(numbers).map(_Sendable(function)).to_iter_dataset(reading)
+    options = grain.experimental.DatasetOptions(min_shm_size=_SHARED_BYTES)
+    return iter(
+        grain.experimental.WithOptionsIterDataset(results, options).mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_WAITING),
+            worker_init_fn=_start_worker,
+        )
+    )
+
+
+def most_ahead(workers: int) -> int:
+    """How many results of `in_order` can be worked out or in work at once beyond those taken: fewer than this."""
+    return _AHEAD * workers if workers else 2 * _threads(workers) + 2
+
+
+def died(error: Exception) -> bool:
+    """Whether an exception says that a worker process has died."""
+    # Grain raises a RuntimeError as it would for anything else, and tells the exit code in its words alone.
+    return "terminated unexpectedly" in str(error)
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Starts workers, and the threads that start them, within it: they inherit that SIGINT and SIGTERM wait."""
+    # Grain's `worker_init_fn` comes too late: a Ctrl-C on a terminal, which goes to every process, would end a worker
+    # that still imports.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _threads(workers: int) -> int:
     # Pillow releases the interpreter's lock while it decodes, so threads help; a worker needs two, one to read a file
     # while the other decodes.
-    threads = 2 if workers else min(8, usable_cores())
-    return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads if workers else 2 * threads)
+    return 2 if workers else min(8, usable_cores())
 
 
-def let_grain_read_its_flag() -> None:
-    """Keeps Grain's workers from failing where no command line was parsed."""
-    # Where JAX is installed, Grain 0.2.18 asks for this flag before it starts a worker, and absl refuses while no
-    # command line has been parsed, as in a notebook or a test: say that this one flag stands at its default.
+def _let_grain_read_its_flag() -> None:
+    # Where JAX is installed, Grain asks for this flag before it starts a worker, and absl refuses while no command line
+    # has been parsed, as in a notebook or a test: say that this one flag stands at its default.
     name = "grain_enable_multiprocess_worker_profiling"
     if not flags.FLAGS.is_parsed() and name in flags.FLAGS:
         flags.FLAGS[name].present = True
 
 
-def start_worker(index: int, count: int) -> None:
-    """What a worker does first: Grain's `worker_init_fn`."""
+def _start_worker(index: int, count: int) -> None:
     # An interrupt or a notice of preemption goes to the main process, which may want to save first and ends its workers
     # itself; if it cannot because it was killed, they notice.
     del index, count
@@ -54,34 +114,19 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def sendable(error: Exception) -> Exception:
-    """An exception as it can be sent to the main process."""
-    # An exception that cannot be pickled would be lost between the processes, and the main one would wait for ever.
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:
-        return RuntimeError(f"{type(error).__name__}: {error}")
+class _Sendable:
+    """A function whose exceptions can be sent to the main process."""
 
+    def __init__(self, function: Callable[[int], Any]) -> None:
+        self._function = function
 
-@contextlib.contextmanager
-def signals_held_back() -> Iterator[None]:
-    """Starts workers within it: they inherit that SIGINT and SIGTERM wait."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def close_iterator(batches: list[grain.DatasetIterator]) -> None:
-    """Ends an iterator's workers, and lets go of the memory that they shared; the list is emptied."""
-    batches.pop().close()
-    # If the program ended before all shared memory is freed, Python would complain of what is left. Each worker's last
-    # piece hangs in a cycle of one of Grain's frames and the exception that ended it; and Grain frees in a thread of
-    # its own, whose queue is first in, first out.
-    gc.collect()
-    freeing = getattr(grain.multiprocessing.SharedMemoryArray, "_del_thread_pool", None)
-    if freeing is not None:
-        with contextlib.suppress(ValueError):  # it has ended already
-            freeing.apply_async(int).wait(timeout=10)
+    def __call__(self, number: int) -> Any:
+        try:
+            return self._function(number)
+        except Exception as error:
+            # One that cannot be pickled would be lost between the processes, and the main one would wait for ever.
+            try:
+                pickle.loads(pickle.dumps(error))
+            except Exception:
+                raise RuntimeError(f"{type(error).__name__}: {error}") from None
+            raise error from None

@@ -22,7 +22,7 @@ from facenet_jax.datasets.open import open_dataset, places
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import InputError
-from facenet_jax.input.plan import BatchPlan, Part
+from facenet_jax.input.plan import BatchPlan, DatasetShare
 from facenet_jax.training.leakage import shared_faces, shared_names
 
 DRAWN = "drawn"
@@ -71,7 +71,7 @@ class TrainingFaces:
     """
 
     train: FaceSource
-    parts: tuple[Part, ...]
+    parts: tuple[DatasetShare, ...]
     held_out: HeldOutFaces
     shared_names: int = 0
     shared_faces: int = 0
@@ -184,7 +184,7 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
         )
     borders = whole.borders[1:-1] if isinstance(whole, MixedSource) else []
     of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
-    parts = tuple(Part(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
+    parts = tuple(DatasetShare(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))
     names = shared_names(train, trained_on, held_out.source) if config.eval.path else 0
     pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
     return TrainingFaces(train, parts, held_out, names, pictures, tuple(remarks))
