@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,18 +144,44 @@ def embed_images(
     progress = progress or Progress(quiet=True)
     count = len(images.keys)
     tally = Tally(progress, f"embedding by {embedder.name}", count)
+    found = 0
     parts: list[EmbeddedFaces] = []
+
+    def load(number: int) -> list[CutFace] | str:
+        """The faces of an image, or why it has none."""
+        try:
+            return cutter(images.read(number), embedder.size) or NO_FACE
+        except BadFace as bad:
+            return bad.reason.words
+        except OSError as error:
+            if error.errno in MACHINE_ERRORS:
+                raise
+            return Reason.UNREADABLE.words
+
+    def cut(numbers: range) -> Iterator[list[CutFace] | str]:
+        nonlocal found
+        # While one batch is embedded, the threads cut the faces of the next.
+        for number, faces in zip(numbers, _ahead(pool, load, numbers, 2 * embedder.batch), strict=True):
+            if not isinstance(faces, str):
+                found += len(faces)
+            elif on_reject is not None:
+                on_reject(number, faces)
+            yield faces
+            tally.update(number + 1, f"{found:,} faces" if cutter.every else "")
+
     pool = ThreadPoolExecutor(usable_cores())
     try:
-        for start in range(0, count, PART):
+        for start in range(0, max(count, 1), PART):
             numbers = range(start, min(start + PART, count))
+            files = tuple(images.keys[start : numbers.stop])
             file = folder / f"{start:010d}.npz" if folder else None
-            part = _read_part(file, images.keys[start : numbers.stop])
+            part = _read_part(file, files)
             if part is None:
-                found = sum(len(part.photo) for part in parts)
-                part = _embed_part(embedder, images, cutter, numbers, pool, tally, found, on_reject)
+                part = _embed_part(embedder, files, cut(numbers))
                 if file is not None:
                     _write_part(file, part)
+            else:
+                found += len(part.photo)
             parts.append(part)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -165,9 +191,7 @@ def embed_images(
 
 
 def concatenate(parts: Sequence[EmbeddedFaces]) -> EmbeddedFaces:
-    """The faces of several sets of images as those of one."""
-    if not parts:
-        return _from_rows((), [], [], [], {})
+    """The faces of several sets of images, at least one, as those of one."""
     firsts = np.cumsum([0, *(len(part.files) for part in parts)]).tolist()
     width = max(part.points.shape[1] for part in parts)  # a part without a face does not know it
     return EmbeddedFaces(
@@ -196,75 +220,41 @@ def _looked_up(table: EmbeddingTable, images: Images) -> EmbeddedFaces:
     )
 
 
-def _embed_part(
-    embedder: Embedder,
-    images: Images,
-    cutter: FaceCutter,
-    numbers: range,
-    pool: ThreadPoolExecutor,
-    tally: Tally,
-    before: int,
-    on_reject: Callable[[int, str], None] | None,
-) -> EmbeddedFaces:
-    """The faces of some of the images, numbered within these; `before`: how many faces those before them gave."""
-
-    def load(number: int) -> list[CutFace] | str:
-        try:
-            return cutter(images.read(number), embedder.size) or NO_FACE
-        except BadFace as bad:
-            return bad.reason.words
-        except OSError as error:
-            if error.errno in MACHINE_ERRORS:
-                raise
-            return Reason.UNREADABLE.words
-
+def _embed_part(embedder: Embedder, files: tuple[str, ...], cut: Iterable[list[CutFace] | str]) -> EmbeddedFaces:
+    """Embeds the faces of some images, given for each its faces, or why it has none."""
     photo: list[int] = []
-    found: list[CutFace] = []
+    boxes: list[tuple[float, ...]] = []
+    scores: list[float] = []
+    central: list[bool] = []
+    fallback: list[bool] = []
     points: list[NDArray[np.float32]] = []
+    rejected: list[tuple[str, str]] = []
     waiting: list[NDArray[np.uint8]] = []
-    rejected: dict[int, str] = {}
-    # While one batch is embedded, the threads cut the faces of the next.
-    for place, loaded in enumerate(_ahead(pool, load, numbers, 2 * embedder.batch)):
-        if isinstance(loaded, str):
-            rejected[place] = loaded
-            if on_reject is not None:
-                on_reject(numbers[place], loaded)
-        else:
-            photo += [place] * len(loaded)
-            waiting += [face.pixels for face in loaded]
-            found += [face._replace(pixels=_NO_PIXELS) for face in loaded]
+    for place, faces in enumerate(cut):
+        if isinstance(faces, str):
+            rejected.append((files[place], faces))
+            continue
+        for face in faces:
+            photo.append(place)
+            boxes.append(face.detection.box if face.detection else (np.nan,) * 4)
+            scores.append(face.detection.score if face.detection else np.nan)
+            central.append(face.central)
+            fallback.append(face.fallback)
+            waiting.append(face.pixels)
         while len(waiting) >= embedder.batch:
             points.append(embedder.embed(np.stack(waiting[: embedder.batch])))
             del waiting[: embedder.batch]
-        tally.update(numbers[place] + 1, f"{before + len(found):,} faces" if cutter.every else "")
     if waiting:
         points.append(embedder.embed(np.stack(waiting)))
-    files = images.keys[numbers.start : numbers.stop]
-    return _from_rows(files, photo, found, points, rejected)
-
-
-_NO_PIXELS = np.empty((0, 0, 3), np.uint8)
-
-
-def _from_rows(
-    files: Sequence[str],
-    photo: Sequence[int],
-    faces: Sequence[CutFace],
-    points: Sequence[NDArray[np.float32]],
-    rejected: Mapping[int, str],
-) -> EmbeddedFaces:
-    """Puts together what was found, face by face, and embedded, batch by batch."""
-    detections = [face.detection for face in faces]
-    nan = float("nan")
     return EmbeddedFaces(
-        files=tuple(files),
+        files=files,
         photo=np.array(photo, np.int64),
-        boxes=np.array([one.box if one else (nan,) * 4 for one in detections], np.float32).reshape(-1, 4),
-        scores=np.array([one.score if one else nan for one in detections], np.float32),
-        central=np.array([face.central for face in faces], bool),
-        fallback=np.array([face.fallback for face in faces], bool),
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        scores=np.array(scores, np.float32),
+        central=np.array(central, bool),
+        fallback=np.array(fallback, bool),
         points=np.concatenate(points) if points else np.empty((0, 1), np.float32),
-        rejected=tuple((files[place], reason) for place, reason in rejected.items()),
+        rejected=tuple(rejected),
     )
 
 
@@ -290,7 +280,7 @@ def _write_part(file: Path, part: EmbeddedFaces) -> None:
     write_arrays(file, **{name: getattr(part, name) for name in _ARRAYS}, reasons=reasons)
 
 
-def _read_part(file: Path | None, files: Sequence[str]) -> EmbeddedFaces | None:
+def _read_part(file: Path | None, files: tuple[str, ...]) -> EmbeddedFaces | None:
     """A part that was kept; None where there is none, or it is damaged."""
     if file is None or not file.exists():
         return None
@@ -305,4 +295,4 @@ def _read_part(file: Path | None, files: Sequence[str]) -> EmbeddedFaces | None:
     if any(len(array) != faces for array in rows.values()) or len(without) != len(reasons):
         return None
     rejected = tuple((files[place], reason) for place, reason in zip(without, reasons, strict=True))
-    return EmbeddedFaces(tuple(files), **rows, rejected=rejected)
+    return EmbeddedFaces(files, **rows, rejected=rejected)
