@@ -20,7 +20,7 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def flips(seed: int, step: int, records: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which faces of a batch to mirror left to right: each with probability 1/2, anew at every step.
+    """Which faces of a batch to mirror left to right: each with probability 1/2, drawn again at every step.
 
     Args:
       seed: the run's seed.

@@ -27,7 +27,7 @@ MAX_BYTES = 2**28  # no image within the two limits above needs more
 
 
 class Reason(enum.IntEnum):
-    """Why a face is none; 0 is left for those that are."""
+    """Why an image was rejected; 0 means valid."""
 
     EMPTY = 1
     NOT_AN_IMAGE = 2
@@ -141,7 +141,7 @@ def _decode(
             return _sized(to_rgb(upright(image)), size)
     except (BadFace, MemoryError):
         raise
-    except Exception as error:  # what Pillow raises for bytes that somebody else made up is not written down
+    except Exception as error:  # which exceptions Pillow raises for damaged files is not documented
         raise BadFace(Reason.TRUNCATED if _ends_early(data, error) else Reason.UNREADABLE) from error
 
 

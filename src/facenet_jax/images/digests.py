@@ -11,7 +11,7 @@ from PIL import Image
 # 64 bits (8 x 8) do not tell aligned faces apart: of 12.5 million pairs of CelebA's 137 were within 2 bits. Of 256 bits
 # two pairs were within 24, while 99 of 100 pictures were within 14 of themselves at JPEG quality 40.
 LOOK_SIDE = 16
-# Two pictures within so many bits look the same. Any such pair has one of its 16 words in common (pigeonhole), which
+# Two pictures within this many bits look the same. Any such pair has one of its 16 words in common (pigeonhole), which
 # is how `prepare.overlap` finds all of them without comparing each with each.
 LOOK_DISTANCE = 15
 # A picture with fewer steps from dark to light, or from light to dark, than this is blank and looks like any other.
@@ -24,7 +24,7 @@ def content_digest(data: bytes) -> bytes:
 
 
 def look_digest(image: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    """256 bits, few of which change when a picture is encoded or resized anew: a difference hash.
+    """256 bits, few of which change when a picture is encoded or resized again: a difference hash.
 
     The picture is shrunk to 16 rows of 17 grey values; a bit says whether a value is greater than that on its left. A
     word takes one bit of every row along a diagonal, so that a flat part of the picture does not fill it.

@@ -39,12 +39,12 @@ class HardTable:
 
 
 def subset(plan: BatchPlan, faces: int, step: int) -> NDArray[np.int64]:
-    """The faces that a table is made from: those whom the plan's next batches visit.
+    """The faces that a table is made from: those that the plan's next batches visit.
 
     Args:
       plan: of the run.
-      faces: how many at least, where an epoch visits so many.
-      step: that of the table: the next one looks elsewhere.
+      faces: how many at least, where an epoch visits that many.
+      step: that of the table: another step gives another subset.
 
     Returns:
       int64 records, ascending.

@@ -75,7 +75,7 @@ class BatchPlan:
       faces_per_identity: faces of an identity at a visit, where it has that many.
       min_faces_per_identity: identities with fewer are not visited: their faces are random negatives alone.
       random_negatives: how many faces of the batch are drawn at random from all faces.
-      max_faces: of an identity with more faces only so many are used; 0: all.
+      max_faces: of an identity with more faces only this many are used; 0: all.
       seed: the run's seed.
 
     Raises:

@@ -57,7 +57,7 @@ class _Epoch(NamedTuple):
 
 
 class Visits:
-    """Epoch after epoch of visits to a set of identities; what is not needed for all of them is worked out when asked.
+    """Epoch after epoch of visits to a set of identities; the faces of a visit are worked out when asked.
 
     Attributes:
       identities: how many there are.
@@ -69,7 +69,7 @@ class Visits:
       identities: ascending int64 identity numbers.
       faces_per_identity: faces of an identity at a visit, where it has that many.
       min_faces: identities with fewer are not visited; 2 or more.
-      max_faces: of an identity with more, only so many are used; 0: all.
+      max_faces: of an identity with more, only this many are used; 0: all.
       seed: the run's seed.
       number: sets of identities with different numbers are visited in independent orders.
     """
