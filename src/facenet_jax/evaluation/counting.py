@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.device_counting import TILE as DEVICE_TILE
-from facenet_jax.evaluation.device_counting import DeviceStrips, accelerators
+from facenet_jax.evaluation.device_counting import DeviceStrips, Sides, accelerators
 from facenet_jax.evaluation.distance_counts import DistanceCounter
 from facenet_jax.evaluation.verification import BINS, BINS_PER_UNIT, PairDistances, allowed_accepts, check_fars
 from facenet_jax.runtime.cores import usable_cores
@@ -162,13 +162,14 @@ class _Counting:
         on_sphere = all(np.einsum("nd,nd->n", x, x).max(initial=0) < 1.001 for x in (left, right))
         self._masked = np.float32(2 * BINS if on_sphere else np.inf)
         devices = accelerators() if devices is None else devices
-        sides = self._left, self._right, *self._ids, squared
+        sides = Sides(self._left, self._right, *self._ids, squared)
         if devices:
-            self._tile = tile or DEVICE_TILE
-            self._strip: _Strip = DeviceStrips(*sides, self._tile, devices)
+            # Two strips a device: one is fetched while the next is counted, and little of its memory is taken.
+            self._tile, self._workers = tile or DEVICE_TILE, 2 * len(devices)
+            self._strip: _Strip = DeviceStrips(sides, self._tile, devices)
         else:
-            self._tile = tile or TILE
-            self._strip = _HostStrips(*sides, self._tile, self._masked, on_sphere)
+            self._tile, self._workers = tile or TILE, usable_cores()
+            self._strip = _HostStrips(sides, self._tile, self._masked, on_sphere)
 
     def run(self, max_far: float) -> PairDistances:
         # One more than may be accepted: the first distance that may not be accepted bounds the threshold.
@@ -209,7 +210,7 @@ class _Counting:
                 np.add(histogram, bins, out=histogram)
 
         strips = range(0, len(self._left), self._tile)
-        workers = min(len(strips), usable_cores())
+        workers = min(len(strips), self._workers)
         # A strip a core: products that are each divided over all cores would wait for one another.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
             for done in [pool.submit(count, top) for top in strips]:
@@ -227,22 +228,12 @@ _Strip = Callable[[int, np.float32], tuple[NDArray[np.float32], NDArray[np.float
 class _HostStrips:
     """Strips on the threads of this machine, by NumPy."""
 
-    def __init__(
-        self,
-        left: NDArray[np.float32],
-        right: NDArray[np.float32],
-        ids_left: NDArray[np.int64],
-        ids_right: NDArray[np.int64],
-        squared: bool,
-        tile: int,
-        masked: np.float32,
-        on_sphere: bool,
-    ) -> None:
-        self._left, self._right = left, right
-        self._squared, self._tile, self._masked, self._on_sphere = squared, tile, masked, on_sphere
+    def __init__(self, sides: Sides, tile: int, masked: np.float32, on_sphere: bool) -> None:
+        self._left, self._right, ids_left, ids_right, self._squared = sides
+        self._tile, self._masked, self._on_sphere = tile, masked, on_sphere
         self._first_same = np.searchsorted(ids_right, ids_left, side="left")
         self._end_same = np.searchsorted(ids_right, ids_left, side="right")
-        if squared:
+        if self._squared:
             self._first_same = np.arange(1, len(ids_left) + 1)
 
     def __call__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,20 +28,25 @@ def accelerators() -> Sequence[jax.Device]:
     return [] if jax.default_backend() == "cpu" else jax.local_devices()
 
 
-class DeviceStrips:
-    """Strips of rows against all columns; arrays as `counting` has them: distances are `left @ right.T`, in bins."""
+class Sides(NamedTuple):
+    """Two sets of faces, sorted by identity, of which all pairs are counted, or all within one where `squared`.
 
-    def __init__(
-        self,
-        left: NDArray[np.float32],
-        right: NDArray[np.float32],
-        ids_left: NDArray[np.int64],
-        ids_right: NDArray[np.int64],
-        squared: bool,
-        tile: int,
-        devices: Sequence[jax.Device],
-    ) -> None:
+    The distance of two faces, in bins, is the product of their rows: float32 [n, d + 2] and [m, d + 2]; ids int64.
+    """
+
+    left: NDArray[np.float32]
+    right: NDArray[np.float32]
+    ids_left: NDArray[np.int64]
+    ids_right: NDArray[np.int64]
+    squared: bool
+
+
+class DeviceStrips:
+    """Strips of rows against all columns, on devices."""
+
+    def __init__(self, sides: Sides, tile: int, devices: Sequence[jax.Device]) -> None:
         """Hands the columns to every device."""
+        left, right, ids_left, ids_right, squared = sides
         self._left, self._squared, self._tile, self._devices = (left, ids_left), squared, tile, devices
         columns = [_padded(right, ids_right, start, tile) for start in range(0, len(right), tile)]
         self._columns = [jax.device_put(columns, device) for device in devices]
