@@ -44,7 +44,7 @@ class Checkpoints:
 
         Args:
           workdir: of the run.
-          keep: how many of the latest stay, beside the best.
+          keep: how many of the latest stay, in addition to the best.
           read_only: for those who only load.
 
         Raises:
@@ -201,7 +201,7 @@ class Checkpoints:
         return None
 
     def restore_params(self, step: int) -> Any:
-        """The parameters a run is judged by, on this process's first device, whatever devices they were saved from.
+        """The parameters a run is evaluated with, on this process's first device, whichever they were saved from.
 
         They are the average of the parameters where the run kept one.
 

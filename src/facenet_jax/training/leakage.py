@@ -43,7 +43,7 @@ def shared_faces(
       train: training faces.
       identities: int64, those of `train` that are trained on.
       held_out: faces to measure on; it may be `train`.
-      records: int64, those of `held_out` that are judged.
+      records: int64, those of `held_out` that are evaluated on.
     """
     gone = np.empty(0, np.int64)
     if isinstance(train, WithoutFaces):
@@ -54,13 +54,13 @@ def shared_faces(
         held_out = held_out.source
     shared = np.zeros(len(records), bool)
     for learnt, first_learnt in _prepared(train):
-        for judged, first_judged in _prepared(held_out):
-            here = np.flatnonzero((records >= first_judged) & (records < first_judged + judged.index.records))
-            rows = records[here] - first_judged
-            found = [same_contents(learnt.contents, judged.contents[rows])]
+        for evaluated, first_evaluated in _prepared(held_out):
+            here = np.flatnonzero((records >= first_evaluated) & (records < first_evaluated + evaluated.index.records))
+            rows = records[here] - first_evaluated
+            found = [same_contents(learnt.contents, evaluated.contents[rows])]
             few = learnt.index.records * len(rows) <= _MOST_PAIRS
-            if few and learnt.card.crop == judged.card.crop:
-                found.append(alike(learnt.looks, judged.looks[rows]))
+            if few and learnt.card.crop == evaluated.card.crop:
+                found.append(alike(learnt.looks, evaluated.looks[rows]))
             for pairs in found:
                 pictures = first_learnt + pairs.a
                 trained_on = np.isin(train.index.identity_of(pictures), identities) & ~np.isin(pictures, gone)

@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Sharding
 from ml_collections import ConfigDict
 
 from facenet_jax import models
@@ -75,7 +74,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         run.open()
         run.compile()
         run.restore(trace_step)
-        return run.train(trace_step)
+        return run.loop(trace_step)
 
 
 class _Run:
@@ -152,7 +151,7 @@ class _Run:
             )
         self.directory.begin(self.flat_config, self.faces.digests)
 
-    def train(self, trace_step: int | None) -> int:
+    def loop(self, trace_step: int | None) -> int:
         """Takes the steps from first_step to the end, or to where the run is asked to stop; returns the exit code."""
         config, first_step, checkpoints, result = self.config, self.first_step, self.checkpoints, None
         trace_folder = str(self.workdir / "trace")
@@ -249,10 +248,9 @@ def _params_of(workdir: Path, target: TrainState) -> Any:
             f"config.init_from={workdir} holds another network; "
             "give the same model.name, input_size and embedding_size."
         )
-    return jax.tree.map(lambda x, like: _placed(x, like.sharding), params, target.params)
 
+    def divided(whole: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+        # Not device_put, which moves no array of this process to devices of others.
+        return jax.make_array_from_callback(whole.shape, like.sharding, np.asarray(whole).__getitem__)
 
-def _placed(whole: jax.Array, sharding: Sharding) -> jax.Array:
-    """An array that every process has whole, with each device of the mesh taking its part of it."""
-    # Not device_put, which moves no array of this process to devices of others.
-    return jax.make_array_from_callback(whole.shape, sharding, np.asarray(whole).__getitem__)
+    return jax.tree.map(divided, params, target.params)

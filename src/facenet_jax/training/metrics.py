@@ -16,7 +16,7 @@ from tensorboardX import SummaryWriter
 from facenet_jax.runtime.files import append, in_bucket, write_whole
 
 METRICS_FILE = "metrics.jsonl"
-# In a bucket a file that grows is written anew each time.
+# In a bucket a file that grows is written whole each time.
 _BUCKET_SECONDS = 60
 
 
@@ -45,7 +45,7 @@ class NoMetrics:
 class MetricsWriter:
     """Appends to `metrics.jsonl` and to `tensorboard/` in the working directory.
 
-    A run that goes on from step s drops what was written after it, since those steps are taken again.
+    A run that continues from step s drops what was written after it, since those steps are taken again.
     """
 
     def __init__(self, workdir: Path, from_step: int) -> None:

@@ -1,7 +1,7 @@
 """Offline selection: embeds a subset with the latest parameters and finds its hard faces, for later batches.
 
 The table of hard faces is kept in `<workdir>/offline/<step>.npz` for as long as a checkpoint needs it, so that a run
-that goes on makes the same batches until the next table is due.
+that continues makes the same batches until the next table is due.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class HardFacesFound:
 
 
 def is_listed(steps: int, config: ConfigDict) -> bool:
-    """Whether the batch after so many steps is triplets of a table of hard faces, and nothing is selected from it."""
+    """Whether the batch after `steps` steps is triplets of a table of hard faces, and nothing is selected from it."""
     return bool(config.offline.mode == "alone" and config.offline.every and steps >= config.offline.every)
 
 
@@ -101,7 +101,7 @@ class OfflineSelection:
         self._mixed_rows = 0
         if self.every and config.offline.mode == "mixed":
             self._mixed_rows = round(config.offline.share * (config.batch.size - config.batch.random_negatives))
-            self._beside = online_plan(config, faces, config.batch.size - self._mixed_rows)
+            self._rest = online_plan(config, faces, config.batch.size - self._mixed_rows)
 
     @property
     def every(self) -> int:
@@ -225,7 +225,7 @@ class OfflineSelection:
             return self._plan
         index, config = self._faces.train.index, self._config
         if config.offline.mode == "mixed":
-            return MixedPlan(self._beside, table, self._mixed_rows, index, config.seed)
+            return MixedPlan(self._rest, table, self._mixed_rows, index, config.seed)
         if not ((table.positives >= 0).any() and (table.negatives >= 0).any()):
             raise TrainingError(
                 f"the table of hard faces of step {table.step} holds no triplet, for hardly a face of its subset could "

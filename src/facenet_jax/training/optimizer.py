@@ -43,7 +43,7 @@ def make_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
     Or Adam (Kingma, Ba 2015), whose averages forget, so that neither the start nor the gradient's scale matters long.
 
-    Where `weight_average` is not 0 either keeps a running average of the parameters beside its own (`Averaged`).
+    Where `weight_average` is not 0 either also keeps a running average of the parameters (`Averaged`).
     """
     scale = {
         "adagrad": optax.scale_by_rss(config.optimizer.initial_accumulator, eps=1e-10),

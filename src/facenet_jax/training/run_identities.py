@@ -91,7 +91,7 @@ def _has_changed(workdir: Path, faces: TrainingFaces) -> bool:
 
 
 def _names(faces: TrainingFaces) -> frozenset[str]:
-    """Of those trained on; drawn people are nobody, and their names are numbers."""
+    """Names of the training identities; drawn people are not real, and their names are numbers."""
     if isinstance(faces.train, DrawnFaces):
         return frozenset()
     return frozenset(faces.train.index.names[i] for i in faces.train_identities)

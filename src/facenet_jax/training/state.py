@@ -18,7 +18,7 @@ from facenet_jax.training.optimizer import Averaged
 
 
 class TrainState(NamedTuple):
-    """Everything that a checkpoint holds of a run, besides its config.
+    """The state of a run that a checkpoint holds.
 
     Attributes:
       step: int32 scalar, the number of steps taken, which is also the number of the next batch of the plan.
@@ -32,7 +32,7 @@ class TrainState(NamedTuple):
 
     @property
     def result(self) -> Any:
-        """The parameters that a run is judged by: their average where one is kept, or themselves."""
+        """The parameters that a run is evaluated with: their average where one is kept, or themselves."""
         return self.opt_state.average if isinstance(self.opt_state, Averaged) else self.params
 
     def with_params(self, params: Any) -> TrainState:

@@ -46,7 +46,7 @@ _KEPT = jax.checkpoint_policies.save_from_both_policies(
 )
 
 
-# A CPU takes the rows of a batch in so many parts, of so many rows or more.
+# Most parts in which a CPU takes the rows of a batch, and fewest rows of a part.
 _MOST_PARTS, _FEWEST_ROWS = 8, 30
 
 
