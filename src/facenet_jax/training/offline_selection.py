@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from facenet_jax.errors import InputError, TrainingError
+from facenet_jax.errors import InputError, TrainingError, first_line
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.hard_batches import HardTable, MixedPlan, TripletPlan, subset
 from facenet_jax.input.plan import Plan
@@ -144,7 +144,7 @@ class OfflineSelection:
                 table = HardTable(table_step, saved["anchors"], saved["positives"], saved["negatives"])
         except Exception as error:  # whatever a damaged file makes the reader raise
             raise InputError(
-                f"{path} cannot be read ({str(error).splitlines()[0]}), and the batches after step {table_step:,} "
+                f"{path} cannot be read ({first_line(error)}), and the batches after step {table_step:,} "
                 f"need it; put it back, {again}"
             ) from error
         if made_for != self._made_for(table_step):

@@ -21,7 +21,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.layers import PRODUCT
 from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.mesh import BATCH_AXES, over_batch, padded_batch_size, replicated
@@ -83,7 +83,7 @@ def compile_step(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise InputError(
-            f"a step does not fit the device ({str(error).splitlines()[0]}); set --config.batch.chunk, or make it "
+            f"a step does not fit the device ({first_line(error)}); set --config.batch.chunk, or make it "
             "smaller (the same gradient in less memory), or lower config.batch.size."
         ) from error
 
