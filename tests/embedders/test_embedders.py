@@ -8,6 +8,7 @@ import pytest
 from facenet_jax.config import load_config
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, open_embedder
 from facenet_jax.embedders.base import on_unit_sphere
+from facenet_jax.embedders.checkpoint import _network_text
 from facenet_jax.errors import InputError
 from networks import linear_network, saved_run
 
@@ -55,6 +56,19 @@ class TestCheckpoint:
         same, other = saved_run(tmp_path / "same"), saved_run(tmp_path / "other", seed=1)
         digests = [open_embedder(where).digest for where in (run, same, other)]
         assert digests[0] == digests[1] != digests[2]
+
+    def test_the_digest_of_a_network_stays_what_it_was(self):
+        # As Flax prints the modules of the first release: indexes and evaluations on disk hold digests of these texts.
+        texts = {
+            name: _network_text(load_config("nn4", [f"--config.model.name={name}"]).model)
+            for name in ("nn1", "nn4", "nns2")
+        }
+        rest = "    norm = 'response'\n    dtype = 'float32'\n)"
+        assert texts == {
+            "nn1": f"NN1(\n    # attributes\n    embedding_size = 128\n{rest}",
+            "nn4": f"NN2(\n    # attributes\n    embedding_size = 128\n    five_by_five = 'lower'\n{rest}",
+            "nns2": f"NNS2(\n    # attributes\n    embedding_size = 128\n{rest}",
+        }
 
     def test_what_is_refused(self, run, tmp_path):
         with pytest.raises(InputError, match="has no checkpoint of step 99; there are: 4, 6"):

@@ -86,7 +86,7 @@ class CheckpointEmbedder:
     @cached_property
     def digest(self) -> str:
         """See `Embedder`: of the parameters, since a directory may hold another run of as many steps later."""
-        found = hashlib.blake2b(repr(self.network).encode(), digest_size=16)
+        found = hashlib.blake2b(_network_text(self.config.model).encode(), digest_size=16)
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
             found.update(f"{path}{self.size}".encode() + np.asarray(leaf).tobytes())
         return found.hexdigest()
@@ -103,6 +103,18 @@ class CheckpointEmbedder:
             on_devices = jax.device_put(padded, over_batch(self.mesh))
             parts.append(np.asarray(self._embed(self.params, on_devices))[: len(part)])
         return on_unit_sphere(np.concatenate(parts), self.name, self.remarks.append)
+
+
+def _network_text(model: ConfigDict) -> str:
+    """A network in words that must never change: indexes and evaluations on disk hold digests of them."""
+    five_by_five = model.five_by_five or models.NETWORKS[model.name].five_by_five
+    attributes = {"embedding_size": model.embedding_size}
+    if five_by_five is not None:
+        attributes["five_by_five"] = five_by_five
+    attributes |= {"norm": model.norm, "dtype": model.dtype}
+    lines = [f"    {name} = {value!r}" for name, value in attributes.items()]
+    kind = "NN2" if model.name in ("nn2", "nn3", "nn4") else model.name.upper()
+    return "\n".join([f"{kind}(", "    # attributes", *lines, ")"])
 
 
 def _restored(checkpoints: Checkpoints, step: int, workdir: Path) -> tuple[ConfigDict, Any]:
