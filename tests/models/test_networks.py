@@ -170,3 +170,11 @@ def test_standardised_kernels_take_the_place_of_response_normalisation(name):
 def test_there_is_no_such_norm():
     with pytest.raises(InputError, match=r"'batch'.*choose one of response, weight"):
         build("nn4", norm="batch")
+
+
+def test_what_a_network_is_called_stays_as_it_was_when_digests_were_taken_of_it():
+    lines = ["    # attributes", "    embedding_size = 64", "    five_by_five = 'lower'", "    norm = 'weight'"]
+    assert repr(build("nn4", embedding_size=64, norm="weight")) == "\n".join(
+        ["NN2(", *lines, "    dtype = 'float32'", ")"]
+    )
+    assert repr(build("nns1")).startswith("NNS1(\n    # attributes\n    embedding_size = 128\n    norm = 'response'")

@@ -152,8 +152,9 @@ def _flattened(hidden: int) -> tuple[Row, ...]:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A network of the paper: its rows, the (rows, columns) of its input there, where its 5x5 branches stay."""
+    """A network of the paper: its name, its rows, the (rows, columns) of its input there, where 5x5 branches stay."""
 
+    kind: str
     rows: tuple[Row, ...]
     input_size: tuple[int, int]
     five_by_five: str | None = None
@@ -166,12 +167,12 @@ class NetworkSpec:
 
 _NN2 = _inception_network(TABLE_2, 64, _averaged())
 NETWORKS: dict[str, NetworkSpec] = {
-    "nn1": NetworkSpec(TABLE_1, (220, 220)),  # 140,025,664 parameters
-    "nn2": NetworkSpec(_NN2, (224, 224), "all"),  # 7,456,304 parameters
-    "nn3": NetworkSpec(_NN2, (160, 160), "all"),
-    "nn4": NetworkSpec(_NN2, (96, 96), "lower"),
-    "nns1": NetworkSpec(_inception_network(NNS1_TABLE, 32, _flattened(1328)), (165, 165)),
-    "nns2": NetworkSpec(_inception_network(NNS2_TABLE, 16, _flattened(1264)), (140, 116)),
+    "nn1": NetworkSpec("NN1", TABLE_1, (220, 220)),  # 140,025,664 parameters
+    "nn2": NetworkSpec("NN2", _NN2, (224, 224), "all"),  # 7,456,304 parameters
+    "nn3": NetworkSpec("NN2", _NN2, (160, 160), "all"),
+    "nn4": NetworkSpec("NN2", _NN2, (96, 96), "lower"),
+    "nns1": NetworkSpec("NNS1", _inception_network(NNS1_TABLE, 32, _flattened(1328)), (165, 165)),
+    "nns2": NetworkSpec("NNS2", _inception_network(NNS2_TABLE, 16, _flattened(1264)), (140, 116)),
 }
 
 
@@ -180,15 +181,25 @@ class Network(nn.Module):
 
     Attributes:
       rows: the table.
+      kind: what the network is called: NN1, NN2 (NN3 and NN4 too), NNS1 or NNS2.
       embedding_size: d, the width of the last Dense, which stays in float32.
+      five_by_five: where 5x5 branches stayed in the rows, for those that have the choice.
       norm: one of NORMS; with 'weight' kernels are standardised and the table's response normalisation is left out.
       dtype: what the other layers compute in; parameters are float32.
     """
 
     rows: tuple[Row, ...]
+    kind: str
     embedding_size: int = 128
+    five_by_five: str | None = None
     norm: str = "response"
     dtype: DTypeLike = jnp.float32
+
+    def __repr__(self) -> str:
+        # Digests of embedders, which indexes and evaluations keep, are taken of this text: it must stay as it is.
+        shown = ["embedding_size", *["five_by_five"] * (self.five_by_five is not None), "norm", "dtype"]
+        lines = [f"    {field} = {getattr(self, field)!r}" for field in shown]
+        return "\n".join([f"{self.kind}(", "    # attributes", *lines, ")"])
 
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
@@ -252,7 +263,7 @@ def build(
     spec = NETWORKS[name]
     if norm not in NORMS:
         raise InputError(f"there is no norm {norm!r}; {_suggest(norm, NORMS)}.")
-    rows = spec.rows
+    rows, keep = spec.rows, None
     if spec.five_by_five is not None:
         keep = spec.five_by_five if five_by_five is None else five_by_five
         if keep not in WITHOUT_5X5:
@@ -260,7 +271,7 @@ def build(
         rows = spec.without_5x5(keep)
     elif five_by_five is not None:
         raise InputError(f"{name} has no choice of 5x5 branches; leave five_by_five out or choose nn2, nn3 or nn4.")
-    return Network(rows, embedding_size=embedding_size, norm=norm, dtype=dtype)
+    return Network(rows, spec.kind, embedding_size, keep, norm, dtype)
 
 
 def from_config(model: ConfigDict) -> nn.Module:
