@@ -17,6 +17,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import grain
@@ -75,6 +76,7 @@ def signals_held_back() -> Iterator[None]:
     """Starts workers, and the threads that start them, within it: they inherit that SIGINT and SIGTERM wait."""
     # Grain's `worker_init_fn` comes too late: a Ctrl-C on a terminal, which goes to every process, would end a worker
     # that still imports.
+    resource_tracker.ensure_running()  # started with the first worker, it would let both signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
