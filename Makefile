@@ -16,7 +16,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep reproduce test lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency
+.PHONY: help setup train sweep reproduce test test-cluster lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -43,6 +43,9 @@ reproduce: $(STAMP)  ## the recipe for so many minutes: DATA=faces MINUTES=40 AR
 
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-cluster: $(STAMP)  ## the launcher on a Slurm cluster of two nodes on this machine; needs root and Debian's slurmctld, slurmd, munge
+	$(BIN)/python -m pytest -m cluster tests/launch/real_slurm --durations=0 $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
