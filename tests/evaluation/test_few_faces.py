@@ -5,9 +5,18 @@ import re
 import numpy as np
 
 from facenet_jax.evaluation.few_faces import few_faces
-from facenet_jax.report.page import distances
+from facenet_jax.report.galleries import Square
+from facenet_jax.report.page import templates
 
 LABELS = np.array(["eve", "ada", "eve", "bob", "ada", "ada", "eve", "ada", "bob"])
+
+
+def distances(names, images, people, values, threshold):
+    """The square as it stands on the page."""
+    square = Square("", names, images, people, values, threshold)
+    return templates().get_template("parts.html").module.square(square).strip()
+
+
 KEYS = [f"{name}/{number}" for number, name in enumerate(LABELS)]
 
 

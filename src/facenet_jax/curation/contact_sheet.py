@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import html
-
 import numpy as np
 from PIL import Image
 
 from facenet_jax.curation.people import CSV_FILE, ONCE, People
 from facenet_jax.datasets.sources import FileReader
 from facenet_jax.images.decode import BadFace, decode_whole
-from facenet_jax.report.page import note, page, section, thumbnail
+from facenet_jax.report.page import render, thumbnail
 from facenet_jax.runtime.progress import Progress, Tally
 
 # A page of more is no longer looked through; all are in the folders and the table.
@@ -18,13 +16,6 @@ _MOST_PEOPLE, _MOST_FACES, _MOST_ONCE = 300, 24, 120
 _SIDE = 84
 # What is shown about a face, so many times the longer side of its box.
 _MARGIN = 1.3
-_STYLE = """
-.person { border-top: 1px solid #ddd; padding: .75rem 0; }
-h2 + .person { border-top: 0; }
-.person h3 { margin: 0 0 .4rem; } .person h3 span { color: #666; font-weight: 400; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)); gap: 4px; }
-.sheet img { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 4px; }
-"""
 
 
 def build_sheet(found: People, progress: Progress) -> str:
@@ -35,48 +26,41 @@ def build_sheet(found: People, progress: Progress) -> str:
       progress: where to say how far it is.
     """
     sizes = found.grouped.sizes
-    shown = _chosen(found)
-    thumbnails = _cut(found, [face for faces in shown.values() for face in faces], progress)
-    sheets = []
-    for person, faces in shown.items():
-        if person < found.several:
-            name, count = found.name(person).replace("_", " "), int(sizes[person])
-            more = "" if count == len(faces) else f", {len(faces)} of them shown"
-            head = f"<h3>{name} <span>{count:,} faces{more}</span></h3>"
-            sheets.append(f"<div class=person>{head}{_sheet(found, faces, thumbnails)}</div>")
-    hidden = found.several - len(sheets)
-    once = shown.get(found.several, []) if found.once else []
-    sections = [
-        section(
-            f"{found.several:,} people seen several times",
-            *sheets,
-            note(f"{hidden:,} more people are in {CSV_FILE}.") if hidden else "",
-        ),
-        section(
-            f"{found.once:,} people seen once",
-            _sheet(found, once, thumbnails) if once else "",
-            note(f"{len(once):,} of them are shown; all are in {ONCE}/.") if len(once) < found.once else "",
-        ),
-    ]
-    how = found.grouped.method + (f" up to {found.threshold}" if found.threshold else "")
-    lead = note(
-        f"{int(sizes.sum()):,} faces on {len(found.faces.files):,} photographs, by {found.embedder}, {how}. "
-        f"{len(found.faces.rejected):,} photographs gave no face. Point at a face to read where it is from."
+    chosen, once = _chosen(found)
+    thumbnails = _cut(found, [face for faces in (*chosen, once) for face in faces], progress)
+
+    def pictures(faces: list[int]) -> list[tuple[str, str]]:
+        return [(found.faces.names[face], thumbnails[face]) for face in faces if face in thumbnails]
+
+    return render(
+        "people.html",
+        f"{len(sizes):,} people",
+        faces=int(sizes.sum()),
+        photographs=len(found.faces.files),
+        rejected=len(found.faces.rejected),
+        embedder=found.embedder,
+        how=found.grouped.method + (f" up to {found.threshold}" if found.threshold else ""),
+        several=found.several,
+        people=[
+            (found.name(person).replace("_", " "), int(sizes[person]), pictures(faces))
+            for person, faces in enumerate(chosen)
+        ],
+        once=found.once,
+        once_shown=pictures(once),
+        csv_file=CSV_FILE,
+        once_folder=ONCE,
     )
-    return page(f"{len(sizes):,} people", [lead, *(one for one in sections if one)], _STYLE)
 
 
-def _chosen(found: People) -> dict[int, list[int]]:
-    """The faces to show of each person, the most typical first; of those seen once under the first such number."""
+def _chosen(found: People) -> tuple[list[list[int]], list[int]]:
+    """The faces to show of each person, the most typical first; and those of people seen once."""
     people, points = found.grouped.people, found.faces.points
-    shown = {}
+    shown = []
     for person in range(min(found.several, _MOST_PEOPLE)):
         here = np.flatnonzero(people == person)
         typical = points[here] @ points[here].mean(0)
-        shown[person] = here[np.argsort(-typical, kind="stable")[:_MOST_FACES]].tolist()
-    if found.once:
-        shown[found.several] = np.flatnonzero(people >= found.several)[:_MOST_ONCE].tolist()
-    return shown
+        shown.append(here[np.argsort(-typical, kind="stable")[:_MOST_FACES]].tolist())
+    return shown, np.flatnonzero(people >= found.several)[:_MOST_ONCE].tolist()
 
 
 def _cut(found: People, faces: list[int], progress: Progress) -> dict[int, str]:
@@ -105,13 +89,3 @@ def _about(picture: Image.Image, box: list[float]) -> Image.Image:
     side = _MARGIN * max(width, height)
     left, top = round(x + (width - side) / 2), round(y + (height - side) / 2)
     return picture.crop((left, top, left + round(side), top + round(side)))
-
-
-def _sheet(found: People, faces: list[int], thumbnails: dict[int, str]) -> str:
-    images = []
-    names = found.faces.names
-    for face in faces:
-        label = html.escape(names[face], quote=True)
-        if face in thumbnails:
-            images.append(f'<img loading=lazy alt="{label}" title="{label}" src="{thumbnails[face]}">')
-    return f"<div class=sheet>{''.join(images)}</div>"

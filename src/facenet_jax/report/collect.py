@@ -13,6 +13,9 @@ from facenet_jax.errors import InputError
 YARDSTICK = "sface"
 # Where a run's own documents are looked for, beside its directory itself.
 FOLDER = "evaluation"
+# The paper's smallest FAR, and the protocols that judge pairs of photographs.
+FAR = 1e-3
+PAIR_PROTOCOLS = ("photos", "lfw", "lfw-view1", "pairs", "ytf")
 
 
 @dataclass
@@ -33,6 +36,10 @@ class Measured:
         """What a protocol found, or None where it was not run."""
         found = self.documents.get(protocol)
         return None if found is None else dict(found[1]["result"])
+
+    def roots(self, protocol: str) -> list[Path]:
+        """The folders of the images that a protocol judged."""
+        return [Path(part) for part in self.documents[protocol][0]["data"].split(", ")]
 
 
 @dataclass(frozen=True)
@@ -143,3 +150,9 @@ def _history(file: Path) -> list[dict[str, Any]]:
     except OSError:
         return []
     return rows
+
+
+def finest(result: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The rate at the smallest FAR, from the paper's on, that the pairs resolve."""
+    known = [rate for rate in (result or {}).get("rates", []) if rate["val"] is not None and rate["far"] >= FAR]
+    return min(known, key=lambda rate: float(rate["far"]), default=None)

@@ -1,4 +1,4 @@
-"""The report's figures: matplotlib's SVG, in which what is pointed at says what it is.
+"""What was measured -> the report's figures: matplotlib's SVG, in which what is pointed at says what it is.
 
 A browser shows an SVG element's title while the pointer rests on it, with no program at all; each mark is given an
 identifier when it is drawn and its title once the file is written.
@@ -6,163 +6,183 @@ identifier when it is drawn and its title once the file is written.
 
 from __future__ import annotations
 
+import base64
 import io
 import itertools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
+from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from facenet_jax.evaluation.paper import MULTIPLY_ADDS, TABLE_3
-from facenet_jax.evaluation.plot_style import BLUE, COLOURS, GRID, INK, VERMILION, mean_curve
+from facenet_jax.evaluation.plot_style import (
+    COLOURS,
+    INK,
+    draw_histogram,
+    mean_curve,
+    one_panel,
+    roc_axes,
+    share_axis,
+)
+from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest
+from facenet_jax.report.page import Figure
 
 _SVG = "http://www.w3.org/2000/svg"
 # Marks along a curve that say where it is.
 _MARKS = 30
+# Inches: on a page as wide as a telephone its letters can still be read.
+_WIDTH = 5.6
+# Letters of a name below a figure; of a longer one, a path, the end tells it from others.
+_LONGEST = 60
 
 
-class _Titles:
-    """Identifiers of marks, and what each is to say."""
+class _Drawing:
+    """A figure of one panel whose marks say something."""
 
-    def __init__(self) -> None:
-        self.of: dict[str, str] = {}
+    def __init__(self, height: float) -> None:
+        self.figure, self.axes = one_panel(_WIDTH, height)
+        self.titles: dict[str, str] = {}
         self._numbers = itertools.count()
 
-    def mark(self, axes: Axes, x: float, y: float, title: str, **style: Any) -> None:
+    def mark(self, x: float, y: float, title: str, **style: Any) -> None:
         """A mark that says something; unseen unless a style is given."""
         name = f"mark{next(self._numbers)}"
-        self.of[name] = title
+        self.titles[name] = title
         look: dict[str, Any] = {"alpha": 0.001, "markersize": 9, "color": INK} | style
-        axes.plot([x], [y], "o", gid=name, **look)
+        self.axes.plot([x], [y], "o", gid=name, **look)
+
+    def svg(self) -> Markup:
+        """The SVG element, with a legend below where lines or bars have names."""
+        handles, labels = self.axes.get_legend_handles_labels()
+        if handles:
+            shown = [label if len(label) <= _LONGEST else f"…{label[1 - _LONGEST :]}" for label in labels]
+            self.figure.legend(handles, shown, loc="outside lower left", frameon=False, fontsize=9)
+        FigureCanvasSVG(self.figure)
+        file = io.BytesIO()
+        # Identifiers of shapes are hashes: of a salt of its own, one figure's do not meet another's on the page.
+        with mpl.rc_context({"svg.hashsalt": "|".join(self.titles.values()), "svg.fonttype": "none"}):
+            self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        ElementTree.register_namespace("", _SVG)
+        ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+        root = ElementTree.fromstring(file.getvalue())
+        for element in root.iter(f"{{{_SVG}}}g"):
+            # Nothing refers to a group, and several figures stand on one page.
+            title = self.titles.get(element.attrib.pop("id", ""))
+            if title is not None:
+                named = ElementTree.Element(f"{{{_SVG}}}title")
+                named.text = title
+                element.insert(0, named)
+        for key in ("width", "height"):
+            root.attrib.pop(key, None)
+        root.set("role", "img")
+        return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def multiply_adds_figure(points: Sequence[tuple[str, float, float, float | None]], what: str) -> str:
-    """Figure 4: accuracy against multiply-adds.
-
-    Args:
-      points: (name, multiply-adds, VAL, standard error).
-      what: the VAL.
-
-    Returns:
-      The SVG element.
-    """
-    figure, axes, titles = _figure()
+def figure_4(everybody: Sequence[Measured]) -> list[Figure]:
+    """Figure 4: accuracy against multiply-adds; none where neither is known of anybody."""
+    measured = [
+        (one.name, float(one.about["multiply_adds"]), rate)
+        for one in everybody
+        if one.about.get("multiply_adds") and (rate := finest(one.result("photos") or one.result("holdout")))
+    ]
+    if not measured:
+        return []
+    drawing = _Drawing(3.8)
+    axes = drawing.axes
     for name, adds in MULTIPLY_ADDS.items():
         val, error = TABLE_3[name]
         title = f"the paper's {name}: {100 * val:.1f} % ± {100 * error:.1f}, {adds / 1e6:,.0f}M multiply-adds"
-        titles.mark(axes, adds, val, title, alpha=1, markersize=6, color="none", markeredgecolor=INK)
-    for i, (name, adds, val, spread) in enumerate(points):
+        drawing.mark(adds, val, title, alpha=1, markersize=6, color="none", markeredgecolor=INK)
+    for i, (name, adds, rate) in enumerate(measured):
+        spread = rate.get("standard_error")
         said = "" if spread is None else f" ± {100 * spread:.1f}"
-        title = f"{name}: {100 * val:.1f} %{said}, {adds / 1e6:,.0f}M multiply-adds"
-        titles.mark(axes, adds, val, title, alpha=1, markersize=9, color=COLOURS[i % len(COLOURS)])
+        title = f"{name} at FAR {rate['far']:g}: {100 * rate['val']:.1f} %{said}, {adds / 1e6:,.0f}M multiply-adds"
+        drawing.mark(adds, rate["val"], title, alpha=1, markersize=9, color=COLOURS[i % len(COLOURS)])
     axes.set_xscale("log")
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    share_axis(axes)
     axes.set_xlabel("multiply-adds of one face (rings: the paper's networks on its own data)")
-    axes.set_ylabel(what)
-    return _svg(figure, titles)
+    axes.set_ylabel("VAL")
+    caption = "VAL at the smallest FAR that the pairs resolve, 0.001 or more; point at a mark to read it."
+    return [Figure(drawing.svg(), caption)]
 
 
-def roc_curves(curves: Mapping[str, Sequence[tuple[Sequence[float], Sequence[float]]]]) -> str:
-    """Figure 5: ROC curves of all embedders; each (FAR, VAL), one or a split each."""
-    figure, axes, titles = _figure()
-    lowest = 0.1
-    for i, (name, several) in enumerate(curves.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        far, val = mean_curve([(np.array(far), np.array(val)) for far, val in several if len(far)])
-        if not len(far):
-            continue
-        axes.plot(far, val, color=colour, linewidth=2, drawstyle="steps-post", label=name)
-        for place in np.unique(np.searchsorted(far, np.geomspace(far[0], 1, _MARKS)).clip(0, len(far) - 1)):
-            x, y = float(far[place]), float(val[place])
-            titles.mark(axes, x, y, f"{name}: VAL {100 * y:.1f} % at FAR {x:.2g}")
-        lowest = min(lowest, float(far[0]))
-    axes.set_xscale("log")
-    axes.set_xlim(10.0 ** np.floor(np.log10(lowest) + 1e-9), 1)
-    axes.set_ylim(0, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.set_xlabel("FAR, share of different pairs accepted")
-    axes.set_ylabel("VAL, share of same pairs accepted")
-    axes.legend(loc="lower right", frameon=False, fontsize=8)
-    return _svg(figure, titles)
+def figure_5(everybody: Sequence[Measured]) -> list[Figure]:
+    """Figure 5: ROC curves of all embedders, one figure a protocol; of several splits their mean."""
+    figures = []
+    for protocol in ("holdout", *PAIR_PROTOCOLS):
+        drawing, lowest = _Drawing(4.0), 1.0
+        for i, one in enumerate(everybody):
+            roc = (one.result(protocol) or {}).get("roc") or []
+            curves = [(np.array(c["far"]), np.array(c["val"])) for c in (roc if isinstance(roc, list) else [roc])]
+            far, val = mean_curve([(far, val) for far, val in curves if len(far)])
+            if not len(far):
+                continue
+            drawing.axes.plot(
+                far, val, color=COLOURS[i % len(COLOURS)], linewidth=2, drawstyle="steps-post", label=one.name
+            )
+            for place in np.unique(np.searchsorted(far, np.geomspace(far[0], 1, _MARKS)).clip(0, len(far) - 1)):
+                x, y = float(far[place]), float(val[place])
+                drawing.mark(x, y, f"{one.name}: VAL {100 * y:.1f} % at FAR {x:.2g}")
+            lowest = min(lowest, float(far[0]))
+        if drawing.titles:
+            roc_axes(drawing.axes, lowest)
+            figures.append(Figure(drawing.svg(), f"{protocol}: point along a curve to read it."))
+    return figures
 
 
-def distance_histogram(same: Sequence[int], different: Sequence[int], thresholds: Sequence[tuple[float, float]]) -> str:
-    """Distances of same and different pairs, with (FAR, threshold) marked."""
-    figure, axes, titles = _figure(height=3.2)
-    edges = np.linspace(0, 4, len(same) + 1)
-    for counts, label, colour in ((same, "same", BLUE), (different, "different", VERMILION)):
-        shares = np.array(counts) / max(sum(counts), 1)
-        axes.stairs(shares, edges, fill=True, alpha=0.5, color=colour, label=f"{label} ({sum(counts):,} pairs)")
-        for low, high, count, share in zip(edges[:-1], edges[1:], counts, shares, strict=True):
-            if count:
-                title = f"{count:,} {label} pairs between {low:.2f} and {high:.2f}"
-                titles.mark(axes, float(low + high) / 2, float(share), title)
-    for far, threshold in thresholds:
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle="--")
-        axes.annotate(f" FAR {far:g}", (threshold, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8)
-    axes.set_xlim(0, 4)
-    axes.set_xlabel("squared L2 distance")
-    axes.set_ylabel("share of pairs")
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
-    return _svg(figure, titles)
+def histograms(everybody: Sequence[Measured]) -> list[Figure]:
+    """Distances of same and different pairs, one figure for each embedder and protocol, with the thresholds."""
+    figures = []
+    for one in everybody:
+        for protocol in PAIR_PROTOCOLS:
+            result = one.result(protocol)
+            if result is None or "histogram" not in result:
+                continue
+            drawing = _Drawing(3.2)
+            same, different = (np.array(result["histogram"][kind]) for kind in ("same", "different"))
+            thresholds = [(rate["far"], rate["threshold"]) for rate in result["rates"] if rate["threshold"] is not None]
+            draw_histogram(drawing.axes, same, different, thresholds)
+            edges = np.linspace(0, 4, len(same) + 1)
+            for kind, counts in (("same", same), ("different", different)):
+                for place in np.flatnonzero(counts):
+                    low, high = edges[place], edges[place + 1]
+                    title = f"{counts[place]:,} {kind} pairs between {low:.2f} and {high:.2f}"
+                    drawing.mark(float(low + high) / 2, float(counts[place] / counts.sum()), title)
+            caption = f"{one.name}, {protocol}: shares of pairs by squared distance; thresholds."
+            figures.append(Figure(drawing.svg(), caption))
+    return figures
 
 
-def history_figure(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The loss of each run over its steps, and VAL where it was measured."""
-    figure, axes, titles = _figure(height=3.2)
+def training(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | None:
+    """The loss of each run over its steps; None where there is no run."""
+    if not histories:
+        return None
+    drawing = _Drawing(3.2)
     for i, (name, rows) in enumerate(histories.items()):
-        colour = COLOURS[i % len(COLOURS)]
         losses = [(row["step"], row["loss"]) for row in rows if row.get("loss") is not None and "step" in row]
         if not losses:
             continue
         steps, values = (np.array(column, float) for column in zip(*losses, strict=True))
-        axes.plot(steps, values, color=colour, linewidth=1, label=name)
+        drawing.axes.plot(steps, values, color=COLOURS[i % len(COLOURS)], linewidth=1, label=name)
         for place in np.unique(np.linspace(0, len(steps) - 1, _MARKS).astype(int)):
             said = f"{name}, step {steps[place]:,.0f}: loss {values[place]:.4f}"
-            titles.mark(axes, float(steps[place]), float(values[place]), said)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("step")
-    axes.set_ylabel("triplet loss")
-    if axes.lines:
-        axes.legend(loc="upper right", frameon=False, fontsize=8)
-    return _svg(figure, titles)
+            drawing.mark(float(steps[place]), float(values[place]), said)
+    drawing.axes.set_ylim(bottom=0)
+    drawing.axes.set_xlabel("step")
+    drawing.axes.set_ylabel("triplet loss")
+    return Figure(drawing.svg(), "The loss of each run.")
 
 
-def _figure(height: float = 4.4) -> tuple[Figure, Axes, _Titles]:
-    figure = Figure(figsize=(7, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.grid(True, color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes, _Titles()
-
-
-def _svg(figure: Figure, titles: _Titles) -> str:
-    FigureCanvasSVG(figure)
-    file = io.BytesIO()
-    # Identifiers of shapes are hashes: of a salt of its own, one figure's do not meet another's on the page.
-    with mpl.rc_context({"svg.hashsalt": "|".join(titles.of.values()), "svg.fonttype": "none"}):
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    ElementTree.register_namespace("", _SVG)
-    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ElementTree.fromstring(file.getvalue())
-    for element in root.iter():
-        if element.tag != f"{{{_SVG}}}g":
-            continue
-        # Nothing refers to a group, and several figures stand on one page.
-        title = titles.of.get(element.attrib.pop("id", ""))
-        if title is not None:
-            named = ElementTree.Element(f"{{{_SVG}}}title")
-            named.text = title
-            element.insert(0, named)
-    for key in ("width", "height"):
-        root.attrib.pop(key, None)
-    root.set("role", "img")
-    return ElementTree.tostring(root, encoding="unicode")
+def sweep_picture(folder: Path) -> Figure | None:
+    """The picture that a sweep ended with; None where there is none."""
+    try:
+        content = base64.b64encode((folder / "sweep.png").read_bytes()).decode()
+    except OSError:
+        return None
+    picture = Markup('<img alt="" src="data:image/png;base64,{}">').format(content)
+    return Figure(picture, "VAL of each point, with standard errors.")

@@ -1,4 +1,4 @@
-"""What was measured -> the report's tables, with the paper's figures beside."""
+"""What was measured -> the report's tables, with the paper's numbers in them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Any
 
 from facenet_jax.evaluation import paper
 from facenet_jax.evaluation.paper import IMAGE_SIZES, JPEG_QUALITIES
-from facenet_jax.report.collect import YARDSTICK, Collected, Measured
-from facenet_jax.report.page import Cell, note, section, subheading, table
+from facenet_jax.report.collect import FAR, PAIR_PROTOCOLS, YARDSTICK, Collected, Measured, finest
+from facenet_jax.report.page import Cell, Table
 
-FAR = 1e-3
-PAIR_PROTOCOLS = ("photos", "lfw", "lfw-view1", "pairs", "ytf")
+_VALS = ("VAL at FAR 0.001", "VAL at FAR 0.01")
 
 
-def overview(everybody: Sequence[Measured]) -> str:
+def overview(everybody: Sequence[Measured]) -> Table:
     """What was trained on what."""
     rows = []
     for one in everybody:
@@ -38,11 +37,11 @@ def overview(everybody: Sequence[Measured]) -> str:
             ]
         )
     heads = ("embedder", "network", "input", "dimensions", "parameters", "multiply-adds", "step", "data", "faces")
-    return table(heads, rows)
+    return Table(heads, rows)
 
 
-def table_3(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
-    """Rows of Table 3: VAL on the hold-out."""
+def table_3(everybody: Sequence[Measured]) -> Table:
+    """Table 3: VAL on the hold-out."""
     rows: list[list[Cell | str]] = []
     for one in everybody:
         result = one.result("holdout")
@@ -62,19 +61,16 @@ def table_3(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
                 Cell(document["data"], title=pairs),
             ]
         )
-    return rows
+    return Table(("embedder", "network", *_VALS, "the paper's", "on"), rows)
 
 
-def table_4(everybody: Sequence[Measured]) -> str:
-    """The section of Table 4: VAL by JPEG quality and by pixels."""
+def table_4(everybody: Sequence[Measured]) -> list[Table]:
+    """Table 4: VAL by JPEG quality, and by pixels; none where neither was measured."""
     measured = [(one.name, result) for one in everybody if (result := one.result("robustness"))]
     if not measured:
-        return ""
-    parts = []
-    for kind, head, grid in (
-        ("jpeg_quality", "JPEG quality", JPEG_QUALITIES),
-        ("image_pixels", "pixels", IMAGE_SIZES),
-    ):
+        return []
+    tables = []
+    for kind, head, grid in (("jpeg_quality", "JPEG quality", JPEG_QUALITIES), ("image_pixels", "pixels", IMAGE_SIZES)):
         rows: list[list[Cell | str]] = []
         for value, printed in grid.items():
             cells: list[Cell | str] = [Cell(f"{value:,}", value), Cell(f"{printed:.1f} %", printed)]
@@ -82,13 +78,18 @@ def table_4(everybody: Sequence[Measured]) -> str:
                 val = result[kind][str(value)]["val"]
                 cells.append(Cell("unresolved") if val is None else Cell(f"{100 * val:.1f} %", val))
             rows.append(cells)
-        parts.append(table((head, "the paper's NN1", *(name for name, _ in measured)), rows))
-    fars = ", ".join(f"{far:g}" for far in sorted({result["far"] for _, result in measured}))
-    return section("Table 4: image quality", *parts, note(f"VAL at FAR {fars} on the first split of the hold-out."))
+        tables.append(Table((head, "the paper's NN1", *(name for name, _ in measured)), rows))
+    return tables
 
 
-def table_5(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
-    """Rows of Table 5: VAL by size and form of the embedding."""
+def table_4_fars(everybody: Sequence[Measured]) -> str:
+    """The false accept rates of Table 4, in words."""
+    fars = {result["far"] for one in everybody if (result := one.result("robustness"))}
+    return ", ".join(f"{far:g}" for far in sorted(fars))
+
+
+def table_5(everybody: Sequence[Measured]) -> Table:
+    """Table 5: VAL by size and form of the embedding."""
     rows: list[list[Cell | str]] = []
     for one in everybody:
         result = one.result("compact")
@@ -108,11 +109,11 @@ def table_5(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
                     Cell(f"{100 * printed[0]:.1f} % ± {100 * printed[1]:.1f}", printed[0]) if printed else "",
                 ]
             )
-    return rows
+    return Table(("embedder", "dimensions", "form", "bytes", *_VALS, "the paper's"), rows)
 
 
-def table_6(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
-    """Rows of Table 6: VAL by the amount of training data."""
+def table_6(everybody: Sequence[Measured]) -> Table:
+    """Table 6: VAL by the amount of training data."""
     rows: list[list[Cell | str]] = []
     for one in everybody:
         training = one.about.get("training")
@@ -131,11 +132,11 @@ def table_6(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
                 f"{protocol} at FAR {far:g}",
             ]
         )
-    return rows
+    return Table(("embedder", "training faces", "identities", "VAL", "on"), rows)
 
 
-def accuracies(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
-    """Rows of accuracies on listed pairs and photographs (sections 4.3, 5.6 and 5.7)."""
+def accuracies(everybody: Sequence[Measured]) -> Table:
+    """Accuracies on listed pairs and photographs (sections 4.3, 5.6 and 5.7)."""
     rows: list[list[Cell | str]] = []
     for one in everybody:
         for protocol in PAIR_PROTOCOLS:
@@ -161,10 +162,10 @@ def accuracies(everybody: Sequence[Measured]) -> list[list[Cell | str]]:
                     ),
                 ]
             )
-    return rows
+    return Table(("embedder", "protocol", "crop", "accuracy", "equal error rate", "area", "on"), rows)
 
 
-def identification(everybody: Sequence[Measured]) -> str:
+def identification(everybody: Sequence[Measured]) -> Table:
     """Rank-1 and open-set rates."""
     rows: list[list[Cell | str]] = []
     for one in everybody:
@@ -181,10 +182,10 @@ def identification(everybody: Sequence[Measured]) -> str:
                     Cell(f"{rate['false_alarm_rate']:g}", rate["false_alarm_rate"]),
                 ]
             )
-    return table(("embedder", "rank-1", "identified", "at false-alarm rate"), rows)
+    return Table(("embedder", "rank-1", "identified", "at false-alarm rate"), rows)
 
 
-def clusters(everybody: Sequence[Measured]) -> str:
+def clusters(everybody: Sequence[Measured]) -> Table:
     """How well faces are grouped."""
     rows: list[list[Cell | str]] = []
     for one in everybody:
@@ -200,10 +201,10 @@ def clusters(everybody: Sequence[Measured]) -> str:
                     Cell(f"{result['threshold']:.4f}", result["threshold"]),
                 ]
             )
-    return table(("embedder", "B-cubed F", "pairwise F", "clusters", "identities", "threshold"), rows)
+    return Table(("embedder", "B-cubed F", "pairwise F", "clusters", "identities", "threshold"), rows)
 
 
-def comparisons(collected: Collected) -> str:
+def comparisons(collected: Collected) -> Table:
     """Paired tests."""
     rows: list[list[Cell | str]] = []
     for protocol, data, one in collected.comparisons:
@@ -219,10 +220,10 @@ def comparisons(collected: Collected) -> str:
                 Cell(protocol, title=data),
             ]
         )
-    return table(("embedder", "against", "what", "difference, points", "95 %", "p", "protocol"), rows)
+    return Table(("embedder", "against", "what", "difference, points", "95 %", "p", "protocol"), rows)
 
 
-def sweep(content: dict[str, Any]) -> str:
+def sweep(content: dict[str, Any]) -> Table:
     """The points of a sweep."""
     fars = sorted({rate["far"] for point in content["points"] for rate in point["rates"]}, reverse=True)
     rows: list[list[Cell | str]] = []
@@ -236,11 +237,11 @@ def sweep(content: dict[str, Any]) -> str:
                 point["state"],
             ]
         )
-    return table(("point", *(f"VAL at FAR {far:g}" for far in fars), "the paper's at FAR 0.001", "state"), rows)
+    return Table(("point", *(f"VAL at FAR {far:g}" for far in fars), "the paper's at FAR 0.001", "state"), rows)
 
 
-def worst(everybody: Sequence[Measured]) -> list[str]:
-    """The identities most often judged wrong."""
+def worst(everybody: Sequence[Measured]) -> list[tuple[str, Table]]:
+    """The identities most often judged wrong, each table under a heading."""
     parts = []
     for one in everybody:
         for protocol in ("holdout", *PAIR_PROTOCOLS):
@@ -256,23 +257,17 @@ def worst(everybody: Sequence[Measured]) -> list[str]:
             ]
             if rows:
                 heads = ("identity", "same pairs rejected", "false accepts")
-                parts.append(subheading(f"{one.name}, {protocol}") + table(heads, rows))
+                parts.append((f"{one.name}, {protocol}", Table(heads, rows)))
     return parts
 
 
-def left_out(collected: Collected) -> str:
+def left_out(collected: Collected) -> Table:
     """Identities left out because they were trained on."""
     rows: list[list[Cell | str]] = []
     for protocol, data, names, kept in collected.left_out:
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
         rows.append([protocol, data, "kept" if kept else "left out", Cell(f"{len(names)}", len(names)), shown])
-    return table(("protocol", "on", "identities trained on too", "how many", "names"), rows)
-
-
-def finest(result: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The rate at the smallest FAR, from the paper's on, that the pairs resolve."""
-    known = [rate for rate in (result or {}).get("rates", []) if rate["val"] is not None and rate["far"] >= FAR]
-    return min(known, key=lambda rate: float(rate["far"]), default=None)
+    return Table(("protocol", "on", "identities trained on too", "how many", "names"), rows)
 
 
 def _rate(result: dict[str, Any] | None, far: float) -> dict[str, Any] | None:

@@ -1,0 +1,115 @@
+"""What was measured -> galleries of the viewer's own images: a square of distances, wrong pairs, clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest
+from facenet_jax.report.page import Faces, thumbnail
+
+# Of each kind, and faces of each cluster: a page of more is no longer looked through.
+_MOST_PAIRS, _MOST_FACES = 40, 24
+
+
+@dataclass(frozen=True)
+class Square:
+    """Squared distances between a few faces.
+
+    Attributes:
+      heading: whose they are.
+      names: of the faces.
+      images: of them (data URIs); an empty one shows the name.
+      people: whose faces they are: pairs of one person are tinted.
+      distances: [faces, faces].
+      threshold: pairs on the wrong side of it are framed.
+    """
+
+    heading: str
+    names: Sequence[str]
+    images: Sequence[str]
+    people: Sequence[int]
+    distances: Sequence[Sequence[float]]
+    threshold: float | None
+
+    @property
+    def cells(self) -> list[list[tuple[str, str, str]]]:
+        """Of each pair its classes in the style sheet (`same`, `wrong`), what it is, and its distance."""
+        rows = []
+        for row, distances in enumerate(self.distances):
+            cells = []
+            for column, distance in enumerate(distances):
+                same = self.people[row] == self.people[column]
+                wrong = self.threshold is not None and (distance <= self.threshold) != same
+                kinds = " ".join(kind for kind, yes in (("same", same), ("wrong", wrong)) if yes)
+                pair = f"{self.names[row]} / {self.names[column]}"
+                cells.append((kinds, pair, "" if row == column else f"{distance:.2f}"))
+            rows.append(cells)
+        return rows
+
+
+def squares(everybody: Sequence[Measured], images: bool) -> list[Square]:
+    """Figure 1: squared distances between pictures of a few people under whatever pose and light they were taken."""
+    found = []
+    for one in everybody:
+        for protocol in ("photos", "holdout"):
+            result = one.result(protocol)
+            few = (result or {}).get("few_faces")
+            if not few or not few["keys"]:
+                continue
+            shown = [_thumbnail(one.roots(protocol), key) if images else "" for key in few["keys"]]
+            rate = finest(result)
+            threshold = None if rate is None else rate["threshold"]
+            said = f", threshold {threshold:.3f} (FAR {rate['far']:g})" if rate and threshold is not None else ""
+            heading = f"{one.name}, {protocol}{said}"
+            found.append(Square(heading, few["keys"], shown, few["people"], few["distances"], threshold))
+            break
+    return found
+
+
+def wrong_pairs(everybody: Sequence[Measured], images: bool) -> list[tuple[str, list[Faces]]]:
+    """Figure 6: false accepts, then false rejects, of each embedder, each under a heading."""
+    galleries = []
+    for one in everybody:
+        for protocol in ("holdout", *PAIR_PROTOCOLS):
+            result = one.result(protocol)
+            if result is None or "wrong" not in result:
+                continue
+            for kind, words in (("false_accepts", "False accepts"), ("false_rejects", "False rejects")):
+                groups = [
+                    Faces(f"{first} / {second}: {distance:.3f}", _pictures(one, protocol, (first, second), images))
+                    for first, second, distance in result["wrong"][kind][:_MOST_PAIRS]
+                ]
+                if groups:
+                    galleries.append((f"{words}: {one.name}, {protocol}", groups))
+    return galleries
+
+
+def largest_clusters(everybody: Sequence[Measured], images: bool) -> list[tuple[str, list[Faces]]]:
+    """Figure 7: the largest clusters of each embedder, under its name."""
+    galleries = []
+    for one in everybody:
+        result = one.result("cluster")
+        if result is None or not images:
+            continue
+        groups = []
+        for keys in result["clusters_shown"]:
+            people = len({key.split("/")[0] for key in keys})
+            line = f"{len(keys)} faces shown of {people} identities"
+            groups.append(Faces(line, _pictures(one, "cluster", keys[:_MOST_FACES], images)))
+        galleries.append((one.name, groups))
+    return galleries
+
+
+def _pictures(one: Measured, protocol: str, keys: Sequence[str], images: bool) -> list[tuple[str, str]]:
+    """Those that can be read, as (key, data URI)."""
+    if not images:
+        return []
+    roots = one.roots(protocol)
+    return [(key, shown) for key in keys if (shown := _thumbnail(roots, key))]
+
+
+def _thumbnail(roots: Sequence[Path], key: str) -> str:
+    """An image of the viewer's as a data URI, small; empty where it cannot be read."""
+    return next((shown for root in roots if (shown := thumbnail(root / key))), "")
