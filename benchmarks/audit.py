@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe_machine, in_words
 from facenet_jax.curation.audit import merged_identities, nearness, split_identities, wrong_labels
 from facenet_jax.curation.audit_report import EXCLUDE_FROM
-from facenet_jax.datasets.open import open_dataset, places
+from facenet_jax.datasets.open import open_dataset
 from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.engine import Images, embed_images
 from facenet_jax.images.cut import FaceCutter
@@ -41,7 +41,7 @@ Found = tuple[int, int, int]
 def embedded(folder: Path, embedder: Any, keep: Path) -> Labelled:
     """Points and identities of a dataset."""
     source = open_dataset(folder, singles=True)
-    files = tuple(places(source))
+    files = tuple(source.places())
     images = Images(files, lambda record: (folder / files[record]).read_bytes(), source.digest)
     found = embed_images(embedder, images, FaceCutter("none"), keep, Progress())
     return found.points, source.index.identity_of(found.photo)

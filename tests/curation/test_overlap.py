@@ -12,7 +12,7 @@ from PIL import Image
 from facenet_jax.cli import main
 from facenet_jax.config import load_config
 from facenet_jax.curation import overlap
-from facenet_jax.curation.overlap import alike, find_overlap, format_overlap, open_dataset, same_contents
+from facenet_jax.curation.overlap import alike, find_overlap, format_overlap, open_compared, same_contents
 from facenet_jax.images.digests import LOOK_DISTANCE, is_blank
 from facenet_jax.training.training_faces import open_faces
 from preparing import encoded, person, prepared
@@ -83,7 +83,7 @@ def test_names_bytes_and_looks(two, tmp_path, kinds, capsys):
         b = tmp_path / "prepared b" if kinds == "prepared" else b
     if kinds == "swapped":
         a, b = b, a
-    found = find_overlap(open_dataset(a), open_dataset(b)).to_json()
+    found = find_overlap(open_compared(a), open_compared(b)).to_json()
     same = {"a": "person 0/shared.png", "b": "other 0/copy.png", "identity_a": "person 0", "identity_b": "other 0"}
     near = {"a": "person 1/photo.png", "b": "person 3/photo.jpg", "identity_a": "person 1", "identity_b": "person 3"}
     if kinds == "swapped":
@@ -110,7 +110,7 @@ def test_what_cannot_be_read_is_said(two, tmp_path, capsys):
     a, b = two
     for number in range(12):
         (b / "person 3" / f"empty {number:02d}.png").touch()
-    found = find_overlap(open_dataset(a), open_dataset(b))
+    found = find_overlap(open_compared(a), open_compared(b))
     assert found.to_json()["a"]["unreadable"] == []
     bad = [{"file": "person 3/broken.jpg", "reason": "not a JPEG, PNG, PPM/PGM or WebP image"}]
     bad += [{"file": f"person 3/empty {number:02d}.png", "reason": "empty file"} for number in range(12)]
@@ -126,7 +126,7 @@ def test_what_cannot_be_read_is_said(two, tmp_path, capsys):
 
 def test_different_crops_are_said(two, tmp_path):
     prepared(two[0], tmp_path / "cut", crop="centre", size=32)
-    said = format_overlap(find_overlap(open_dataset(tmp_path / "cut"), open_dataset(two[1])))
+    said = format_overlap(find_overlap(open_compared(tmp_path / "cut"), open_compared(two[1])))
     assert "A has crop centre and B none" in said
 
 

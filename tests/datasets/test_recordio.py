@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facenet_jax.datasets.open import open_listed
 from facenet_jax.datasets.recordio import RecordIO, read_record
-from facenet_jax.datasets.sources import open_source
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason
 from preparing import encoded, person, prepared
@@ -70,32 +70,32 @@ def insightface(folder, people, **options):
 
 
 def people_of(source):
-    places = source.places(0, int(source.offsets[-1]))
+    places = list(source.places(0, int(source.index.offsets[-1])))
     images = [source.reader.read(place) for place in places]
-    return [images[start:stop] for start, stop in zip(source.offsets[:-1], source.offsets[1:], strict=True)]
+    return [images[start:stop] for start, stop in zip(source.index.offsets[:-1], source.index.offsets[1:], strict=True)]
 
 
 PEOPLE = [[b"one", b"two"], [b"three"], [MAGIC * 3 + b"four", b"x" * 4 + MAGIC, b""]]
 
 
 def test_identity_records_say_who_is_who(tmp_path):
-    source = open_source(insightface(tmp_path / "set", PEOPLE))
+    source = open_listed(insightface(tmp_path / "set", PEOPLE))
     assert source.kind == "recordio"
-    assert source.names == ["0", "1", "2"]
+    assert source.index.names == ["0", "1", "2"]
     assert people_of(source) == PEOPLE
-    assert people_of(open_source(tmp_path / "set" / "train.rec")) == PEOPLE
+    assert people_of(open_listed(tmp_path / "set" / "train.rec")) == PEOPLE
 
 
 def test_an_identity_may_have_no_faces(tmp_path):
-    source = open_source(insightface(tmp_path / "set", [[b"one"], [], [b"two"]]))
-    assert source.names == ["0", "1", "2"]
+    source = open_listed(insightface(tmp_path / "set", [[b"one"], [], [b"two"]]))
+    assert source.index.names == ["0", "1", "2"]
     assert people_of(source) == [[b"one"], [], [b"two"]]
 
 
 def test_without_identity_records_the_labels_do(tmp_path):
     records = {5: face(1, b"three"), 3: face(0, b"one"), 4: face(0, b"two"), 9: several([7, 0.5], b"four")}
     source = RecordIO(write(tmp_path / "set", records) / "train.rec")
-    assert source.names == ["0", "1", "7"]
+    assert source.index.names == ["0", "1", "7"]
     assert people_of(source) == [[b"one", b"two"], [b"three"], [b"four"]]
 
 
@@ -115,11 +115,14 @@ def read_all(source):
         except BadFace as bad:
             return bad.reason
 
-    found = [read(place) for place in source.places(0, int(source.offsets[-1]))]
+    found = [read(place) for place in source.places(0, int(source.index.offsets[-1]))]
     return dict(
         zip(
-            source.names,
-            [found[start:stop] for start, stop in zip(source.offsets[:-1], source.offsets[1:], strict=True)],
+            source.index.names,
+            [
+                found[start:stop]
+                for start, stop in zip(source.index.offsets[:-1], source.index.offsets[1:], strict=True)
+            ],
             strict=True,
         )
     )
@@ -136,7 +139,7 @@ def test_a_file_cut_anywhere_gives_what_is_left(tmp_path, property_too):
     ends = [*where[1:], len(data)]
     for size in range(len(data) - 1, ends[1] - 1, -1):
         (folder / "train.rec").write_bytes(data[:size])
-        found = read_all(open_source(folder))
+        found = read_all(open_listed(folder))
         whole = sum(end <= size + 1 for end in ends[1:7])  # "six" and the like end in a zero that may be missing
         flat = [image for images in found.values() for image in images]
         assert len(flat) == 6
@@ -148,7 +151,7 @@ def test_a_file_cut_anywhere_gives_what_is_left(tmp_path, property_too):
             assert all(image in people[number] for image in images if isinstance(image, bytes))
     (folder / "train.rec").write_bytes(data[: ends[0] + 12])
     with pytest.raises(InputError, match="has no face where"):
-        open_source(folder)
+        open_listed(folder)
 
 
 @pytest.mark.parametrize(
@@ -165,10 +168,10 @@ def test_lines_that_the_index_lacks(tmp_path, lost, expected):
     folder = insightface(tmp_path / "set", [[b"one", b"two"], [b"three"], [b"four", b"five"]])
     lines = (folder / "train.idx").read_text().splitlines()
     (folder / "train.idx").write_text("\n".join(line for line in lines if int(line.split()[0]) not in lost))
-    source = open_source(folder)
+    source = open_listed(folder)
     assert read_all(source) == expected
     if lost == [2]:
-        assert source.places(1, 2) == ["train.idx#2"]
+        assert list(source.places(1, 2)) == ["train.idx#2"]
 
 
 @pytest.mark.parametrize("broken", range(9))
@@ -178,7 +181,7 @@ def test_a_record_with_a_wrong_magic_number_is_alone_in_it(tmp_path, broken):
     data = bytearray((folder / "train.rec").read_bytes())
     data[int((folder / "train.idx").read_text().splitlines()[broken].split()[1])] ^= 1
     (folder / "train.rec").write_bytes(data)
-    flat = [image for images in read_all(open_source(folder)).values() for image in images]
+    flat = [image for images in read_all(open_listed(folder)).values() for image in images]
     if broken == 0:  # it may have been a face
         assert flat.pop(0) is Reason.UNREADABLE
     assert len(flat) == 5
@@ -202,26 +205,26 @@ def test_what_is_lost_is_in_the_list_and_the_rest_is_prepared(tmp_path):
 
 def test_damage_within_is_a_bad_face(tmp_path):
     folder = insightface(tmp_path / "set", PEOPLE)
-    source = open_source(folder)
+    source = open_listed(folder)
     data = bytearray((folder / "train.rec").read_bytes())
-    at = int(source.places(1, 2)[0].rpartition("@")[2])
+    at = int(source.place(1).rpartition("@")[2])
     data[at] ^= 1
     (folder / "train.rec").write_bytes(data)
-    source = open_source(folder)
+    source = open_listed(folder)
     with pytest.raises(BadFace) as caught:
-        source.reader.read(source.places(1, 2)[0])
+        source.reader.read(source.place(1))
     assert caught.value.reason is Reason.UNREADABLE
-    assert source.reader.read(source.places(2, 3)[0]) == b"three"
+    assert source.reader.read(source.place(2)) == b"three"
 
 
 def test_what_does_not_belong_together_is_said(tmp_path):
     folder = insightface(tmp_path / "set", PEOPLE)
     (folder / "property").write_text("4,112,112")
     with pytest.raises(InputError, match=r"says 4 identities, and train\.rec has 3"):
-        open_source(folder)
+        open_listed(folder)
     (folder / "property").write_text("many")
     with pytest.raises(InputError, match="property is damaged"):
-        open_source(folder)
+        open_listed(folder)
     (folder / "property").unlink()
     lines = (folder / "train.idx").read_text().splitlines()
     for text, match in (
@@ -232,10 +235,10 @@ def test_what_does_not_belong_together_is_said(tmp_path):
     ):
         (folder / "train.idx").write_text(text)
         with pytest.raises(InputError, match=match):
-            open_source(folder)
+            open_listed(folder)
     (folder / "train.idx").unlink()
     with pytest.raises(InputError, match="cannot be read"):
-        open_source(folder)
+        open_listed(folder)
 
 
 def test_more_records_than_a_float_counts_are_read_by_their_labels(tmp_path, monkeypatch):
@@ -245,4 +248,4 @@ def test_more_records_than_a_float_counts_are_read_by_their_labels(tmp_path, mon
     records = {0: several([99, 99]), 1: face(1, b"three"), 3: face(0, b"one"), 5: face(0, b"two")}
     source = RecordIO(write(tmp_path / "set", records) / "train.rec")
     assert people_of(source) == [[b"one", b"two"], [b"three"]]
-    assert np.diff(source.offsets).tolist() == [2, 1]
+    assert np.diff(source.index.offsets).tolist() == [2, 1]

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from facenet_jax.datasets.sources import open_source
+from facenet_jax.datasets.open import open_listed
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason
 
@@ -25,8 +25,12 @@ def folder(tmp_path):
 
 
 def rows(source):
-    names = [name for name, count in zip(source.names, np.diff(source.offsets), strict=True) for _ in range(count)]
-    places = source.places(0, int(source.offsets[-1]))
+    names = [
+        name
+        for name, count in zip(source.index.names, np.diff(source.index.offsets), strict=True)
+        for _ in range(count)
+    ]
+    places = list(source.places(0, int(source.index.offsets[-1])))
     return [(name, place, source.reader.read(place)) for name, place in zip(names, places, strict=True)]
 
 
@@ -37,9 +41,9 @@ def write_csv(path, table, columns=("path", "identity")):
 
 
 def test_a_folder_gives_every_file_whatever_its_name(folder):
-    source = open_source(folder)
+    source = open_listed(folder)
     assert source.kind == "folder"
-    assert sorted(source.names) == sorted(AWKWARD)
+    assert sorted(source.index.names) == sorted(AWKWARD)
     found = rows(source)
     assert len(found) == 2 * len(AWKWARD)
     for name, place, data in found:
@@ -48,40 +52,40 @@ def test_a_folder_gives_every_file_whatever_its_name(folder):
 
 
 def test_a_manifest_of_a_folder_gives_the_same(folder):
-    table = [(place, name) for name, place, _ in rows(open_source(folder))]
-    manifest = open_source(write_csv(folder / "list.csv", table[::-1]))
+    table = [(place, name) for name, place, _ in rows(open_listed(folder))]
+    manifest = open_listed(write_csv(folder / "list.csv", table[::-1]))
     assert manifest.kind == "manifest"
-    assert sorted(rows(manifest)) == sorted(rows(open_source(folder)))
-    assert manifest.names == open_source(folder).names
-    again = open_source(write_csv(folder / "list.csv", table[::-1]))
-    other = open_source(write_csv(folder / "list.csv", table))
+    assert sorted(rows(manifest)) == sorted(rows(open_listed(folder)))
+    assert manifest.index.names == open_listed(folder).index.names
+    again = open_listed(write_csv(folder / "list.csv", table[::-1]))
+    other = open_listed(write_csv(folder / "list.csv", table))
     assert manifest.digest == again.digest != other.digest
 
 
 def test_faces_of_an_identity_stay_in_the_manifests_order(tmp_path):
     rng = np.random.default_rng(0)
     table = [(f"{number}.png", f"person {person}") for number, person in enumerate(rng.integers(0, 5, 500))]
-    source = open_source(write_csv(tmp_path / "list.csv", table))
-    places = source.places(0, 500)
-    for person, (start, stop) in enumerate(zip(source.offsets[:-1], source.offsets[1:], strict=True)):
+    source = open_listed(write_csv(tmp_path / "list.csv", table))
+    places = list(source.places(0, 500))
+    for person, (start, stop) in enumerate(zip(source.index.offsets[:-1], source.index.offsets[1:], strict=True)):
         assert places[start:stop] == [place for place, identity in table if identity == f"person {person}"]
 
 
 def test_parquet_gives_what_csv_gives(tmp_path, folder):
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")
-    table = [(place, name) for name, place, _ in rows(open_source(folder)) if "\udcff" not in name]
-    by_csv = open_source(write_csv(folder / "list.csv", table))
+    table = [(place, name) for name, place, _ in rows(open_listed(folder)) if "\udcff" not in name]
+    by_csv = open_listed(write_csv(folder / "list.csv", table))
     places, names = zip(*table, strict=True)
     pq.write_table(pa.table({"path": places, "identity": names, "more": range(len(names))}), folder / "list.parquet")
-    by_parquet = open_source(folder / "list.parquet")
+    by_parquet = open_listed(folder / "list.parquet")
     assert rows(by_parquet) == rows(by_csv)
     assert by_parquet.digest == by_csv.digest
     pq.write_table(pa.table({"path": ["a/1.png"], "identity": [5]}), folder / "numbers.parquet")
-    assert open_source(folder / "numbers.parquet").names == ["5"]
+    assert open_listed(folder / "numbers.parquet").index.names == ["5"]
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match=r"broken\.parquet is no Parquet file"):
-        open_source(tmp_path / "broken.parquet")
+        open_listed(tmp_path / "broken.parquet")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +101,7 @@ def test_parquet_gives_what_csv_gives(tmp_path, folder):
 def test_what_is_wrong_with_a_manifest_is_said(tmp_path, text, match):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(InputError, match=match):
-        open_source(tmp_path / "list.csv")
+        open_listed(tmp_path / "list.csv")
 
 
 def test_a_manifest_may_name_what_is_not_there(tmp_path):
@@ -105,8 +109,8 @@ def test_a_manifest_may_name_what_is_not_there(tmp_path):
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "there.png").write_bytes(b"data")
     table = [(str(tmp_path / "there.png"), "a"), *((place, "a") for place in ("gone.png", "pipe", "loop", ".", "a\0b"))]
-    source = open_source(write_csv(tmp_path / "list.csv", table))
-    places = source.places(0, 6)
+    source = open_listed(write_csv(tmp_path / "list.csv", table))
+    places = list(source.places(0, 6))
     assert source.reader.read(places[0]) == b"data"
     for place in places[1:]:
         with pytest.raises(BadFace) as caught:
@@ -118,17 +122,17 @@ def test_links_in_a_circle_are_passed_over(folder):
     (folder / "a b" / "3.png").symlink_to(folder / "a b" / "3.png")
     (folder / "circle").symlink_to(folder / "circle")
     (folder / "Zoë" / "up").symlink_to(folder)
-    source = open_source(folder)
-    assert int(source.offsets[-1]) == 2 * len(AWKWARD)
+    source = open_listed(folder)
+    assert int(source.index.offsets[-1]) == 2 * len(AWKWARD)
     assert source.ignored == 3
 
 
 def test_what_is_no_source_is_said(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        open_source(tmp_path / "gone")
+        open_listed(tmp_path / "gone")
     (tmp_path / "notes.txt").touch()
     with pytest.raises(InputError, match="neither a folder nor a manifest"):
-        open_source(tmp_path / "notes.txt")
+        open_listed(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize("really", [False, True])
@@ -146,10 +150,10 @@ def test_a_folder_that_may_not_be_read_is_one_bad_face(folder, monkeypatch, real
         (folder / "a b").chmod(0)
     else:
         monkeypatch.setattr(os, "scandir", refuse)
-    source = open_source(folder)
-    number = source.names.index("a b")
-    start, stop = source.offsets[number : number + 2].tolist()
-    assert source.places(start, stop) == ["a b/"]
+    source = open_listed(folder)
+    number = source.index.names.index("a b")
+    start, stop = source.index.offsets[number : number + 2].tolist()
+    assert list(source.places(start, stop)) == ["a b/"]
     with pytest.raises(BadFace, match="unreadable"):
         source.reader.read("a b/")
-    assert len(source.places(0, int(source.offsets[-1]))) == 2 * len(AWKWARD) - 1
+    assert len(list(source.places(0, int(source.index.offsets[-1])))) == 2 * len(AWKWARD) - 1

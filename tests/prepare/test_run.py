@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 from facenet_jax.cli import main
-from facenet_jax.datasets import excluding as exclude
 from facenet_jax.datasets.card import shard_name
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.errors import InputError
@@ -175,8 +174,7 @@ def test_what_a_list_names_is_passed_over_and_counted(tmp_path, workers):
         prepared(source, tmp_path / "other", exclude=tmp_path / "none.txt")
 
 
-def test_lines_of_a_list_that_are_nobodys_are_said(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(exclude, "_BLOCK", 2)
+def test_lines_of_a_list_that_are_nobodys_are_said(tmp_path, capsys):
     source = crowd(tmp_path / "photos", 3, 2)
     (tmp_path / "list.txt").write_text("\ufeff002\n002/0.png\n001/1.png\n1/1.png\nd\nc\nb\n")
     command = ["prepare", str(source), str(tmp_path / "out"), "--crop=none", "--workers=0"]

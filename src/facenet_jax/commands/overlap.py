@@ -27,9 +27,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _overlap(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.curation.overlap import find_overlap, format_overlap, open_dataset
+    from facenet_jax.curation.overlap import find_overlap, format_overlap, open_compared
 
-    found = find_overlap(open_dataset(options.a), open_dataset(options.b))
+    found = find_overlap(open_compared(options.a), open_compared(options.b))
     print(format_overlap(found))
     if options.out:
         try:

@@ -24,13 +24,12 @@ from facenet_jax.curation.audit import (
     split_identities,
     wrong_labels,
 )
-from facenet_jax.datasets.folder import FolderSource
-from facenet_jax.datasets.open import open_dataset, places
+from facenet_jax.datasets.open import open_dataset
 from facenet_jax.datasets.prepared import PreparedSource
-from facenet_jax.datasets.sources import FileReader
+from facenet_jax.datasets.source import StoredFaces
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
 from facenet_jax.embedders.engine import Images, embed_images
-from facenet_jax.embedders.labelled_images import only
+from facenet_jax.embedders.labelled_images import only, stored_images
 from facenet_jax.images.crop import Crop
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import BadFace
@@ -38,7 +37,6 @@ from facenet_jax.images.digests import content_digest
 from facenet_jax.prepare.duplicates import find_copies
 from facenet_jax.prepare.job import write_whole
 from facenet_jax.runtime.cores import usable_cores
-from facenet_jax.runtime.files import files_digest
 from facenet_jax.runtime.progress import Progress, Tally
 
 FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE = "findings.csv", "audit.json", "exclude.txt", "audit.html"
@@ -109,8 +107,8 @@ def audit(
       InputError: as of the dataset and the embedder, or nothing can be judged.
     """
     source = open_dataset(dataset, singles=True)
-    files = tuple(places(source))
-    images = _images(dataset, source, files)
+    files = tuple(source.places())
+    images = stored_images(source, files)
     embedded = embed_images(embedder, images, FaceCutter(crop), keep, progress)
     embedded.check_any()
     kept, points = embedded.photo, embedded.points
@@ -142,16 +140,8 @@ def audit(
     )
 
 
-def _images(root: Path, source: FolderSource | PreparedSource, files: Sequence[str]) -> Images:
-    if isinstance(source, PreparedSource):
-        return Images(files, source.read, source.digest)
-    # A folder's own digest is of names alone: a picture replaced under its name would keep the old one's embedding.
-    reader = FileReader(root)
-    return Images(files, lambda record: reader.read(files[record]), files_digest(root, [root / file for file in files]))
-
-
 def _copies(
-    source: FolderSource | PreparedSource,
+    source: StoredFaces,
     images: Images,
     kept: NDArray[np.int64],
     identity: NDArray[np.int64],

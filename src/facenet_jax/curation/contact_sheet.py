@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from facenet_jax.curation.people import CSV_FILE, ONCE, People
-from facenet_jax.datasets.sources import FileReader
+from facenet_jax.datasets.source import FileReader
 from facenet_jax.images.decode import BadFace, decode_whole
 from facenet_jax.report.page import render, thumbnail
 from facenet_jax.runtime.progress import Progress, Tally

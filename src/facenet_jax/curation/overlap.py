@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.datasets.card import is_prepared
+from facenet_jax.datasets.open import open_dataset
 from facenet_jax.datasets.prepared import PreparedSource
-from facenet_jax.datasets.sources import Source, open_source
+from facenet_jax.datasets.source import StoredFaces
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason, decode_whole
 from facenet_jax.images.digests import LOOK_DISTANCE, LOOK_SIDE, content_digest, is_blank, look_digest, look_distance
@@ -141,45 +141,35 @@ class Dataset:
     unreadable: Sequence[tuple[int, Reason]] = ()
 
 
-def open_dataset(path: Path, progress: Progress | None = None) -> Dataset:
+def open_compared(path: Path, progress: Progress | None = None) -> Dataset:
     """A prepared dataset, whose digests are at hand, or anything that can be prepared, whose images are read.
 
     Raises:
       InputError: it is neither, or damaged, or none of its images can be decoded.
     """
-    if is_prepared(path):
-        held = PreparedSource(path)
-        index = held.index
-        return Dataset(
-            str(path), held.card.crop, index.names, index.offsets, held.contents, held.looks, held.files.__getitem__
-        )
-    source = open_source(path)
-    faces = int(source.offsets[-1])
+    source = open_dataset(path, listed=True)
+    index, faces = source.index, source.index.records
+    if isinstance(source, PreparedSource):
+        digests = source.contents, source.looks
+        return Dataset(str(path), source.card.crop, index.names, index.offsets, *digests, source.place)
     contents, looks, unreadable = _read_all(source, Tally(progress or Progress(), f"reading {path}", faces))
     if len(unreadable) == faces:
         raise InputError(f"None of the {faces:,} images of {path} can be decoded: check them.")
-    return Dataset(
-        str(path),
-        "none",
-        source.names,
-        source.offsets,
-        contents,
-        looks,
-        lambda record: source.places(record, record + 1)[0],
-        unreadable,
-    )
+    return Dataset(str(path), "none", index.names, index.offsets, contents, looks, source.place, unreadable)
 
 
-def _read_all(source: Source, tally: Tally) -> tuple[NDArray[np.uint8], NDArray[np.uint16], list[tuple[int, Reason]]]:
+def _read_all(
+    source: StoredFaces, tally: Tally
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16], list[tuple[int, Reason]]]:
     """(contents, looks, unreadable) of a Dataset."""
-    faces = int(source.offsets[-1])
+    faces = source.index.records
     contents, looks = np.zeros((faces, 16), np.uint8), np.zeros((faces, LOOK_SIDE), np.uint16)
 
     def read(record: int) -> Reason | None:
         # What cannot be read matches nothing: a digest of its own, and blank.
         contents[record] = np.frombuffer(content_digest(b"unreadable %d" % record), np.uint8)
         try:
-            data = source.reader.read(source.places(record, record + 1)[0])
+            data = source.read(record)
             contents[record] = np.frombuffer(content_digest(data), np.uint8)
             looks[record] = look_digest(decode_whole(data))
         except BadFace as bad:

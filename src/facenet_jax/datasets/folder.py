@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.datasets.source import FileReader, ListedFaces
+from facenet_jax.datasets.walk import is_folder, is_image, is_image_name, list_entries
 from facenet_jax.errors import MACHINE_ERRORS, InputError
-from facenet_jax.images import decode
 from facenet_jax.runtime.files import BUCKETS
 
-SUFFIXES = (b".jpg", b".jpeg", b".png", b".ppm", b".pgm", b".webp")
 
-
-class FolderSource:
+class FolderSource(ListedFaces):
     """The images of a folder with one folder per identity.
 
     Identities and images are in the order of their names' bytes, whatever the file system's. Links to folders and files
@@ -40,6 +39,8 @@ class FolderSource:
       InputError: the folder is missing, cannot be read, is not a folder, has no images in identity folders, none of
         these can be read, or no identity has two.
     """
+
+    kind = "folder"
 
     def __init__(self, root: str | os.PathLike[str], *, singles: bool = False) -> None:
         if os.fspath(root).startswith((BUCKETS, BUCKETS.replace("//", "/"))):
@@ -66,20 +67,20 @@ class FolderSource:
         digest = hashlib.blake2b(digest_size=16)
         self.ignored = loose = unreadable = 0
         try:
-            identities = _entries(self.root)
+            identities = list_entries(self.root)
         except OSError as error:
             raise InputError(
                 f"The folder {self.root} cannot be read ({error.strerror}): check its permissions."
             ) from error
         for identity in identities:
-            if not _is(identity.is_dir):
+            if not is_folder(identity):
                 self.ignored += 1
-                loose += _is_image(identity)
+                loose += is_image_name(identity.name)
                 continue
             images = []
             try:
-                for entry in _entries(identity.path):
-                    if _is_image(entry) and _is(entry.is_file):
+                for entry in list_entries(identity.path):
+                    if is_image(entry):
                         images.append(os.fsencode(entry.name))
                     else:
                         self.ignored += 1
@@ -114,45 +115,16 @@ class FolderSource:
             )
         self.index = IdentityIndex(names, np.cumsum(counts, dtype=np.int64))
         self.digest = digest.hexdigest()
+        self.reader = FileReader(self.root)
         # All file names in one run of bytes: a string object each would cost several times as much, in every worker.
         self._files = b"".join(files)
         self._starts = np.cumsum(np.concatenate(lengths))
 
-    def load(self, record: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Decodes one image: see `decode.decode`."""
-        return decode.decode(self.describe(record), size)
-
-    def describe(self, record: int) -> str:
-        """The image's path."""
-        return os.path.join(self.root, self.place(record))
-
-    def places(self) -> Iterator[str]:
-        """All images' paths within the folder, in the order of the records."""
-        for identity, name in enumerate(self.index.names):
-            for record in range(int(self.index.offsets[identity]), int(self.index.offsets[identity + 1])):
-                yield os.path.join(name, self._file(record))
-
-    def place(self, record: int) -> str:
-        """The image's path within the folder: `<identity>/<image>`."""
-        identity = int(self.index.identity_of(np.array(record)))
-        return os.path.join(self.index.names[identity], self._file(record))
+    def places(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
+        """The images' paths within the folder, `<identity>/<image>`: see ListedFaces."""
+        records = np.arange(start, self.index.records if stop is None else stop)
+        for record, identity in zip(records.tolist(), self.index.identity_of(records).tolist(), strict=True):
+            yield os.path.join(self.index.names[identity], self._file(record))
 
     def _file(self, record: int) -> str:
         return os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])
-
-
-def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        visible = [entry for entry in entries if not entry.name.startswith(".")]
-    return sorted(visible, key=lambda entry: os.fsencode(entry.name))
-
-
-def _is(kind: Callable[[], bool]) -> bool:
-    try:
-        return kind()
-    except OSError:  # links that lead in a circle
-        return False
-
-
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    return os.path.splitext(os.fsencode(entry.name))[1].lower() in SUFFIXES

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.datasets.names import raw, text
-from facenet_jax.datasets.sources import FileReader
+from facenet_jax.datasets.source import FileReader, ListedFaces
 from facenet_jax.errors import InputError
 
 _ROWS = 65_536
 
 
-class Manifest:
+class Manifest(ListedFaces):
     """The faces that a CSV or Parquet file names; relative paths start at the file's folder.
 
     Identities are in the order of their names' bytes, the faces of one in the order of the file.
@@ -30,10 +31,10 @@ class Manifest:
     """
 
     kind = "manifest"
-    ignored = 0
 
     def __init__(self, path: Path) -> None:
-        self.reader = FileReader(path.parent)
+        self.root = path.parent
+        self.reader = FileReader(self.root)
         numbers: dict[bytes, int] = {}
         identities, ends, paths = array("q"), array("q", [0]), bytearray()
         rows = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
@@ -49,20 +50,21 @@ class Manifest:
         rank = np.empty(len(numbers), np.int64)
         rank[[numbers[name] for name in ordered]] = np.arange(len(numbers))
         ranks = rank[np.frombuffer(identities, np.int64)]
-        self.names = [text(name) for name in ordered]
-        self.offsets = np.concatenate([[0], np.cumsum(np.bincount(ranks, minlength=len(numbers)))]).astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(ranks, minlength=len(numbers)))]).astype(np.int64)
+        self.index = IdentityIndex([text(name) for name in ordered], offsets)
         # All paths in one run of bytes: a string object each would cost several times as much.
         self._order = np.argsort(ranks, kind="stable")
         self._ends = np.frombuffer(ends, np.int64)
         self._paths = bytes(paths)
         digest = hashlib.blake2b(digest_size=16)
-        for part in (b"\0".join(ordered), self.offsets.tobytes(), self._order.tobytes(), ends.tobytes(), self._paths):
+        for part in (b"\0".join(ordered), offsets.tobytes(), self._order.tobytes(), ends.tobytes(), self._paths):
             digest.update(hashlib.blake2b(part).digest())
         self.digest = digest.hexdigest()
 
-    def places(self, start: int, stop: int) -> list[str]:
-        """The paths as the manifest has them."""
-        return [text(self._paths[self._ends[row] : self._ends[row + 1]]) for row in self._order[start:stop]]
+    def places(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
+        """The paths as the manifest has them: see ListedFaces."""
+        for row in self._order[start:stop]:
+            yield text(self._paths[self._ends[row] : self._ends[row + 1]])
 
 
 def _csv(path: Path) -> Iterator[tuple[str, str]]:

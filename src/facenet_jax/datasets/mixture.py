@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import overload
 
 import numpy as np
@@ -41,6 +41,11 @@ class MixedSource:
         """Of the sources' digests, in their order."""
         return hashlib.blake2b(" ".join(source.digest for source in self.sources).encode(), digest_size=16).hexdigest()
 
+    @property
+    def ignored(self) -> int:
+        """Of all sources together: see FaceSource."""
+        return sum(source.ignored for source in self.sources)
+
     def load(self, record: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """One face's pixels, uint8 [rows, columns, 3]: see FaceSource."""
         source, record = self._of(record)
@@ -50,6 +55,10 @@ class MixedSource:
         """Where the face comes from."""
         source, record = self._of(record)
         return source.describe(record)
+
+    def places(self) -> Iterator[str]:
+        """Those of the sources, one after another: see FaceSource."""
+        return itertools.chain.from_iterable(source.places() for source in self.sources)
 
     def _of(self, record: int) -> tuple[FaceSource, int]:
         number = bisect.bisect_right(self._first_records, record) - 1

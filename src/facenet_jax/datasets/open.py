@@ -1,22 +1,32 @@
-"""A dataset of faces on disk, whichever of its two forms it has."""
+"""Opens faces, whichever form they have: the only place that tells the forms apart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from facenet_jax.datasets.card import JOB_FILE, is_prepared
+from facenet_jax.datasets.drawn.source import DrawnFaces
 from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.datasets.manifest import Manifest
+from facenet_jax.datasets.mixture import MixedSource
 from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.recordio import RecordIO
+from facenet_jax.datasets.source import FaceSource, ListedFaces, StoredFaces
 from facenet_jax.errors import InputError
 
+DRAWN = "drawn"
 
-def open_dataset(path: Path, *, singles: bool = False) -> FolderSource | PreparedSource:
+
+def open_dataset(path: Path, *, singles: bool = False, listed: bool = False) -> StoredFaces:
     """A prepared dataset, or a folder of photographs.
 
     Args:
       path: of it.
       singles: whether it will do that no identity of a folder has two images.
+      listed: whether all that `open_listed` opens will do.
 
     Raises:
       InputError: it is neither, or damaged, or not finished.
@@ -28,9 +38,42 @@ def open_dataset(path: Path, *, singles: bool = False) -> FolderSource | Prepare
             f"{path} is not finished: give the same `facenet-jax prepare` again, or, after --shard, "
             f"`facenet-jax merge {path}`."
         )
-    return FolderSource(path, singles=singles)
+    return open_listed(path) if listed else FolderSource(path, singles=singles)
 
 
-def places(source: FolderSource | PreparedSource) -> Iterable[str]:
-    """Where each face lies in what was given or prepared, `identity/image` in a folder: its name in lists of faces."""
-    return source.places() if isinstance(source, FolderSource) else source.files
+def open_listed(path: Path) -> ListedFaces:
+    """What can be prepared: a folder `<identity>/<image>`, a manifest (.csv, .parquet) or an InsightFace RecordIO set.
+
+    Args:
+      path: a folder; a manifest; a folder with train.rec and train.idx, or such a .rec file.
+
+    Raises:
+      InputError: there is none of these, or it is damaged.
+    """
+    try:
+        if path.suffix.lower() in (".csv", ".parquet") and path.is_file():
+            return Manifest(path)
+        if path.suffix.lower() == ".rec" or (path / "train.rec").is_file():
+            return RecordIO(path if path.suffix.lower() == ".rec" else path / "train.rec")
+        if path.is_file():
+            raise InputError(
+                f"{path} is neither a folder nor a manifest: give a folder of <identity>/<image>, a .csv or .parquet "
+                "file with the columns path and identity, or a folder with train.rec, train.idx and property."
+            )
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check it.") from error
+    return FolderSource(path, singles=True)
+
+
+def open_training(paths: Sequence[str], drawn: ConfigDict) -> FaceSource:
+    """Faces to train on: one dataset, or several as one.
+
+    Args:
+      paths: of prepared datasets and folders; `drawn` stands for faces that are made up.
+      drawn: which these are: identities, faces_per_identity, seed.
+
+    Raises:
+      InputError: as `open_dataset`.
+    """
+    sources = [DrawnFaces(**drawn) if path == DRAWN else open_dataset(Path(path)) for path in paths]
+    return sources[0] if len(sources) == 1 else MixedSource(sources)

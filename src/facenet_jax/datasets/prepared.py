@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,13 @@ class PreparedSource:
       index: the identities; one may have no face.
       files: where each record came from, as a path within what was prepared.
       digest: a fingerprint of the faces, the same at another place.
+      ignored: 0; how many entries were passed over in preparing is in the card.
 
     Raises:
       InputError: it is no prepared dataset, or its card disagrees with its other files.
     """
+
+    ignored = 0
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
@@ -111,6 +115,18 @@ class PreparedSource:
         shard = int(np.searchsorted(self._first_records, record, side="right")) - 1
         name = shard_name(shard, len(self.card.shard_records))
         return f"{self.root / name}:{record - int(self._first_records[shard])} ({self.files[record]})"
+
+    def place(self, record: int) -> str:
+        """Where one face lay in what was prepared."""
+        return self.files[record]
+
+    def places(self) -> Iterator[str]:
+        """Where each face lay in what was prepared: see FaceSource."""
+        return iter(self.files)
+
+    def files_digest(self) -> str:
+        """The digest, which is of the faces' bytes: see StoredFaces."""
+        return self.digest
 
     def _reader(self, shard: int) -> Any:
         from array_record.python.array_record_module import ArrayRecordReader

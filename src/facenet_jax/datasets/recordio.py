@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,8 +13,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.datasets.source import ListedFaces
 from facenet_jax.errors import MACHINE_ERRORS, InputError
 from facenet_jax.images.decode import MAX_BYTES, BadFace, Reason
+from facenet_jax.runtime.files import files_digest
 
 # A record: magic, a word with the kind of part in its upper 3 bits and the length in the lower 29, the bytes, zeros up
 # to a multiple of 4. A record with the magic number in it, at a multiple of 4, is cut there into parts (first 1, middle
@@ -29,7 +33,7 @@ _UNKNOWN = -1
 _HEADERS_AT_ONCE = 2**18
 
 
-class RecordIO:
+class RecordIO(ListedFaces):
     """The faces of a RecordIO file, in the order of its labels.
 
     Record 0 says in its label which records describe identities; each of those says which records hold its faces. Where
@@ -45,10 +49,9 @@ class RecordIO:
     """
 
     kind = "recordio"
-    ignored = 0
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.root, self._path = path.parent, path
         keys, offsets = self._read_index()
         size = path.stat().st_size
         described = self._described(keys, offsets) if keys[0] == 0 and keys[-1] < _EXACT else None
@@ -57,21 +60,23 @@ class RecordIO:
             self._check_property(len(values))
         else:
             values, counts, self._offsets = self._labelled(keys, offsets)
-        self.names = [str(value) for value in values.tolist()]
-        self.offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        offsets_of_identities = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.index = IdentityIndex([str(value) for value in values.tolist()], offsets_of_identities)
         digest = hashlib.blake2b(digest_size=16)
         for part in (keys.tobytes(), offsets.tobytes(), values.tobytes(), counts.tobytes(), str(size).encode()):
             digest.update(hashlib.blake2b(part).digest())
         self.digest = digest.hexdigest()
         self.reader = RecordReader(path)
 
-    def places(self, start: int, stop: int) -> list[str]:
+    def places(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
         """The file's name and the byte at which the record begins, or the number of one that the .idx file lacks."""
         index = self._path.with_suffix(".idx").name
-        return [
-            f"{self._path.name}@{offset}" if offset >= 0 else f"{index}#{-offset}"
-            for offset in self._offsets[start:stop].tolist()
-        ]
+        for offset in self._offsets[start:stop].tolist():
+            yield f"{self._path.name}@{offset}" if offset >= 0 else f"{index}#{-offset}"
+
+    def files_digest(self) -> str:
+        """Of the .rec file's name, size and time: see StoredFaces."""
+        return files_digest(self.root, [self._path])
 
     def _read_index(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         file = self._path.with_suffix(".idx")
@@ -211,7 +216,7 @@ class RecordReader:
     path: Path
 
     def read(self, place: str) -> bytes:
-        """The image of the record at `<file>@<byte>`: see sources.Reader."""
+        """The image of the record at `<file>@<byte>`: see source.Reader."""
         offset = place.rpartition("@")[2]
         if not offset.isdecimal():  # the .idx file lacks it
             raise BadFace(Reason.UNREADABLE)

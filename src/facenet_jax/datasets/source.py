@@ -1,13 +1,22 @@
-"""What every source of faces offers: an index, and pixels for a record."""
+"""What every source of faces offers, and what those share that list files."""
 
 from __future__ import annotations
 
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.errors import MACHINE_ERRORS
+from facenet_jax.images.decode import MAX_BYTES, BadFace, Reason, decode
+from facenet_jax.runtime.files import files_digest
 
 
 class FaceSource(Protocol):
@@ -23,7 +32,12 @@ class FaceSource(Protocol):
 
     @property
     def digest(self) -> str:
-        """A fingerprint of which faces these are, in hexadecimal: a resumed run compares it."""
+        """A fingerprint of which faces these are, in hexadecimal, the same at another place: resuming compares it."""
+        ...
+
+    @property
+    def ignored(self) -> int:
+        """How many entries were passed over because they are no images."""
         ...
 
     def load(self, record: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -44,3 +58,113 @@ class FaceSource(Protocol):
     def describe(self, record: int) -> str:
         """Where the face comes from, for people: a path."""
         ...
+
+    def places(self) -> Iterable[str]:
+        """Where each face lies in the source, in the order of the records, `identity/image` in a folder: its name in
+        lists of faces."""
+        ...
+
+
+class StoredFaces(FaceSource, Protocol):
+    """Faces that are stored as image files or as records of a file; drawn faces are not."""
+
+    def read(self, record: int) -> bytes:
+        """The bytes of one face's image file.
+
+        Raises:
+          decode.BadFace: there are none to be had.
+        """
+        ...
+
+    def place(self, record: int) -> str:
+        """Where one face lies, as in `places`."""
+        ...
+
+    def files_digest(self) -> str:
+        """A fingerprint that is another one also where an image was replaced under its name."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads a face's bytes in a worker process, so it is small when pickled."""
+
+    def read(self, place: str) -> bytes:
+        """The bytes of an image file.
+
+        Args:
+          place: what `ListedFaces.places` gave.
+
+        Raises:
+          BadFace: there are none to be had.
+        """
+        ...
+
+
+class ListedFaces(ABC):
+    """Faces that lie at places that a folder, a manifest or a RecordIO set lists: what can be prepared.
+
+    Attributes:
+      kind: folder, manifest or recordio.
+      root: the folder where places start.
+      index, digest, ignored: see FaceSource.
+      reader: what reads the faces.
+    """
+
+    kind: str
+    root: Path
+    index: IdentityIndex
+    digest: str
+    ignored: int = 0
+    reader: Reader
+
+    @abstractmethod
+    def places(self, start: int = 0, stop: int | None = None) -> Iterator[str]:
+        """Where the faces start, ..., stop - 1 lie, within the source; of all unless said."""
+
+    def place(self, record: int) -> str:
+        """Where one face lies, within the source."""
+        return next(self.places(record, record + 1))
+
+    def describe(self, record: int) -> str:
+        """The face's path."""
+        return os.path.join(self.root, self.place(record))
+
+    def read(self, record: int) -> bytes:
+        """The bytes of one face's image file: see StoredFaces."""
+        return self.reader.read(self.place(record))
+
+    def load(self, record: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Decodes one face: see `decode.decode`."""
+        return decode(self.read(record), size)
+
+    def files_digest(self) -> str:
+        """Of all files' names, sizes and times: see StoredFaces."""
+        return files_digest(self.root, [self.root / place for place in self.places()])
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """Reads files below a root.
+
+    Attributes:
+      root: of relative places.
+    """
+
+    root: Path
+
+    def read(self, place: str) -> bytes:
+        """The bytes of a regular file: see Reader."""
+        try:
+            # Not to hang on a pipe: a manifest can name anything.
+            descriptor = os.open(self.root / place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise BadFace(Reason.UNREADABLE)
+                if status.st_size > MAX_BYTES:
+                    raise BadFace(Reason.TOO_LARGE)
+                return file.read()
+        except (OSError, ValueError) as error:  # ValueError: a NUL in a manifest's path
+            if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+                raise
+            raise BadFace(Reason.UNREADABLE) from error

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.open import open_dataset
-from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.source import StoredFaces
 from facenet_jax.embedders.engine import Images
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import files_digest
@@ -37,13 +37,13 @@ def open_labelled(path: Path, singles: bool = False) -> LabelledImages:
     source = open_dataset(path, singles=singles)
     records = np.arange(source.index.records, dtype=np.int64)
     labels = np.array(list(source.index.names))[source.index.identity_of(records)]
-    if isinstance(source, PreparedSource):
-        keys = tuple(f"{label}/{Path(file).name}" for label, file in zip(labels, source.files, strict=True))
-        return LabelledImages(Images(keys, source.read, source.digest), labels, path)
-    files = [Path(source.describe(int(record))) for record in records]
-    keys = tuple(f"{file.parent.name}/{file.name}" for file in files)
-    images = Images(keys, lambda number: files[number].read_bytes(), files_digest(path, files))
-    return LabelledImages(images, labels, path)
+    keys = [f"{label}/{Path(place).name}" for label, place in zip(labels, source.places(), strict=True)]
+    return LabelledImages(stored_images(source, keys), labels, path)
+
+
+def stored_images(source: StoredFaces, keys: Sequence[str]) -> Images:
+    """The images of a dataset, each with a key; an image that is replaced under its name is another one."""
+    return Images(tuple(keys), source.read, source.files_digest())
 
 
 def listed_images(root: Path, keys: Sequence[str]) -> Images:

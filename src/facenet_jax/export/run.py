@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax import models
-from facenet_jax.datasets.card import is_prepared
-from facenet_jax.datasets.folder import FolderSource
-from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.open import open_dataset
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder
 from facenet_jax.embedders.onnx import CARD_FORMAT, CARD_VERSION, OnnxInput
 from facenet_jax.errors import InputError
@@ -100,7 +98,7 @@ def _check(wanted: Wanted) -> None:
 
 def _faces(folder: Path, size: tuple[int, int], say: Callable[[str], None]) -> NDArray[np.uint8]:
     """Faces spread evenly over a folder, as `evaluate` reads them."""
-    source = PreparedSource(folder) if is_prepared(folder) else FolderSource(folder, singles=True)
+    source = open_dataset(folder, singles=True)
     chosen = np.unique(np.linspace(0, source.index.records - 1, _CALIBRATION_FACES).round().astype(int))
     faces, bad = [], []
     for record in chosen.tolist():

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from facenet_jax.datasets.card import NAMES, is_prepared, shard_name
-from facenet_jax.datasets.exclude import read_list
-from facenet_jax.datasets.excluding import Excluding
+from facenet_jax.datasets.exclude import RejectedFaces, read_list
 from facenet_jax.datasets.names import write_names
-from facenet_jax.datasets.sources import Reader, Source, open_source
+from facenet_jax.datasets.open import open_listed
+from facenet_jax.datasets.source import ListedFaces, Reader
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CROPS, Crop
 from facenet_jax.images.cut import FaceCutter
@@ -39,7 +39,6 @@ from facenet_jax.runtime.shutdown import StopRequest
 # As many pixels a side as the largest network of the paper takes.
 DEFAULT_SIZE = 224
 _TICK = 16
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def prepare(
     """Prepares a source into a folder, or goes on where it stopped; the bytes are the same as if it never had.
 
     Args:
-      source: see `sources.open_source`.
+      source: see `open.open_listed`.
       out: the folder; what is in it is kept whole at any moment.
       crop, size: see `crop.crop_face`.
       detector: a YuNet model instead of the published one.
@@ -92,23 +91,23 @@ def prepare(
     cutter = FaceCutter(crop, detector_file=detector)
     weights = cutter.detector.digest if cutter.detects else None  # what is missing is said before any work
     progress.line(f"listing {source}")
-    faces = open_source(source)
+    faces = open_listed(source)
     if exclude is not None:
-        faces = Excluding(faces, read_list(exclude, "--exclude"))
-        if faces.unknown:
-            names = ", ".join(faces.unknown[:_SHOWN])
-            progress.say(f"{len(faces.unknown):,} of the names in {exclude} are nobody's here, such as {names}")
+        faces = RejectedFaces(faces, read_list(exclude, "--exclude"))
+        if unknown := faces.named.unknown:
+            some = faces.named.some_unknown()
+            progress.say(f"{len(unknown):,} of the names in {exclude} are nobody's here, such as {some}")
     job = Job(
         TOOL,
         faces.kind,
         faces.digest,
-        int(faces.offsets[-1]),
+        faces.index.records,
         faces.ignored,
-        len(faces.names),
+        len(faces.index.names),
         crop,
         0 if crop == "none" else size,
         weights,
-        part_faces(int(faces.offsets[-1])),
+        part_faces(faces.index.records),
     )
     place = Workplace(out, share)
     try:
@@ -147,7 +146,7 @@ def _check(source: Path, out: Path, crop: str, size: int, share: tuple[int, int]
         raise InputError(f"{out} lies in {source}, which is read only: give a folder elsewhere.")
 
 
-def _keep_names(out: Path, source: Source) -> None:
+def _keep_names(out: Path, source: ListedFaces) -> None:
     # At once, because who merges the shares in the end need not have the source.
     (out / PARTS).mkdir(exist_ok=True)
     stem = out / NAMES
@@ -156,14 +155,14 @@ def _keep_names(out: Path, source: Source) -> None:
         return
     # Processes on two machines that share the folder may have the same number.
     temporary = stem.with_name(f".{stem.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    write_names(temporary, source.names, len(source.names))
+    write_names(temporary, source.index.names, len(source.index.names))
     for suffix in (".txt", ".npy"):
         Path(f"{temporary}{suffix}").replace(f"{stem}{suffix}")
 
 
 def _work(
     job: Job,
-    source: Source,
+    source: ListedFaces,
     out: Path,
     prepare_one: FacePreparer,
     workers: int,
@@ -223,12 +222,12 @@ def _size(job: Job, number: int) -> int:
     return min(job.part_faces, job.source_faces - number * job.part_faces)
 
 
-def _parts(job: Job, source: Source, numbers: list[int]) -> Iterator[Part]:
+def _parts(job: Job, source: ListedFaces, numbers: list[int]) -> Iterator[Part]:
     for number in numbers:
         start = number * job.part_faces
         stop = start + _size(job, number)
-        records = np.arange(start, stop, dtype=np.int64)
-        yield Part(number, source.places(start, stop), np.searchsorted(source.offsets, records, side="right") - 1)
+        identities = source.index.identity_of(np.arange(start, stop, dtype=np.int64))
+        yield Part(number, list(source.places(start, stop)), identities)
 
 
 class _Crew:

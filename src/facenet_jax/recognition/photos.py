@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
-from facenet_jax.datasets.folder import SUFFIXES
-from facenet_jax.datasets.sources import FileReader
+from facenet_jax.datasets.source import FileReader
+from facenet_jax.datasets.walk import images_below
 from facenet_jax.embedders.engine import Images
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import files_digest
@@ -54,11 +53,9 @@ def open_photos(paths: Sequence[Path]) -> Photos:
         if not is_folder:
             files.append(path)
             continue
-        for file in _walk(path):
-            if os.path.splitext(os.fsencode(file.name))[1].lower() in SUFFIXES and file.is_file():
-                files.append(file)
-            else:
-                ignored += 1
+        images, passed_over = images_below(path)
+        files += images
+        ignored += passed_over
     if not files:
         named = ", ".join(str(path) for path in paths)
         raise InputError(f"{named} holds no photographs; give a folder with JPEG, PNG, PPM/PGM or WebP files.")
@@ -67,21 +64,3 @@ def open_photos(paths: Sequence[Path]) -> Photos:
     keys = tuple(os.path.relpath(file, root) if root != Path() else str(file) for file in files)
     reader = FileReader(root)
     return Photos(Images(keys, lambda number: reader.read(keys[number]), files_digest(root, files)), root, ignored)
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    seen: set[tuple[int, int]] = set()
-    for folder, below, files in os.walk(root, onerror=_refuse, followlinks=True):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link that leads back
-            below.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        below[:] = sorted((name for name in below if not name.startswith(".")), key=os.fsencode)
-        for name in sorted(files, key=os.fsencode):
-            if not name.startswith("."):
-                yield Path(folder, name)
-
-
-def _refuse(error: OSError) -> NoReturn:
-    raise InputError(f"The folder {error.filename} cannot be read ({error.strerror}); check it.") from error

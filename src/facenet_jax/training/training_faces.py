@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +12,15 @@ from numpy.typing import NDArray
 
 from facenet_jax.config import datasets_of
 from facenet_jax.datasets.drawn.source import DrawnFaces
-from facenet_jax.datasets.exclude import WithoutFaces, read_list
-from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.datasets.exclude import Named, WithoutFaces, find_named, read_list
 from facenet_jax.datasets.index import split_holdout
 from facenet_jax.datasets.mixture import MixedSource
-from facenet_jax.datasets.open import open_dataset, places
-from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.open import open_dataset, open_training
 from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import InputError
 from facenet_jax.input.plan import BatchPlan, DatasetShare
 from facenet_jax.training.leakage import shared_faces, shared_names
 
-DRAWN = "drawn"
 # Drawn people from this number on are held out, so that no number of training identities reaches them.
 _FIRST_HELD_OUT = 1_000_000_000
 _NONE = np.empty(0, np.int64)
@@ -137,23 +132,23 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
       InputError: a folder is missing, empty, or holds too little; no identity is left to hold out; both are the same.
     """
     paths = datasets_of(config)
-    sources = [_open(path, config) for path, _ in paths]
-    whole = sources[0] if len(sources) == 1 else MixedSource(sources)
+    whole = open_training([path for path, _ in paths], config.data.drawn)
     remarks = []
-    ignored = sum(source.ignored for source in sources if isinstance(source, FolderSource))
-    if ignored:
-        remarks.append(f"passed over     {ignored:,} files that are no images in an identity's folder")
-    excluded, gone = _NONE, _NONE
+    if whole.ignored:
+        remarks.append(f"passed over     {whole.ignored:,} files that are no images in an identity's folder")
+    excluded, train = _NONE, whole
     if config.data.exclude:
-        excluded, gone, remark = _excluded(sources, whole.index.names, config.data.exclude)
-        remarks.append(remark)
-    train = WithoutFaces(whole, gone) if len(gone) else whole
+        named = find_named(whole, read_list(config.data.exclude, "config.data.exclude"))
+        remarks.append(_left_out(named, config.data.exclude))
+        excluded = named.identities
+        train = WithoutFaces(whole, named.records) if len(named.records) else whole
 
     everyone = np.arange(len(whole.index.names), dtype=np.int64)
     limit = config.eval.max_faces_per_identity
     if config.eval.path:
         trained_on, held_out = everyone, open_held_out(config.eval.path, limit)
-        if held_out.source.digest in {source.digest for source in sources}:
+        trained = whole.sources if isinstance(whole, MixedSource) else (whole,)
+        if held_out.source.digest in {source.digest for source in trained}:
             raise InputError(
                 f"config.eval.path={config.eval.path} holds the very faces that are trained on; give a folder of other "
                 "people, or leave it empty to have a share of config.data.path held out."
@@ -213,36 +208,13 @@ def online_plan(config: ConfigDict, faces: TrainingFaces, size: int) -> BatchPla
     )
 
 
-def _open(path: str, config: ConfigDict) -> FaceSource:
-    if path == DRAWN:
-        drawn = config.data.drawn
-        return DrawnFaces(drawn.seed, drawn.identities, drawn.faces_per_identity)
-    return open_dataset(Path(path))
-
-
-def _excluded(
-    sources: Sequence[FaceSource], names: Sequence[str], path: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64], str]:
-    """The identities and records that a list leaves out, one name or place a line, and a line for the screen."""
-    lines = read_list(path, "config.data.exclude")
-    identities = {number: name for number, name in enumerate(names) if name in lines}
-    rest = lines - set(identities.values())
-    faces = {record: place for record, place in enumerate(_places(sources)) if place in rest} if rest else {}
-    unknown = sorted(rest - set(faces.values()))
-    remark = f"left out        {len(identities):,} identities" + (f" and {len(faces):,} faces" if faces else "")
-    remark += f" that {path} names"
-    if unknown:
-        remark += f"; {len(unknown):,} of its names match no identity or face, such as {', '.join(unknown[:3])}"
-    return np.array(list(identities), np.int64), np.array(list(faces), np.int64), remark
-
-
-def _places(sources: Sequence[FaceSource]) -> Iterator[str]:
-    """The place of each face of all sources, in the order of their records; drawn faces have none."""
-    for source in sources:
-        if isinstance(source, FolderSource | PreparedSource):
-            yield from places(source)
-        else:
-            yield from itertools.repeat("", source.index.records)
+def _left_out(named: Named, path: str) -> str:
+    """A line for the screen about what a list leaves out."""
+    faces = f" and {len(named.records):,} faces" if len(named.records) else ""
+    remark = f"left out        {len(named.identities):,} identities{faces} that {path} names"
+    if named.unknown:
+        remark += f"; {len(named.unknown):,} of its names match no identity or face, such as {named.some_unknown()}"
+    return remark
 
 
 def open_held_out(path: str, max_faces_per_identity: int) -> HeldOutFaces:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ class DrawnFaces:
     identities: int
     faces_per_identity: int
     first: int = 0
+    ignored: ClassVar[int] = 0
     _kept: dict[tuple[int, tuple[int, int]], NDArray[np.uint8]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -80,6 +81,10 @@ class DrawnFaces:
         """The face's name as if it were a file."""
         identity, exemplar = divmod(record, self.faces_per_identity)
         return f"{self.index.names[identity]}/{exemplar:04d}"
+
+    def places(self) -> Iterator[str]:
+        """As `describe`: no face lies anywhere."""
+        return map(self.describe, range(self.index.records))
 
 
 class _Names(Sequence[str]):

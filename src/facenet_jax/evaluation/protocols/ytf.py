@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.datasets.folder import SUFFIXES
+from facenet_jax.datasets.walk import is_image_name
 from facenet_jax.embedders.engine import EmbeddedFaces, concatenate, embed_images
 from facenet_jax.embedders.labelled_images import listed_images
 from facenet_jax.errors import InputError
@@ -129,7 +129,7 @@ def _frames(video: Path) -> list[Path]:
     """The frames of a video in order: by the numbers in their names, which `0.100.jpg` and `0.99.jpg` need."""
     if not video.is_dir():
         raise InputError(f"The video folder {video} is missing; give the folder of YouTube Faces' frames.")
-    files = [video / name for name in os.listdir(video) if name.lower().endswith(tuple(s.decode() for s in SUFFIXES))]
+    files = [video / name for name in os.listdir(video) if is_image_name(name)]
     if not files:
         raise InputError(f"The video folder {video} holds no images; restore it.")
 
