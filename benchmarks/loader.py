@@ -33,7 +33,7 @@ from PIL import Image
 from benchmarks.lines import ROOT, Child, Refused
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
-from facenet_jax.datasets.drawn.people import render
+from facenet_jax.datasets.drawn import render
 
 _PEOPLE, _FACES_OF_EACH = 60, 20
 _IDENTITIES, _FACES = 18, 20  # P and K

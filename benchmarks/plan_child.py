@@ -14,7 +14,7 @@ from benchmarks.lines import serve, timed
 from facenet_jax.datasets.index import IdentityIndex, split_holdout
 from facenet_jax.datasets.names import Names, write_names
 from facenet_jax.input.plan import BatchPlan
-from facenet_jax.runtime.arrays import ArrayWriter
+from facenet_jax.runtime.files import ArrayWriter
 
 _CHUNK = 100_000  # identities drawn at a time
 # The logarithm of the faces of an identity is normal with this deviation: the mean is three times the median.

@@ -25,7 +25,7 @@ settings.load_profile("repository")
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
     """A folder <identity>/<image> of drawn faces: 12 people with 5 images each, and 4 with one."""
-    from facenet_jax.datasets.drawn.people import render
+    from facenet_jax.datasets.drawn import render
 
     folder = tmp_path_factory.mktemp("photos")
     for identity in range(16):

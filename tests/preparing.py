@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facenet_jax.datasets.drawn.people import render
+from facenet_jax.datasets.drawn import render
 from facenet_jax.prepare.report import FIGURE_FILE
 from facenet_jax.prepare.run import prepare
 

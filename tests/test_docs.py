@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from facenet_jax.datasets.card import read_card
+from facenet_jax.datasets.prepared import read_card
 from preparing import prepared
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from facenet_jax.datasets.drawn.people import render_batch
+from facenet_jax.datasets.drawn import render_batch
 
 _GUTTER = 2
 

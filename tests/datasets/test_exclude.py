@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.exclude import WithoutFaces, read_list
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace

@@ -2,7 +2,7 @@ import pickle
 
 import numpy as np
 
-from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.mixture import MixedSource
 
 

@@ -9,9 +9,8 @@ import pytest
 
 from facenet_jax.config import load_config
 from facenet_jax.datasets import prepared as module
-from facenet_jax.datasets.card import shard_name
 from facenet_jax.datasets.folder import FolderSource
-from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.prepared import PreparedSource, shard_name
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason
 from facenet_jax.input.loader import Loader

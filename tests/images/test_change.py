@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_jax.config import default_config
-from facenet_jax.datasets.drawn.people import render
+from facenet_jax.datasets.drawn import render
 from facenet_jax.images import change as augment
 from facenet_jax.images.change import Changes, _lit, _placed, mirror
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from facenet_jax.datasets.drawn.people import render
+from facenet_jax.datasets.drawn import render
 from facenet_jax.errors import InputError
 from facenet_jax.images.detect import FaceDetector
 

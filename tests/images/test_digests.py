@@ -6,7 +6,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from facenet_jax.datasets.drawn.people import render
+from facenet_jax.datasets.drawn import render
 from facenet_jax.images.digests import (
     LOOK_DISTANCE,
     content_digest,

@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from facenet_jax.cli import main
-from facenet_jax.datasets.card import shard_name
-from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.prepared import PreparedSource, shard_name
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import MAX_SIDE
 from facenet_jax.images.digests import content_digest, look_digest

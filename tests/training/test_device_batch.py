@@ -6,7 +6,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.errors import InputError
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch

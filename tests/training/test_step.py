@@ -9,7 +9,7 @@ import pytest
 
 from facenet_jax import models
 from facenet_jax.config import default_config
-from facenet_jax.datasets.drawn.people import render
+from facenet_jax.datasets.drawn import render
 from facenet_jax.errors import InputError
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
 from facenet_jax.runtime.mesh import make_mesh, padded_batch_size

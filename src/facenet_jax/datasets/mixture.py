@@ -6,12 +6,12 @@ import bisect
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.datasets.names import LazyNames
 from facenet_jax.datasets.source import FaceSource
 
 
@@ -32,7 +32,7 @@ class MixedSource:
         offsets = [
             source.index.offsets[1:] + first for source, first in zip(sources, self._first_records, strict=False)
         ]
-        names = _Chained([source.index.names for source in sources])
+        names = _ChainedNames([source.index.names for source in sources])
         self.index = IdentityIndex(names, np.concatenate([np.zeros(1, np.int64), *offsets]))
         self.borders = [0, *itertools.accumulate(len(source.index.names) for source in sources)]
 
@@ -65,7 +65,7 @@ class MixedSource:
         return self.sources[number], record - self._first_records[number]
 
 
-class _Chained(Sequence[str]):
+class _ChainedNames(LazyNames):
     """Sequences one after another, without a copy."""
 
     def __init__(self, parts: Sequence[Sequence[str]]) -> None:
@@ -75,13 +75,7 @@ class _Chained(Sequence[str]):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[str]: ...
-    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
-        number = bisect.bisect_right(self._starts, place) - 1
-        return self._parts[number][place - self._starts[number]]
+    def name(self, number: int) -> str:
+        """See LazyNames."""
+        part = bisect.bisect_right(self._starts, number) - 1
+        return self._parts[part][number - self._starts[part]]

@@ -1,4 +1,4 @@
-"""Names by number, read from disk when asked for: eight million need no memory."""
+"""Names by number, found when asked for: eight million need no memory."""
 
 from __future__ import annotations
 
@@ -10,12 +10,31 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.runtime.arrays import ArrayWriter
+from facenet_jax.runtime.files import ArrayWriter
 
 _BLOCK = 65_536
 
 
-class Names(Sequence[str]):
+class LazyNames(Sequence[str]):
+    """A sequence of strings that are found when asked for: subclasses say how many, and give the one of a number.
+
+    A list of millions would take hundreds of megabytes in every worker.
+    """
+
+    def name(self, number: int) -> str:
+        """The name of a number in [0, len)."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, number: int) -> str: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[str]: ...
+    def __getitem__(self, number: int | slice) -> str | Sequence[str]:
+        numbers = range(len(self))[number]
+        return [self.name(one) for one in numbers] if isinstance(numbers, range) else self.name(numbers)
+
+
+class Names(LazyNames):
     """A sequence of strings in two files: `<stem>.txt`, their UTF-8 bytes one after another, and `<stem>.npy`, int64
     [names + 1], where each begins. Bytes of file names that are no UTF-8 come back as Python's surrogate escapes.
 
@@ -43,17 +62,9 @@ class Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._starts) - 1
 
-    @overload
-    def __getitem__(self, number: int) -> str: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[str]: ...
-    def __getitem__(self, number: int | slice) -> str | Sequence[str]:
-        if isinstance(number, slice):
-            return [self[i] for i in range(*number.indices(len(self)))]
-        if not -len(self) <= number < len(self):
-            raise IndexError(number)
-        place = number % len(self)
-        return text(self._bytes[self._starts[place] : self._starts[place + 1]].tobytes())
+    def name(self, number: int) -> str:
+        """See LazyNames."""
+        return text(self._bytes[self._starts[number] : self._starts[number + 1]].tobytes())
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), _BLOCK):

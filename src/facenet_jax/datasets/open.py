@@ -7,12 +7,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from facenet_jax.datasets.card import JOB_FILE, is_prepared
-from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.datasets.manifest import Manifest
 from facenet_jax.datasets.mixture import MixedSource
-from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.prepared import JOB_FILE, PreparedSource, is_prepared
 from facenet_jax.datasets.recordio import RecordIO
 from facenet_jax.datasets.source import FaceSource, ListedFaces, StoredFaces
 from facenet_jax.errors import InputError

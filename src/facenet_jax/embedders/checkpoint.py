@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.config import datasets_of
-from facenet_jax.datasets.card import is_prepared, read_card
+from facenet_jax.datasets.prepared import is_prepared, read_card
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.networks import apply_network

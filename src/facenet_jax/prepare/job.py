@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from facenet_jax import __version__
-from facenet_jax.datasets.card import JOB_FILE, Origin, is_prepared, read_card
+from facenet_jax.datasets.prepared import JOB_FILE, Origin, is_prepared, read_card
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
 

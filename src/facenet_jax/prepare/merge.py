@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.datasets.card import (
+from facenet_jax.datasets.names import Names, write_names
+from facenet_jax.datasets.prepared import (
     CARD_FILE,
     CONTENTS,
     FILES,
@@ -28,7 +29,6 @@ from facenet_jax.datasets.card import (
     is_prepared,
     shard_name,
 )
-from facenet_jax.datasets.names import Names, write_names
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.duplicates import find_copies
 from facenet_jax.prepare.job import PARTS, Job, Workplace, read_job
@@ -42,8 +42,7 @@ from facenet_jax.prepare.report import (
     histogram,
     read_report,
 )
-from facenet_jax.runtime.arrays import ArrayWriter
-from facenet_jax.runtime.files import sync, write_whole
+from facenet_jax.runtime.files import ArrayWriter, sync, write_whole
 from facenet_jax.runtime.progress import Progress, Tally
 
 

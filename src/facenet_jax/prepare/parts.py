@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.datasets.card import INDEX, LABEL_BYTES, shard_name
 from facenet_jax.datasets.names import join_names, split_names
+from facenet_jax.datasets.prepared import INDEX, LABEL_BYTES, shard_name
 from facenet_jax.datasets.source import Reader
 from facenet_jax.images.decode import BadFace, Reason
 from facenet_jax.prepare.face import FacePreparer

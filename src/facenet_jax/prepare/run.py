@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from facenet_jax.datasets.card import NAMES, is_prepared, shard_name
 from facenet_jax.datasets.exclude import RejectedFaces, read_list
 from facenet_jax.datasets.names import write_names
 from facenet_jax.datasets.open import open_listed
+from facenet_jax.datasets.prepared import NAMES, is_prepared, shard_name
 from facenet_jax.datasets.source import ListedFaces, Reader
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CROPS, Crop

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.embedders.engine import Images
 from facenet_jax.embedders.labelled_images import LabelledImages

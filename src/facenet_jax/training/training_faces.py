@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from facenet_jax.config import datasets_of
-from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.exclude import Named, WithoutFaces, find_named, read_list
 from facenet_jax.datasets.index import split_holdout
 from facenet_jax.datasets.mixture import MixedSource

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, overload
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.datasets.drawn import people as synthetic
+from facenet_jax.datasets.drawn.people import render
 from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.datasets.names import LazyNames
 from facenet_jax.errors import InputError
 
 # A drawn face costs about a millisecond, as much as a small network's step takes for it: a process keeps what it has
@@ -53,7 +54,7 @@ class DrawnFaces:
     @cached_property
     def index(self) -> IdentityIndex:
         """Names are "drawn-" and the identity's number."""
-        names = _Names(range(self.first, self.first + self.identities))
+        names = _DrawnNames(range(self.first, self.first + self.identities))
         return IdentityIndex(names, np.arange(self.identities + 1, dtype=np.int64) * self.faces_per_identity)
 
     @cached_property
@@ -67,7 +68,7 @@ class DrawnFaces:
         face = self._kept.get((record, size))
         if face is None:
             identity, exemplar = divmod(record, self.faces_per_identity)
-            face = synthetic.render(self.seed, self.first + identity, exemplar, size)
+            face = render(self.seed, self.first + identity, exemplar, size)
             if (len(self._kept) + 1) * face.nbytes <= _KEPT_BYTES:
                 face.flags.writeable = False
                 self._kept[record, size] = face
@@ -87,8 +88,8 @@ class DrawnFaces:
         return map(self.describe, range(self.index.records))
 
 
-class _Names(Sequence[str]):
-    """Names worked out when asked for: a list of millions would take hundreds of megabytes in every worker."""
+class _DrawnNames(LazyNames):
+    """ "drawn-" and a number."""
 
     def __init__(self, numbers: range) -> None:
         self._numbers = numbers
@@ -96,11 +97,6 @@ class _Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self._numbers)
 
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[str]: ...
-    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
-        if isinstance(place, slice):
-            return _Names(self._numbers[place])
-        return f"drawn-{self._numbers[place]:07d}"
+    def name(self, number: int) -> str:
+        """See LazyNames."""
+        return f"drawn-{self._numbers[number]:07d}"
