@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from facenet_jax.evaluation.compact import calibrate, distance_error, pack
-from facenet_jax.recognition.index import PeopleIndex
+from facenet_jax.recognition.index import PeopleIndex, Vectors
 from facenet_jax.recognition.index_files import load_index, save_index
-from facenet_jax.recognition.vectors import Vectors
 
 _EACH = 10  # faces of a person
 _SPREAD = 0.6  # of a face about its person's centre

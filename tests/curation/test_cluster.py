@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from facenet_jax.cli import main
 from facenet_jax.curation import people as people_module
 from facenet_jax.curation.grouping import group, into
+from facenet_jax.curation.results_folder import claimed
 from facenet_jax.datasets.drawn import render
 from facenet_jax.errors import InputError
-from facenet_jax.recognition.output import claimed
 from networks import linear_network
 from preparing import encoded
 

@@ -13,7 +13,7 @@ from facenet_jax.cli import main
 from facenet_jax.embedders import engine, open_embedder
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.embedders.onnx import OnnxEmbedder
-from facenet_jax.recognition.table import write_table
+from facenet_jax.recognition.embeddings_file import write_table
 from networks import distance
 from preparing import encoded, two_people
 

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate, pack
 from facenet_jax.recognition import index_files
-from facenet_jax.recognition.index import PeopleIndex
+from facenet_jax.recognition.index import PeopleIndex, Vectors
 from facenet_jax.recognition.index_files import MANIFEST, held, load_index, save_index
 from facenet_jax.recognition.thresholds import Threshold
-from facenet_jax.recognition.vectors import Vectors
 
 pytest.importorskip("faiss")
 THRESHOLD = Threshold(0.01, 1.1, 0.0099, "identify", "people", "none", 1083, 180)

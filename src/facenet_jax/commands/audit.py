@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.setup import CROPS
+from facenet_jax.commands.face_options import CROPS
 
 _EPILOG = """\
 EMBEDDER is the working directory of a run, sface, onnx:PATH or a file of embeddings, as for `facenet-jax evaluate`.
@@ -42,9 +42,9 @@ def add_parser(commands: Any) -> None:
 def _audit(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.curation.audit_page import build_page
     from facenet_jax.curation.audit_report import OWN_FILES, PAGE_FILE, audit, format_audited, write_findings
+    from facenet_jax.curation.results_folder import KEPT, claimed
     from facenet_jax.embedders import open_embedder
     from facenet_jax.prepare.job import write_whole
-    from facenet_jax.recognition.output import KEPT, claimed
     from facenet_jax.runtime.progress import Progress
 
     embedder = open_embedder(options.embedder)

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.setup import EPILOG, add_setup, setup_of
+from facenet_jax.commands.face_options import EPILOG, add_embedder, finder_of
 from facenet_jax.errors import InputError
 
 # All is written into the first; the second names what is being moved out of it.
@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
     )
     cluster.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder, walked to its end")
     cluster.add_argument("-o", "--out", type=Path, required=True, metavar="PEOPLE", help="a new folder for the result")
-    add_setup(cluster)
+    add_embedder(cluster)
     how = cluster.add_mutually_exclusive_group()
     how.add_argument(
         "--evaluation",
@@ -45,38 +45,37 @@ def add_parser(commands: Any) -> None:
 
 def _cluster(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.curation.people import PAGE_FILE, format_people
-    from facenet_jax.recognition.output import claimed
+    from facenet_jax.curation.results_folder import claimed
     from facenet_jax.recognition.photos import open_photos
 
     photos = open_photos([options.photos])
-    setup = setup_of(options)
-    threshold, words = _threshold(options, setup)
+    finder = finder_of(options)
+    threshold, words = _threshold(options, finder)
     if options.photos.resolve() in (options.out.resolve(), *options.out.resolve().parents):
         raise InputError(f"{options.out} lies in {options.photos}, which is read only; give a folder elsewhere.")
     moved = options.out / _MOVED
     lines = moved.read_text().splitlines() if moved.is_file() else []
     before = [line for line in lines if Path(line).name == line]  # they are removed, and nothing elsewhere
     with claimed(options.out, (_NEW, _MOVED, *before)):
-        people = _sorted(options, setup, photos, threshold, words, before)
+        people = _sorted(options, finder, photos, threshold, words, before)
     print(format_people(people))
     print(f"look through    {options.out / PAGE_FILE}")
     return 0
 
 
 def _sorted(
-    options: argparse.Namespace, setup: Any, photos: Any, threshold: float | None, words: str, before: list[str]
+    options: argparse.Namespace, finder: Any, photos: Any, threshold: float | None, words: str, before: list[str]
 ) -> Any:
     """Finds and groups the faces, and writes everything in place of what an earlier call was about to."""
     from facenet_jax.curation.contact_sheet import build_sheet
     from facenet_jax.curation.grouping import group, into
     from facenet_jax.curation.people import PAGE_FILE, People, write_people
-    from facenet_jax.embedders.engine import embed_images
-    from facenet_jax.recognition.output import KEPT
+    from facenet_jax.curation.results_folder import KEPT
     from facenet_jax.runtime.files import write_whole
     from facenet_jax.runtime.progress import Progress
 
     progress = Progress()
-    faces = embed_images(setup.embedder, photos.images, setup.cutter, options.out / KEPT, progress)
+    faces = finder.find(photos.images, options.out / KEPT, progress)
     if len(faces.photo) < 2:
         found = "no face" if not len(faces.photo) else "one face alone"
         raise InputError(
@@ -85,7 +84,7 @@ def _sorted(
         )
     progress.line(f"grouping {len(faces.photo):,} faces")
     grouped = into(faces.points, options.people) if threshold is None else group(faces.points, threshold)
-    people = People(photos.root, faces, grouped, setup.embedder.name, setup.crop, words)
+    people = People(photos.root, faces, grouped, finder.embedder.name, finder.crop, words)
     # All of it first, so that what a killed process leaves is known for that.
     new, moved = options.out / _NEW, options.out / _MOVED
     shutil.rmtree(new, ignore_errors=True)
@@ -105,21 +104,21 @@ def _sorted(
     return people
 
 
-def _threshold(options: argparse.Namespace, setup: Any) -> tuple[float | None, str]:
+def _threshold(options: argparse.Namespace, finder: Any) -> tuple[float | None, str]:
     """(squared distance, or None where the number of people is given; in words)."""
-    from facenet_jax.recognition.thresholds import choose, make_one, read_thresholds
+    from facenet_jax.recognition.thresholds import choose_threshold, how_to_evaluate, read_thresholds
 
     if options.far is not None and options.evaluation is None:
         raise InputError(f"--far={options.far:g} picks from what was measured: give --evaluation too.")
     if options.people is not None:
         return None, ""
     if options.evaluation is not None:
-        chosen = choose(read_thresholds(options.evaluation, setup), options.far)
+        chosen = choose_threshold(read_thresholds(options.evaluation, finder), options.far)
         return chosen.distance, str(chosen)
     if options.threshold is None:
         raise InputError(
             "How near two groups of one person lie is not known: give --evaluation, --threshold (what `evaluate "
-            f"cluster` found), or --people; to get a file for --evaluation, {make_one(setup)}"
+            f"cluster` found), or --people; to get a file for --evaluation, {how_to_evaluate(finder)}"
         )
     from facenet_jax.evaluation.verification import check_threshold
 

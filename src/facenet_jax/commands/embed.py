@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.setup import EPILOG, add_setup, setup_of
+from facenet_jax.commands.face_options import EPILOG, add_embedder, finder_of
 from facenet_jax.errors import InputError
 
 
@@ -24,30 +24,29 @@ def add_parser(commands: Any) -> None:
     )
     embed.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="folders, walked to their ends, or files")
     embed.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a .parquet or .npz file")
-    add_setup(embed)
+    add_embedder(embed)
     embed.add_argument("--compact", action="store_true", help="one byte a coordinate instead of four")
     embed.set_defaults(run=_embed)
 
 
 def _embed(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.embedders.engine import embed_images
+    from facenet_jax.recognition.embeddings_file import check_table, write_table
     from facenet_jax.recognition.photos import open_photos
-    from facenet_jax.recognition.table import check_table, write_table
     from facenet_jax.runtime.progress import Progress, amount
 
     check_table(options.out)
     photos = open_photos(options.photos)
-    setup = setup_of(options)
+    finder = finder_of(options)
     progress = Progress()
     parts = options.out.with_name(f".{options.out.name}.parts")
-    faces = embed_images(setup.embedder, photos.images, setup.cutter, parts, progress)
+    faces = finder.find(photos.images, parts, progress)
     if not len(faces.photo):
         file, reason = faces.rejected[0]
         raise InputError(f"None of the {len(faces.files):,} photographs gave a face (the first, {file}: {reason}).")
-    written = write_table(faces, options.out, setup.embedder, setup.crop, options.compact)
+    written = write_table(faces, options.out, finder.embedder, finder.crop, options.compact)
     shutil.rmtree(parts, ignore_errors=True)
     print(f"photographs     {len(faces.files):,}, {photos.ignored:,} other files passed over")
-    print(f"faces           {len(faces.photo):,} by {setup.embedder.name}, crop {setup.crop}")
+    print(f"faces           {len(faces.photo):,} by {finder.embedder.name}, crop {finder.crop}")
     if written.packed:
         print(
             f"one byte each   step {written.packed.step:.5f}, {written.packed.clipped:,} coordinates clipped, vectors "

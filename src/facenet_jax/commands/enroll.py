@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from facenet_jax.commands.setup import EPILOG, add_setup, add_threshold
+from facenet_jax.commands.face_options import EPILOG, add_embedder, add_threshold, finder_of
 from facenet_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from facenet_jax.recognition.finder import FaceFinder
+    from facenet_jax.recognition.index import PeopleIndex
 
 _SHOWN = 10
 
@@ -24,7 +28,7 @@ def add_parser(commands: Any) -> None:
     )
     enroll.add_argument("gallery", type=Path, nargs="?", metavar="GALLERY", help="a folder <person>/<photo>")
     enroll.add_argument("index", type=Path, metavar="INDEX", help="a folder for the index")
-    add_setup(enroll, needed=False)
+    add_embedder(enroll, needed=False)
     enroll.add_argument("--compact", action="store_true", help="a new index of one byte a coordinate instead of four")
     enroll.add_argument("--largest", action="store_true", help="of several faces take the largest near the centre")
     enroll.add_argument("--remove", nargs="+", default=[], metavar="NAME", help="people to take out")
@@ -42,9 +46,9 @@ def _enroll(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _change(options: argparse.Namespace) -> int:
-    from facenet_jax.recognition.gallery import enroll, setup_for
+    from facenet_jax.recognition.embeddings_file import write_rejects
+    from facenet_jax.recognition.gallery import enroll
     from facenet_jax.recognition.index_files import REJECTS, is_index, load_index, save_index
-    from facenet_jax.recognition.table import write_rejects
     from facenet_jax.recognition.thresholds import read_thresholds
     from facenet_jax.runtime.progress import Progress
 
@@ -54,31 +58,38 @@ def _change(options: argparse.Namespace) -> int:
         gone = index.remove(options.remove)
         print(f"removed         {gone:,} faces of {len(set(options.remove)):,} people")
     if options.gallery is not None or options.evaluation is not None:
-        setup = setup_for(root, index, options.embedder, options.step, options.crop)
+        finder = _open_finder(options, index)
     if options.evaluation is not None:
-        thresholds = read_thresholds(options.evaluation, setup, among_people=True)
+        thresholds = read_thresholds(options.evaluation, finder, among_people=True)
     if options.gallery is not None:
-        index, gathered = enroll(root, index, setup, options.gallery, options.compact, options.largest, Progress())
-        print(f"enrolled        {len(gathered.files):,} faces of {len(set(gathered.people)):,} people")
-        if gathered.before:
-            print(f"before          {gathered.before:,} photographs were enrolled already")
-        _list("passed over", [f"{file} ({reason})" for file, reason in gathered.rejected], f"photographs ({REJECTS})")
-        _list("no usable face", gathered.missing, "people")
-        if gathered.several:
-            print(
-                f"                {gathered.several:,} show several faces; --largest takes the largest near the centre"
-            )
+        index, new = enroll(root, index, finder, options.gallery, options.compact, options.largest, Progress())
+        print(f"enrolled        {len(new.files):,} faces of {len(set(new.people)):,} people")
+        if new.before:
+            print(f"before          {new.before:,} photographs were enrolled already")
+        _list("passed over", [f"{file} ({reason})" for file, reason in new.rejected], f"photographs ({REJECTS})")
+        _list("no usable face", new.missing, "people")
+        if new.several:
+            print(f"                {new.several:,} show several faces; --largest takes the largest near the centre")
     assert index is not None
     if options.evaluation is not None:
         index.thresholds = thresholds
     save_index(index, root)
     if options.gallery is not None:
-        write_rejects(root / REJECTS, gathered.rejected)
+        write_rejects(root / REJECTS, new.rejected)
     form = "float32" if index.vectors.step is None else f"int8, {index.vectors.clipped:,} coordinates clipped"
     print(f"index           {root}: {len(index.files):,} faces of {len(index.people):,} people, {form}")
     for threshold in index.thresholds:
         print(f"threshold       {threshold}")
     return 0
+
+
+def _open_finder(options: argparse.Namespace, index: PeopleIndex | None) -> FaceFinder:
+    """That of the index; of a new one what is asked for."""
+    if index is not None:
+        return index.open_finder(options.index, options.embedder, options.step, options.crop)
+    if options.embedder is None:
+        raise InputError(f"{options.index} is a new index: say what makes the points with --embedder, such as sface.")
+    return finder_of(options)
 
 
 def _list(title: str, names: list[str], what: str) -> None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.setup import CROPS
+from facenet_jax.commands.face_options import CROPS
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import protocols
 from facenet_jax.runtime.files import write_whole

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.setup import EPILOG, add_setup, add_threshold
+from facenet_jax.commands.face_options import EPILOG, add_embedder, add_threshold
 from facenet_jax.errors import InputError
 
 
@@ -23,7 +22,7 @@ def add_parser(commands: Any) -> None:
     )
     identify.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="photographs, or folders of them")
     identify.add_argument("index", type=Path, metavar="INDEX", help="what `facenet-jax enroll` made")
-    add_setup(identify, needed=False)
+    add_embedder(identify, needed=False)
     add_threshold(identify, "where the threshold comes from (default: what was given to `enroll`)")
     identify.add_argument("--far", type=float, help="the rate to take it at (default: the smallest that was measured)")
     identify.add_argument("-k", type=int, default=3, help="how many of the nearest people to name (default: 3)")
@@ -32,13 +31,10 @@ def add_parser(commands: Any) -> None:
 
 
 def _identify(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.embedders.engine import embed_images
-    from facenet_jax.recognition.gallery import setup_for
-    from facenet_jax.recognition.identify import format_identified, identify, to_csv, to_json
+    from facenet_jax.recognition.identify import format_identified, identify, write_identified
     from facenet_jax.recognition.index_files import load_index
     from facenet_jax.recognition.photos import open_photos
-    from facenet_jax.recognition.thresholds import choose, make_one, read_thresholds
-    from facenet_jax.runtime.files import write_whole
+    from facenet_jax.recognition.thresholds import choose_threshold, how_to_evaluate, read_thresholds
     from facenet_jax.runtime.progress import Progress
 
     if options.k < 1:
@@ -50,18 +46,17 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     index = load_index(options.index)
     if not index.people:
         raise InputError(f"{options.index} has nobody enrolled; facenet-jax enroll GALLERY {options.index}")
-    setup = setup_for(options.index, index, options.embedder, options.step, options.crop)
+    finder = index.open_finder(options.index, options.embedder, options.step, options.crop)
     thresholds = index.thresholds
     if options.evaluation:
-        thresholds = read_thresholds(options.evaluation, setup, among_people=True)
+        thresholds = read_thresholds(options.evaluation, finder, among_people=True)
     if not thresholds:
         raise InputError(
             f"A threshold comes from an evaluation, and {options.index} has none: give --evaluation, or "
-            f"{make_one(setup, among_people=True)}"
+            f"{how_to_evaluate(finder, among_people=True)}"
         )
-    threshold = choose(thresholds, options.far)
-    photos = open_photos(options.photos)
-    faces = embed_images(setup.embedder, photos.images, setup.cutter, progress=Progress())
+    threshold = choose_threshold(thresholds, options.far)
+    faces = finder.find(open_photos(options.photos).images, progress=Progress())
     found = identify(index, faces, threshold, options.k)
     print(format_identified(found))
     print(f"threshold       {threshold}")
@@ -74,7 +69,6 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     for file, reason in faces.rejected:
         print(f"passed over     {file} ({reason})")
     if options.out:
-        document = json.dumps(to_json(found, threshold, faces.rejected), indent=1) + "\n"
-        write_whole(options.out, document if options.out.suffix == ".json" else to_csv(found))
+        write_identified(options.out, found, threshold, faces.rejected)
         print(f"written         {options.out}")
     return 0

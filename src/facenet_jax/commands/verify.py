@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from facenet_jax.commands.setup import EPILOG, add_setup, add_threshold, setup_of
+from facenet_jax.commands.face_options import EPILOG, add_embedder, add_threshold, finder_of
 from facenet_jax.errors import InputError
 
 
@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
     )
     for name in ("first", "second"):
         verify.add_argument(name, metavar="PHOTO", help="a photograph, or photo.jpg#2: its second face from the left")
-    add_setup(verify)
+    add_embedder(verify)
     add_threshold(verify, "what `evaluate holdout|photos|lfw|pairs --out` wrote: where the threshold comes from")
     verify.add_argument("--far", type=float, help="false accept rate (default: the smallest that was measured)")
     verify.add_argument("--largest", action="store_true", help="of several faces take the largest near the centre")
@@ -29,15 +29,15 @@ def add_parser(commands: Any) -> None:
 
 
 def _verify(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.recognition.thresholds import choose, make_one, read_thresholds
+    from facenet_jax.recognition.thresholds import choose_threshold, how_to_evaluate, read_thresholds
     from facenet_jax.recognition.verify import compare
 
     try:
-        setup = setup_of(options)
+        finder = finder_of(options)
         if options.evaluation is None:
-            raise InputError(f"A threshold comes from an evaluation: give --evaluation, or {make_one(setup)}")
-        threshold = choose(read_thresholds(options.evaluation, setup), options.far)
-        compared = compare(setup, options.first, options.second, options.largest)
+            raise InputError(f"A threshold comes from an evaluation: give --evaluation, or {how_to_evaluate(finder)}")
+        threshold = choose_threshold(read_thresholds(options.evaluation, finder), options.far)
+        compared = compare(finder, options.first, options.second, options.largest)
     except OSError as error:  # 1 says that the people are different
         raise InputError(f"{error.filename or 'a file'} cannot be read ({error.strerror}); check it.") from error
     same = compared.distance <= threshold.distance

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.recognition.index import Neighbour, PeopleIndex
 from facenet_jax.recognition.thresholds import Threshold
+from facenet_jax.runtime.files import write_whole
 
 UNKNOWN = "unknown"
 
@@ -64,16 +66,23 @@ def format_identified(found: Sequence[Identified]) -> str:
     return "\n".join(lines)
 
 
-def to_json(found: Sequence[Identified], threshold: Threshold, rejected: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Plain values."""
-    return {
+def write_identified(
+    out: Path, found: Sequence[Identified], threshold: Threshold, rejected: Sequence[tuple[str, str]]
+) -> None:
+    """Writes a .json file of everything, or a .csv file of the faces, whole or not at all."""
+    write_whole(out, _json(found, threshold, rejected) if out.suffix == ".json" else _csv(found))
+
+
+def _json(found: Sequence[Identified], threshold: Threshold, rejected: Sequence[tuple[str, str]]) -> str:
+    document = {
         "threshold": asdict(threshold),
         "faces": [asdict(one) for one in found],
         "rejected": [{"file": file, "reason": reason} for file, reason in rejected],
     }
+    return json.dumps(document, indent=1) + "\n"
 
 
-def to_csv(found: Sequence[Identified]) -> str:
+def _csv(found: Sequence[Identified]) -> str:
     """A row for each neighbour of each face."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")

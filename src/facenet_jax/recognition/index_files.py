@@ -21,9 +21,8 @@ import numpy as np
 from facenet_jax import __version__
 from facenet_jax.datasets.names import join_names, split_names
 from facenet_jax.errors import InputError
-from facenet_jax.recognition.index import PeopleIndex
+from facenet_jax.recognition.index import PeopleIndex, read_vectors
 from facenet_jax.recognition.thresholds import Threshold
-from facenet_jax.recognition.vectors import read_vectors
 from facenet_jax.runtime.files import locked, sync, write_whole
 
 MANIFEST = "index.json"

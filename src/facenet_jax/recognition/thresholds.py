@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
-from facenet_jax.recognition.setup import Setup
+from facenet_jax.recognition.finder import FaceFinder
 
 # Whose rates are of pairs of single images.
 _OF_PAIRS = ("holdout", "photos", "lfw", "lfw-view1", "pairs")
@@ -56,18 +56,18 @@ class Threshold:
         )
 
 
-def read_thresholds(file: Path, setup: Setup, among_people: bool = False) -> list[Threshold]:
+def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) -> list[Threshold]:
     """All thresholds that an evaluation of an embedder resolved, the strictest first.
 
     Args:
       file: PROTOCOL.json of holdout, photos, lfw or pairs; of identify too for a search among people.
-      setup: what makes the distances that will be judged; the evaluation must be of the same.
+      finder: what makes the distances that will be judged; the evaluation must be of the same.
       among_people: whether faces will be compared with all of an index.
 
     Raises:
       InputError: the file cannot be read, is of another embedder, crop or protocol, or resolved nothing.
     """
-    instead = make_one(setup, among_people)
+    instead = how_to_evaluate(finder, among_people)
     try:
         document = json.loads(file.read_text())
         protocol, data, entries = document["protocol"], document["data"], document["embedders"]
@@ -78,15 +78,15 @@ def read_thresholds(file: Path, setup: Setup, among_people: bool = False) -> lis
         raise InputError(f"{file} is no result of `facenet-jax evaluate`; {instead}") from error
     if protocol not in _OF_PAIRS and not (among_people and protocol == _OF_STRANGERS):
         raise InputError(f"{file} is of the protocol {protocol}, which does not judge pairs of photographs; {instead}")
-    if setup.embedder.digest not in digests:
+    if finder.embedder.digest not in digests:
         raise InputError(
-            f"{file} is of {', '.join(entry.get('name', '?') for entry in entries)}, and not of {setup.embedder.name} "
+            f"{file} is of {', '.join(entry.get('name', '?') for entry in entries)}, and not of {finder.embedder.name} "
             f"as it is now (its digest is another); {instead}"
         )
-    entry = entries[digests.index(setup.embedder.digest)]
-    if entry.get("crop") != setup.crop:
+    entry = entries[digests.index(finder.embedder.digest)]
+    if entry.get("crop") != finder.crop:
         raise InputError(
-            f"{file} judged faces with --crop {entry.get('crop')}, and here they are cut with --crop {setup.crop}; "
+            f"{file} judged faces with --crop {entry.get('crop')}, and here they are cut with --crop {finder.crop}; "
             f"{instead}"
         )
     try:
@@ -101,7 +101,7 @@ def read_thresholds(file: Path, setup: Setup, among_people: bool = False) -> lis
     return sorted(found, key=lambda threshold: threshold.far)
 
 
-def choose(thresholds: list[Threshold], far: float | None) -> Threshold:
+def choose_threshold(thresholds: list[Threshold], far: float | None) -> Threshold:
     """The threshold of a false accept rate, or the strictest.
 
     Raises:
@@ -119,10 +119,10 @@ def choose(thresholds: list[Threshold], far: float | None) -> Threshold:
     )
 
 
-def make_one(setup: Setup, among_people: bool = False) -> str:
+def how_to_evaluate(finder: FaceFinder, among_people: bool = False) -> str:
     """The end of a sentence: how an evaluation is made that would serve."""
     protocol = _OF_STRANGERS if among_people else "photos"
-    return f"make one, on other people: facenet-jax evaluate {protocol} {setup.options} --data PEOPLE --out RESULTS"
+    return f"make one, on other people: facenet-jax evaluate {protocol} {finder.options} --data PEOPLE --out RESULTS"
 
 
 def _of_pairs(entry: dict[str, Any], protocol: str, data: str) -> list[Threshold]:

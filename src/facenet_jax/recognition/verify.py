@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from facenet_jax.embedders.engine import EmbeddedFaces, embed_images
+from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.errors import InputError
+from facenet_jax.recognition.finder import FaceFinder
 from facenet_jax.recognition.photos import open_photos
-from facenet_jax.recognition.setup import Setup
 
 
 class Compared(NamedTuple):
@@ -27,11 +27,11 @@ class Compared(NamedTuple):
     distance: float
 
 
-def compare(setup: Setup, first: str, second: str, largest: bool = False) -> Compared:
+def compare(finder: FaceFinder, first: str, second: str, largest: bool = False) -> Compared:
     """The distance of two faces.
 
     Args:
-      setup: finds and embeds them.
+      finder: finds and embeds them.
       first, second: a photograph each; `photo.jpg#2` is the second face from the left.
       largest: of several faces take the largest near the centre.
 
@@ -42,7 +42,7 @@ def compare(setup: Setup, first: str, second: str, largest: bool = False) -> Com
     for path, _ in asked:
         if path.is_dir():
             raise InputError(f"{path} is a folder; give two photographs.")
-    faces = embed_images(setup.embedder, open_photos([path for path, _ in asked]).images, setup.cutter)
+    faces = finder.find(open_photos([path for path, _ in asked]).images)
     one, other = (_choose(faces, str(path), number, largest) for path, number in asked)
     difference = faces.points[one].astype(np.float64) - faces.points[other]
     return Compared(faces.names[one], faces.names[other], float(difference @ difference))

@@ -1,17 +1,20 @@
-"""What faces are found and embedded with: an embedder, how it was named, and the crop."""
+"""Photographs -> every face on them and its point: an embedder, how it was named, and the crop."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder, open_network
 from facenet_jax.embedders.base import crop_for
+from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.images.crop import Crop
 from facenet_jax.images.cut import FaceCutter
+from facenet_jax.runtime.progress import Progress
 
 
 @dataclass(frozen=True)
-class Setup:
+class FaceFinder:
     """An embedder in use.
 
     Attributes:
@@ -26,10 +29,9 @@ class Setup:
     embedder: CheckpointEmbedder | OnnxEmbedder
     crop: Crop
 
-    @property
-    def cutter(self) -> FaceCutter:
-        """Cuts every face for it."""
-        return FaceCutter(self.crop, every=True)
+    def find(self, images: Images, keep: Path | None = None, progress: Progress | None = None) -> EmbeddedFaces:
+        """Finds and embeds every face; arguments and errors as of `embed_images`."""
+        return embed_images(self.embedder, images, FaceCutter(self.crop, every=True), keep, progress)
 
     @property
     def options(self) -> str:
@@ -37,7 +39,7 @@ class Setup:
         return f"--embedder {self.spec}{'' if self.step is None else f' --step {self.step}'} --crop {self.crop}"
 
 
-def open_setup(spec: str, step: int | None = None, crop: Crop | None = None) -> Setup:
+def open_finder(spec: str, step: int | None = None, crop: Crop | None = None) -> FaceFinder:
     """Opens an embedder to find faces with.
 
     Args:
@@ -49,4 +51,4 @@ def open_setup(spec: str, step: int | None = None, crop: Crop | None = None) -> 
     """
     embedder = open_network(spec, step)
     own = embedder.step if isinstance(embedder, CheckpointEmbedder) else None
-    return Setup(spec, own, embedder, crop_for(embedder, crop))
+    return FaceFinder(spec, own, embedder, crop_for(embedder, crop))

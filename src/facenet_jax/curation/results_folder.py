@@ -48,5 +48,5 @@ def _refuse_strange(out: Path, own: Collection[str]) -> None:
 
 
 def _left(out: Path) -> list[str]:
-    """Files that a killed process had not finished (`storage.write_whole`)."""
+    """Files that a killed process had not finished (`write_whole`)."""
     return [file.name for file in out.glob(".*.tmp")]

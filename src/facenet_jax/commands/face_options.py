@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facenet_jax.recognition.finder import FaceFinder
 
 CROPS = ("none", "centre", "tight", "similarity")
 
@@ -16,7 +19,7 @@ Only with the consent of those who are shown: docs/recognition.md.
 """
 
 
-def add_setup(parser: Any, needed: bool = True) -> None:
+def add_embedder(parser: Any, needed: bool = True) -> None:
     """Adds --embedder, --step and --crop."""
     parser.add_argument("--embedder", required=needed, metavar="EMBEDDER", help="what makes the points")
     parser.add_argument("--step", type=int, help="of a run's checkpoint (default: the best, or else the latest)")
@@ -33,8 +36,8 @@ def add_threshold(parser: Any, text: str) -> None:
     parser.add_argument("--evaluation", type=Path, metavar="FILE.json", help=text)
 
 
-def setup_of(options: argparse.Namespace) -> Any:
-    """What was asked for, opened."""
-    from facenet_jax.recognition.setup import open_setup
+def finder_of(options: argparse.Namespace) -> FaceFinder:
+    """Opens what was asked for."""
+    from facenet_jax.recognition.finder import open_finder
 
-    return open_setup(options.embedder, options.step, options.crop)
+    return open_finder(options.embedder, options.step, options.crop)
