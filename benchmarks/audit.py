@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.machine import describe_machine, in_words
-from facenet_jax.curation.audit import merged_identities, nearness, split_identities, wrong_labels
-from facenet_jax.curation.audit_report import EXCLUDE_FROM
+from facenet_jax.curation.audit import EXCLUDE_FROM
+from facenet_jax.curation.label_errors import merged_identities, nearness, split_identities, wrong_labels
 from facenet_jax.datasets.open import open_dataset
 from facenet_jax.embedders import open_embedder
 from facenet_jax.embedders.engine import Images, embed_images

@@ -25,8 +25,8 @@ from sklearn.cluster import DBSCAN, HDBSCAN
 
 from benchmarks.audit import ROOT, Labelled, embedded
 from benchmarks.machine import describe_machine, in_words
-from facenet_jax.curation.audit import pairs_within
-from facenet_jax.curation.grouping import group, into
+from facenet_jax.curation.grouping import group, k_means
+from facenet_jax.curation.label_errors import pairs_within
 from facenet_jax.embedders import open_embedder
 from facenet_jax.evaluation.clustering import cut, merges, score
 from facenet_jax.runtime.hashing import permutation
@@ -127,7 +127,7 @@ def main() -> None:
 
     people = len(np.unique(measure[1]))
     name = "k-means, the number of people given"
-    judge(name, people, lambda points: into(points, people).people, options.measure.name)
+    judge(name, people, lambda points: k_means(points, people).people, options.measure.name)
     for way, (parameters, begin) in WAYS.items():
         best = parameters[0]
         if len(parameters) > 1:

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from facenet_jax.cli import main
 from facenet_jax.config import load_config
-from facenet_jax.curation import audit as audit_module
-from facenet_jax.curation.audit import (
+from facenet_jax.curation import label_errors
+from facenet_jax.curation.audit import EXCLUDE_FROM, audit, to_leave_out
+from facenet_jax.curation.label_errors import (
     merged_identities,
     nearness,
     pairs_within,
     split_identities,
     wrong_labels,
 )
-from facenet_jax.curation.audit_report import EXCLUDE_FROM, audit, to_leave_out
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.embedders import open_embedder
 from facenet_jax.errors import InputError
@@ -45,7 +45,7 @@ def relabelled(points, labels):
 
 
 def test_distances_by_their_definitions(monkeypatch):
-    monkeypatch.setattr(audit_module, "_BLOCK", 7)
+    monkeypatch.setattr(label_errors, "_BLOCK", 7)
     points, identity = made_up([1, 2, 3, 4, 9, 0, 6])
     near = nearness(points, identity)
     wide = points.astype(np.float64)
@@ -124,7 +124,7 @@ def test_merged_and_split_identities_are_found():
 def test_what_says_nothing_about_labels_is_refused(monkeypatch):
     points, identity = made_up([5] * 6)
     shuffled = np.random.default_rng(0).permutation(points)
-    monkeypatch.setattr(audit_module, "_MOST_PAIRS", 100)
+    monkeypatch.setattr(label_errors, "_MOST_PAIRS", 100)
     with pytest.raises(InputError, match=r"More than 100 pairs of the 30 faces lie within 4\.0000"):
         pairs_within(points, 4.0)
     with pytest.raises(InputError, match="does not tell these people apart"):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from facenet_jax.cli import main
 from facenet_jax.curation import people as people_module
-from facenet_jax.curation.grouping import group, into
+from facenet_jax.curation.grouping import group, k_means
 from facenet_jax.curation.results_folder import claimed
 from facenet_jax.datasets.drawn import render
 from facenet_jax.errors import InputError
@@ -52,10 +52,10 @@ def test_a_set_that_does_not_fit_falls_apart():
 def test_as_many_groups_as_asked_for():
     pytest.importorskip("sklearn")
     points = np.repeat(np.eye(4, dtype=np.float32), [4, 3, 2, 1], axis=0)
-    assert into(points, 4).people.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
+    assert k_means(points, 4).people.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
     for people in (0, 11):
         with pytest.raises(InputError, match=f"--people={people} of 10 faces"):
-            into(points, people)
+            k_means(points, people)
 
 
 @pytest.fixture(scope="module")

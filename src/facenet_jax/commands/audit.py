@@ -40,11 +40,12 @@ def add_parser(commands: Any) -> None:
 
 
 def _audit(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.curation.audit import audit
+    from facenet_jax.curation.audit_files import OWN_FILES, PAGE_FILE, format_findings, write_findings
     from facenet_jax.curation.audit_page import build_page
-    from facenet_jax.curation.audit_report import OWN_FILES, PAGE_FILE, audit, format_audited, write_findings
     from facenet_jax.curation.results_folder import KEPT, claimed
     from facenet_jax.embedders import open_embedder
-    from facenet_jax.prepare.job import write_whole
+    from facenet_jax.runtime.files import write_whole
     from facenet_jax.runtime.progress import Progress
 
     embedder = open_embedder(options.embedder)
@@ -52,6 +53,6 @@ def _audit(options: argparse.Namespace, _: list[str]) -> int:
         found = audit(options.dataset, embedder, options.crop, options.output / KEPT, Progress())
         write_findings(found, options.output)
         write_whole(options.output / PAGE_FILE, build_page(found))
-    print(format_audited(found))
+    print(format_findings(found))
     print(f"look through    {options.output / PAGE_FILE}")
     return 0

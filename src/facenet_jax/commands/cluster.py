@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facenet_jax.commands.face_options import EPILOG, add_embedder, finder_of
 from facenet_jax.errors import InputError
 
-# All is written into the first; the second names what is being moved out of it.
-_NEW, _MOVED = ".new", ".moved"
+if TYPE_CHECKING:
+    from facenet_jax.recognition.finder import FaceFinder
 
 
 def add_parser(commands: Any) -> None:
@@ -44,74 +43,36 @@ def add_parser(commands: Any) -> None:
 
 
 def _cluster(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.curation.people import PAGE_FILE, format_people
-    from facenet_jax.curation.results_folder import claimed
+    from facenet_jax.curation.contact_sheet import build_sheet
+    from facenet_jax.curation.people import PAGE_FILE, find_people, format_people, write_people
+    from facenet_jax.curation.results_folder import KEPT, claimed_for_all
     from facenet_jax.recognition.photos import open_photos
+    from facenet_jax.runtime.files import write_whole
+    from facenet_jax.runtime.progress import Progress
 
     photos = open_photos([options.photos])
     finder = finder_of(options)
-    threshold, words = _threshold(options, finder)
+    within = _within(options, finder)
     if options.photos.resolve() in (options.out.resolve(), *options.out.resolve().parents):
         raise InputError(f"{options.out} lies in {options.photos}, which is read only; give a folder elsewhere.")
-    moved = options.out / _MOVED
-    lines = moved.read_text().splitlines() if moved.is_file() else []
-    before = [line for line in lines if Path(line).name == line]  # they are removed, and nothing elsewhere
-    with claimed(options.out, (_NEW, _MOVED, *before)):
-        people = _sorted(options, finder, photos, threshold, words, before)
+    progress = Progress()
+    with claimed_for_all(options.out) as new:
+        people = find_people(photos, finder, within, options.out / KEPT, progress)
+        write_people(people, new, progress)
+        write_whole(new / PAGE_FILE, build_sheet(people, progress))
     print(format_people(people))
     print(f"look through    {options.out / PAGE_FILE}")
     return 0
 
 
-def _sorted(
-    options: argparse.Namespace, finder: Any, photos: Any, threshold: float | None, words: str, before: list[str]
-) -> Any:
-    """Finds and groups the faces, and writes everything in place of what an earlier call was about to."""
-    from facenet_jax.curation.contact_sheet import build_sheet
-    from facenet_jax.curation.grouping import group, into
-    from facenet_jax.curation.people import PAGE_FILE, People, write_people
-    from facenet_jax.curation.results_folder import KEPT
-    from facenet_jax.runtime.files import write_whole
-    from facenet_jax.runtime.progress import Progress
-
-    progress = Progress()
-    faces = finder.find(photos.images, options.out / KEPT, progress)
-    if len(faces.photo) < 2:
-        found = "no face" if not len(faces.photo) else "one face alone"
-        raise InputError(
-            f"The {len(faces.files):,} photographs of {options.photos} show {found}, which leaves nothing to group; "
-            "give more photographs, or another --crop."
-        )
-    progress.line(f"grouping {len(faces.photo):,} faces")
-    grouped = into(faces.points, options.people) if threshold is None else group(faces.points, threshold)
-    people = People(photos.root, faces, grouped, finder.embedder.name, finder.crop, words)
-    # All of it first, so that what a killed process leaves is known for that.
-    new, moved = options.out / _NEW, options.out / _MOVED
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
-    write_people(people, new, progress)
-    write_whole(new / PAGE_FILE, build_sheet(people, progress))
-    for name in before:
-        if (options.out / name).is_dir():
-            shutil.rmtree(options.out / name)
-    names = sorted(entry.name for entry in new.iterdir())
-    write_whole(moved, "".join(f"{name}\n" for name in {*names, *before}))
-    for name in names:
-        (new / name).replace(options.out / name)
-    new.rmdir()
-    shutil.rmtree(options.out / KEPT)
-    moved.unlink()
-    return people
-
-
-def _threshold(options: argparse.Namespace, finder: Any) -> tuple[float | None, str]:
-    """(squared distance, or None where the number of people is given; in words)."""
+def _within(options: argparse.Namespace, finder: FaceFinder) -> tuple[float, str] | int:
+    """(squared distance, in words), or the number of people where that is given."""
     from facenet_jax.recognition.thresholds import choose_threshold, how_to_evaluate, read_thresholds
 
     if options.far is not None and options.evaluation is None:
         raise InputError(f"--far={options.far:g} picks from what was measured: give --evaluation too.")
     if options.people is not None:
-        return None, ""
+        return int(options.people)
     if options.evaluation is not None:
         chosen = choose_threshold(read_thresholds(options.evaluation, finder), options.far)
         return chosen.distance, str(chosen)

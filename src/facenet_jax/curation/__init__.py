@@ -1,0 +1,1 @@
+"""Collections of photographs put in order: wrong labels found, people sorted, datasets compared."""

@@ -1,250 +1,193 @@
-"""Whether labels are right, judged by where the faces lie: wrong labels, merged and split identities, near copies.
-
-All distances are squared, and mean over faces. That of a face from an identity is 2 - 2 x.m with m the mean of the
-identity's points, exactly: products of blocks of faces with all identities are all that is needed, in bounded memory.
-"""
+"""A dataset -> what is probably wrong with its labels, and which faces to leave out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.errors import InputError
-from facenet_jax.evaluation.clustering import MOST_FACES, cut, merges
+from facenet_jax.curation.label_errors import (
+    Merged,
+    Nearness,
+    Split,
+    merged_identities,
+    nearness,
+    pairs_within,
+    split_identities,
+    wrong_labels,
+)
+from facenet_jax.datasets.open import open_dataset
+from facenet_jax.datasets.prepared import PreparedSource
+from facenet_jax.datasets.source import StoredFaces
+from facenet_jax.embedders.base import Embedder, EmbeddingTable
+from facenet_jax.embedders.engine import Images, embed_images
+from facenet_jax.embedders.labelled_images import only, stored_images
+from facenet_jax.images.crop import Crop
+from facenet_jax.images.cut import FaceCutter
+from facenet_jax.images.decode import BadFace
+from facenet_jax.images.digests import content_digest
+from facenet_jax.prepare.duplicates import find_copies
+from facenet_jax.runtime.cores import usable_cores
+from facenet_jax.runtime.progress import Progress, Tally
 
-_BLOCK = 1024
-# Pairs that are kept, 20 bytes each.
-_MOST_PAIRS = 2**26
-# A folder holds two people where each of them has so many faces: one odd face alone is a wrong label.
-_LEAST_OF_ANOTHER = 2
+# Chosen on CelebA with SFace (benchmarks/audit.py): from here on hardly a right label is among them.
+EXCLUDE_FROM = 0.55
+# Two faces this much nearer than those of one identity typically are: nearly the same picture.
+_NEAR_COPY = 0.1
 
 
 @dataclass(frozen=True, eq=False)
-class Nearness:
-    """How near each face lies to its own identity, and to the nearest other.
+class Findings:
+    """What an audit found. Faces are numbers from 0, in the order of `files`.
 
     Attributes:
-      own: float32 [n], mean distance from the nearer half of its identity's other faces, which is that of the right
-        ones as long as these are the majority; NaN where the identity has no other face.
-      other: float32 [n], mean distance from the faces of the nearest other identity.
-      nearest: int64 [n], that identity.
-      typical_own, typical_other: medians over the faces that have both: what right labels look like.
-    """
-
-    own: NDArray[np.float32]
-    other: NDArray[np.float32]
-    nearest: NDArray[np.int64]
-    typical_own: float
-    typical_other: float
-
-    @property
-    def suspicion(self) -> NDArray[np.float32]:
-        """float32 [n]: how much nearer the other identity is, in units of how much nearer right labels have their own.
-
-        Half of all faces lie below -1; above 0 the other identity is nearer; NaN where there is no own. The unit makes
-        embedders comparable.
-        """
-        return (self.own - self.other) / np.float32(self.typical_other - self.typical_own)
-
-
-def nearness(points: NDArray[np.float32], identity: NDArray[np.int64]) -> Nearness:
-    """Compares each face with its own and with all other identities.
-
-    Args:
-      points: float32 [n, d], unit vectors.
-      identity: int64 [n], ascending, the identity's number of each.
-
-    Raises:
-      InputError: there are no two identities, no identity has two faces, or most faces lie nearer to another identity.
-    """
-    numbers, starts, counts = np.unique(identity, return_index=True, return_counts=True)
-    if len(numbers) < 2 or counts.max() < 2:
-        raise InputError(
-            f"The {len(points):,} faces are of {len(numbers):,} identities, none of which can be compared; labels are "
-            "judged where there are two people, and one of them has two faces."
-        )
-    own = np.full(len(points), np.nan, np.float32)
-    for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
-        if count > 1:
-            own[start : start + count] = _own(points[start : start + count])
-    means = np.add.reduceat(points, starts, axis=0, dtype=np.float64) / counts[:, None]
-    means = means.astype(np.float32)
-    place = np.searchsorted(numbers, identity)
-    other, nearest = np.empty(len(points), np.float32), np.empty(len(points), np.int64)
-    for first in range(0, len(points), _BLOCK):
-        rows = slice(first, first + _BLOCK)
-        distances = 2 - 2 * (points[rows] @ means.T)
-        within = np.arange(len(distances))
-        distances[within, place[rows]] = np.inf
-        columns = distances.argmin(1)
-        other[rows], nearest[rows] = distances[within, columns], numbers[columns]
-    both = np.isfinite(own)
-    typical = float(np.median(own[both])), float(np.median(other[both]))
-    if typical[0] >= typical[1]:
-        raise InputError(
-            f"A typical face lies no nearer to its own identity ({typical[0]:.3f}) than to the nearest other "
-            f"({typical[1]:.3f}): this embedder does not tell these people apart, or most labels are wrong; take a "
-            "better embedder."
-        )
-    return Nearness(own, np.maximum(other, 0), nearest, *typical)
-
-
-def _own(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of one identity's faces, each one's mean distance from the nearer half of the others."""
-    half = len(points) // 2
-    found = [np.empty(0, np.float32)]
-    for first in range(0, len(points), _BLOCK):
-        distances = 2 - 2 * (points[first : first + _BLOCK] @ points.T)
-        within = np.arange(len(distances))
-        distances[within, first + within] = np.inf
-        nearer = np.partition(distances, half - 1, axis=1)[:, :half]
-        found.append(np.maximum(nearer.mean(1), 0))
-    return np.concatenate(found)
-
-
-def wrong_labels(near: Nearness, identity: NDArray[np.int64], least: float = 0.0) -> NDArray[np.int64]:
-    """Faces that lie nearer to another identity than to their own, the most suspicious first.
-
-    Two faces that make up an identity are as far from each other, so that one wrong label makes both suspicious: the
-    one that fits another identity better is taken, and the other one is not judged.
-
-    Args:
-      near: of the faces.
+      dataset, embedder: their names.
+      images: the dataset's.
+      files: of each face that could be judged, its place in the dataset.
+      names: of identities.
       identity: int64 [n], ascending.
-      least: suspicion from which on they are listed.
-    """
-    suspicion = near.suspicion
-    _, place, counts = np.unique(identity, return_inverse=True, return_counts=True)
-    found = np.flatnonzero(suspicion > least)
-    found = found[np.argsort(-suspicion[found], kind="stable")]
-    pairs = counts[place[found]] == 2
-    _, first = np.unique(place[found], return_index=True)
-    leads = np.zeros(len(found), bool)
-    leads[first] = True
-    return found[~pairs | leads]
-
-
-@dataclass(frozen=True, eq=False)
-class Merged:
-    """An identity whose faces fall apart.
-
-    Attributes:
-      identity: its number.
-      parts: two arrays of faces, the larger first; what falls apart further is in the larger.
-      distance: mean, between the two.
-      suspicion: 0 where that is what faces of one identity have, 1 where it is as far as the nearest other identity.
+      near: how near the faces lie to their own and other identities.
+      wrong: int64, probably wrong labels, the surest first.
+      merged: identities of probably two people.
+      split: pairs of identities of probably one person.
+      copies: int64 [copies, 2], faces with the bytes of an earlier one, and that.
+      near_copies: int64 [pairs, 2], faces with other bytes that are nearly the same; distances: float32 [pairs].
+      excluded: bool [n], what the list to leave out holds.
+      bad: (file, reason) of each that could not be judged.
     """
 
-    identity: int
-    parts: tuple[NDArray[np.int64], NDArray[np.int64]]
-    distance: float
-    suspicion: float
+    dataset: str
+    embedder: str
+    images: Images
+    files: Sequence[str]
+    names: Sequence[str]
+    identity: NDArray[np.int64]
+    near: Nearness
+    wrong: NDArray[np.int64]
+    merged: list[Merged]
+    split: list[Split]
+    copies: NDArray[np.int64]
+    near_copies: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    excluded: NDArray[np.bool_]
+    bad: tuple[tuple[str, str], ...]
+
+    def name(self, face: int) -> str:
+        """Of the identity that a face is labelled with."""
+        return self.names[int(self.identity[face])]
 
 
-def merged_identities(points: NDArray[np.float32], identity: NDArray[np.int64], near: Nearness) -> list[Merged]:
-    """Identities that probably show two people, the surest first: average linkage splits them beyond a threshold.
-
-    The threshold is the typical distance from the nearest other identity: two parts that lie farther apart than that
-    are as unlike as two people who look alike. Identities of more faces than fit in memory are passed over.
-    """
-    found = []
-    numbers, starts, counts = np.unique(identity, return_index=True, return_counts=True)
-    for number, start, count in zip(numbers.tolist(), starts.tolist(), counts.tolist(), strict=True):
-        if not 2 * _LEAST_OF_ANOTHER <= count <= MOST_FACES:
-            continue
-        own = points[start : start + count]
-        parts = cut(merges(own), near.typical_other, count)
-        sizes = np.bincount(parts)
-        order = np.argsort(-sizes, kind="stable")
-        if len(order) < 2 or sizes[order[1]] < _LEAST_OF_ANOTHER:
-            continue
-        second = parts == order[1]
-        rest, apart = own[parts == order[0]].mean(0), own[second].mean(0)
-        distance = float(2 - 2 * rest @ apart)
-        found.append(
-            Merged(
-                number,
-                (start + np.flatnonzero(~second), start + np.flatnonzero(second)),
-                distance,
-                (distance - near.typical_own) / (near.typical_other - near.typical_own),
-            )
-        )
-    return sorted(found, key=lambda one: -one.suspicion)
-
-
-@dataclass(frozen=True)
-class Split:
-    """Two identities that lie as near as one.
-
-    Attributes:
-      identities: their numbers, the larger identity first.
-      distance: mean, between their faces.
-      suspicion: 0 where it is the typical distance from the nearest other identity, 1 where it is that of one's own.
-    """
-
-    identities: tuple[int, int]
-    distance: float
-    suspicion: float
-
-
-def split_identities(
-    points: NDArray[np.float32], identity: NDArray[np.int64], near: Nearness, least: float = 0.5
-) -> list[Split]:
-    """Pairs of identities that are probably one person, the surest first: each is the other's nearest.
+def audit(
+    dataset: Path, embedder: Embedder | EmbeddingTable, crop: Crop, keep: Path | None, progress: Progress
+) -> Findings:
+    """Audits a folder `<identity>/<image>` or a prepared dataset.
 
     Args:
-      points, identity: as of `nearness`.
-      near: of the faces.
-      least: suspicion from which on they are listed.
-    """
-    numbers, starts, counts = np.unique(identity, return_index=True, return_counts=True)
-    means = (np.add.reduceat(points, starts, axis=0, dtype=np.float64) / counts[:, None]).astype(np.float32)
-    nearest, distance = np.empty(len(means), np.int64), np.empty(len(means), np.float32)
-    for first in range(0, len(means), _BLOCK):
-        distances = 2 - 2 * (means[first : first + _BLOCK] @ means.T)
-        within = np.arange(len(distances))
-        distances[within, first + within] = np.inf
-        columns = distances.argmin(1)
-        nearest[first + within], distance[first + within] = columns, distances[within, columns]
-    found = []
-    for one, two in enumerate(nearest.tolist()):
-        suspicion = float((near.typical_other - distance[one]) / (near.typical_other - near.typical_own))
-        if one < two and nearest[two] == one and suspicion > least:
-            larger, smaller = (one, two) if counts[one] >= counts[two] else (two, one)
-            found.append(Split((int(numbers[larger]), int(numbers[smaller])), float(distance[one]), suspicion))
-    return sorted(found, key=lambda one: -one.suspicion)
-
-
-def pairs_within(points: NDArray[np.float32], threshold: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """All pairs of faces up to a distance.
-
-    Args:
-      points: float32 [n, d], unit vectors.
-      threshold: squared distance.
+      dataset: where it is.
+      embedder: what tells people apart.
+      crop: how faces are cut first.
+      keep: a folder where embeddings are kept as they are made.
+      progress: where to say how far it is.
 
     Raises:
-      InputError: there are too many to be held, so that the distance tells nobody apart.
-
-    Returns:
-      (int64 [pairs, 2], the earlier face first; float32 [pairs], their distances), the nearest first.
+      InputError: as of the dataset and the embedder, or nothing can be judged.
     """
-    pairs, distances = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
-    for top in range(0, len(points), _BLOCK):
-        for left in range(top, len(points), _BLOCK):
-            block = 2 - 2 * (points[top : top + _BLOCK] @ points[left : left + _BLOCK].T)
-            close = block <= threshold
-            if top == left:
-                close &= np.triu(np.ones(block.shape, np.bool_), 1)
-            rows, columns = np.nonzero(close)
-            pairs.append(np.stack([top + rows, left + columns], axis=1))
-            distances.append(np.maximum(block[rows, columns], 0))
-        if sum(map(len, distances)) > _MOST_PAIRS:
-            raise InputError(
-                f"More than {_MOST_PAIRS:,} pairs of the {len(points):,} faces lie within {threshold:.4f} of each "
-                "other: at this distance people are not told apart; take a smaller threshold, or a better embedder."
-            )
-    found = np.concatenate(distances)
-    order = np.argsort(found, kind="stable")
-    return np.concatenate(pairs)[order], found[order]
+    source = open_dataset(dataset, singles=True)
+    files = tuple(source.places())
+    images = stored_images(source, files)
+    embedded = embed_images(embedder, images, FaceCutter(crop), keep, progress)
+    embedded.check_any()
+    kept, points = embedded.photo, embedded.points
+    identity = source.index.identity_of(kept)
+    progress.line("comparing")
+    near = nearness(points, identity)
+    wrong = wrong_labels(near, identity)
+    copies = _copies(source, images, kept, identity, progress)
+    pairs, distances = pairs_within(points, _NEAR_COPY * near.typical_own)
+    # Faces with the same bytes are near of course.
+    file = first_of_file(len(kept), copies)
+    others = file[pairs[:, 0]] != file[pairs[:, 1]]
+    return Findings(
+        str(dataset),
+        embedder.name,
+        only(images, kept.tolist()),
+        [files[i] for i in kept.tolist()],
+        source.index.names,
+        identity,
+        near,
+        wrong,
+        merged_identities(points, identity, near),
+        split_identities(points, identity, near),
+        copies,
+        pairs[others],
+        distances[others],
+        to_leave_out(wrong, copies, near.suspicion),
+        embedded.rejected,
+    )
+
+
+def _copies(
+    source: StoredFaces,
+    images: Images,
+    kept: NDArray[np.int64],
+    identity: NDArray[np.int64],
+    progress: Progress,
+) -> NDArray[np.int64]:
+    """Pairs (face, earlier face) with the same bytes, int64 [copies, 2]."""
+    if isinstance(source, PreparedSource):
+        contents = source.contents[kept]
+    else:
+        contents = np.empty((len(kept), 16), np.uint8)
+        tally = Tally(progress, "reading", len(kept))
+
+        def digest(face: int) -> bytes:
+            try:
+                return content_digest(images.read(int(kept[face])))
+            except BadFace:  # gone since it was embedded: it matches nothing
+                return content_digest(b"unreadable %d" % face)
+
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            for face, found in enumerate(pool.map(digest, range(len(kept)))):
+                contents[face] = np.frombuffer(found, np.uint8)
+                tally.update(face + 1)
+    offsets = np.searchsorted(identity, np.arange(int(identity[-1]) + 2))
+    copies = find_copies(contents, offsets)
+    return np.stack([copies.records, copies.originals], axis=1)
+
+
+def first_of_file(faces: int, copies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each face the first that has its bytes, itself if there is none before: int64 [faces].
+
+    Args:
+      faces: how many there are.
+      copies: int64 [copies, 2], a face and an earlier one with its bytes, each face once.
+    """
+    first = np.arange(faces)
+    first[copies[:, 0]] = copies[:, 1]
+    while not np.array_equal(further := first[first], first):
+        first = further
+    return first
+
+
+def to_leave_out(
+    wrong: NDArray[np.int64], copies: NDArray[np.int64], suspicion: NDArray[np.floating[Any]]
+) -> NDArray[np.bool_]:
+    """Of wrong labels the sure ones; of all faces with the same bytes all but the least suspicious: bool [faces].
+
+    Args:
+      wrong: faces whose labels are probably wrong.
+      copies: as `first_of_file` takes them.
+      suspicion: [faces], NaN where nothing can be said.
+    """
+    out = np.zeros(len(suspicion), bool)
+    out[wrong[suspicion[wrong] >= EXCLUDE_FROM]] = True
+    first = first_of_file(len(suspicion), copies)
+    order = np.lexsort((np.nan_to_num(suspicion, nan=np.inf), first))
+    order = order[~out[order]]
+    out[order[1:][first[order[1:]] == first[order[:-1]]]] = True
+    return out

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.curation.audit_report import EXCLUDE_FILE, FINDINGS_FILE, Audited, caution
+from facenet_jax.curation.audit import Findings
+from facenet_jax.curation.audit_files import EXCLUDE_FILE, FINDINGS_FILE, caution
 from facenet_jax.images.decode import BadFace
 from facenet_jax.report.page import Cell, Faces, Table, render, thumbnail
 
@@ -33,7 +34,7 @@ class _Finding:
     excluded: bool = False
 
 
-def build_page(found: Audited) -> str:
+def build_page(found: Findings) -> str:
     """The whole page; it holds faces, as data URIs."""
     return render(
         "audit.html",
@@ -54,7 +55,7 @@ def build_page(found: Audited) -> str:
     )
 
 
-def _counts(found: Audited) -> Table:
+def _counts(found: Findings) -> Table:
     copied = np.zeros(len(found.files), bool)
     copied[found.copies.ravel()] = True
     rows = [
@@ -71,7 +72,7 @@ def _counts(found: Audited) -> Table:
     )
 
 
-def _wrong(found: Audited) -> list[_Finding]:
+def _wrong(found: Findings) -> list[_Finding]:
     near, suspicion = found.near, found.near.suspicion
     findings = []
     for face in found.wrong[:_MOST].tolist():
@@ -85,7 +86,7 @@ def _wrong(found: Audited) -> list[_Finding]:
     return findings
 
 
-def _merged(found: Audited) -> list[_Finding]:
+def _merged(found: Findings) -> list[_Finding]:
     findings = []
     for one in found.merged[:_MOST]:
         larger, smaller = one.parts
@@ -97,7 +98,7 @@ def _merged(found: Audited) -> list[_Finding]:
     return findings
 
 
-def _split(found: Audited) -> list[_Finding]:
+def _split(found: Findings) -> list[_Finding]:
     findings = []
     for one in found.split[:_MOST]:
         groups = [_faces(found, _members(found, number), found.names[number]) for number in one.identities]
@@ -105,7 +106,7 @@ def _split(found: Audited) -> list[_Finding]:
     return findings
 
 
-def _pairs(found: Audited, pairs: NDArray[np.int64], distances: NDArray[np.float32] | None) -> list[_Finding]:
+def _pairs(found: Findings, pairs: NDArray[np.int64], distances: NDArray[np.float32] | None) -> list[_Finding]:
     findings = []
     for place, both in enumerate(pairs[:_MOST].tolist()):
         groups = [
@@ -116,7 +117,7 @@ def _pairs(found: Audited, pairs: NDArray[np.int64], distances: NDArray[np.float
     return findings
 
 
-def _members(found: Audited, number: int, but: int = -1) -> list[int]:
+def _members(found: Findings, number: int, but: int = -1) -> list[int]:
     """A few faces of an identity that are right by all appearances: those that lie nearest to their own."""
     start, stop = np.searchsorted(found.identity, [number, number + 1])
     faces = np.arange(start, stop)
@@ -125,7 +126,7 @@ def _members(found: Audited, number: int, but: int = -1) -> list[int]:
     return chosen
 
 
-def _faces(found: Audited, faces: Sequence[int], line: str, kind: str = "") -> Faces:
+def _faces(found: Findings, faces: Sequence[int], line: str, kind: str = "") -> Faces:
     shown = []
     for face in faces:
         try:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from facenet_jax.curation.audit import pairs_within
+from facenet_jax.curation.label_errors import pairs_within
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.clustering import MOST_FACES, cut, merges
 
@@ -41,7 +41,7 @@ def group(points: NDArray[np.float32], threshold: float, most_faces: int = MOST_
     """Groups faces up to a distance.
 
     The two groups with the least mean squared distance are merged until none are within the threshold. Groups within a
-    mean are joined by a pair within it, so that each set of faces that hang together by such pairs can be grouped for
+    mean are joined by a pair within it, so that each set of faces connected by such pairs can be grouped for
     itself, with the same result: only all pairs of the largest set need to be in memory. Where a set has more than
     `most_faces`, its longest pairs are cut until it falls apart, and the groups may then be smaller than they were.
 
@@ -58,7 +58,7 @@ def group(points: NDArray[np.float32], threshold: float, most_faces: int = MOST_
     pairs, distances = pairs_within(points, threshold)
     limit = threshold
     while True:
-        sets = _hang_together(pairs, len(points))
+        sets = _connected(pairs, len(points))
         too_large = np.bincount(sets)[sets[pairs[:, 0]]] > most_faces
         if not too_large.any():
             break
@@ -77,15 +77,15 @@ def group(points: NDArray[np.float32], threshold: float, most_faces: int = MOST_
     return Grouped(_by_size(found), f"average linkage of what hangs together{exactly}")
 
 
-def _hang_together(pairs: NDArray[np.int64], count: int) -> NDArray[np.int32]:
+def _connected(pairs: NDArray[np.int64], count: int) -> NDArray[np.int32]:
     """int32 [count], the connected component of each."""
     graph = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     sets: NDArray[np.int32] = connected_components(graph, directed=False)[1]
     return sets
 
 
-def into(points: NDArray[np.float32], people: int) -> Grouped:
-    """So many groups, by k-means (the best of ten starts, the same every time).
+def k_means(points: NDArray[np.float32], people: int) -> Grouped:
+    """Groups faces into a given number of people by k-means (the best of ten starts, the same every time).
 
     Args:
       points: float32 [n, d], unit vectors.

@@ -1,4 +1,4 @@
-"""Groups of faces -> folders of links, one a person, a table, and everything for machines."""
+"""Photographs -> who is on them: folders of links, one a person, a table, and everything for machines."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from facenet_jax.curation.grouping import Grouped
+from facenet_jax.curation.grouping import Grouped, group, k_means
 from facenet_jax.embedders.engine import EmbeddedFaces
-from facenet_jax.prepare.job import write_whole
+from facenet_jax.errors import InputError
+from facenet_jax.recognition.finder import FaceFinder
+from facenet_jax.recognition.photos import Photos
+from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.progress import Progress, Tally
 
 CSV_FILE, JSON_FILE, PAGE_FILE = "people.csv", "people.json", "people.html"
@@ -62,6 +65,37 @@ class People:
         return f"person_{person + 1:03d}" if person < self.several else ONCE
 
 
+def find_people(
+    photos: Photos, finder: FaceFinder, within: tuple[float, str] | int, keep: Path, progress: Progress
+) -> People:
+    """Finds the faces of photographs, and groups them.
+
+    Args:
+      photos: of a folder.
+      finder: finds and embeds the faces.
+      within: squared distance up to which faces are one person's, and that in words; or how many people there are.
+      keep: a folder where embeddings are kept as they are made.
+      progress: where to say how far it is.
+
+    Raises:
+      InputError: there are no two faces, or they cannot be grouped so.
+    """
+    faces = finder.find(photos.images, keep, progress)
+    if len(faces.photo) < 2:
+        found = "no face" if not len(faces.photo) else "one face alone"
+        raise InputError(
+            f"The {len(faces.files):,} photographs of {photos.root} show {found}, which leaves nothing to group; "
+            "give more photographs, or another --crop."
+        )
+    progress.line(f"grouping {len(faces.photo):,} faces")
+    if isinstance(within, int):
+        grouped, words = k_means(faces.points, within), ""
+    else:
+        threshold, words = within
+        grouped = group(faces.points, threshold)
+    return People(photos.root, faces, grouped, finder.embedder.name, finder.crop, words)
+
+
 def write_people(found: People, out: Path, progress: Progress) -> None:
     """Writes folders of links to the photographs (copies where the disk knows no links), the table and the summary.
 
@@ -83,7 +117,7 @@ def write_people(found: People, out: Path, progress: Progress) -> None:
             done += 1
             tally.update(done)
     _write_table(found, out / CSV_FILE)
-    write_whole(out / JSON_FILE, json.dumps(to_json(found), indent=1, allow_nan=False) + "\n")
+    write_whole(out / JSON_FILE, json.dumps(_summary(found), indent=1, allow_nan=False) + "\n")
 
 
 def link(file: Path, place: Path) -> None:
@@ -126,7 +160,7 @@ def _write_table(found: People, file: Path) -> None:
             table.writerow((faces.files[int(faces.photo[face])], int(faces.number[face]), *box, person + 1))
 
 
-def to_json(found: People) -> dict[str, Any]:
+def _summary(found: People) -> dict[str, Any]:
     """The summary, as plain values."""
     return {
         "photographs": len(found.faces.files),

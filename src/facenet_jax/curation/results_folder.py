@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from facenet_jax.errors import InputError
-from facenet_jax.runtime.files import locked
+from facenet_jax.runtime.files import locked, write_whole
 
 # Where embeddings are kept as they are made, so that a command that was cut off goes on.
 KEPT = "embeddings"
+# Results whose names are not known before are all written into the first; the second names what is moved out of it.
+_NEW, _MOVED = ".new", ".moved"
 
 
 @contextmanager
@@ -39,6 +42,39 @@ def claimed(out: Path, own: Collection[str]) -> Iterator[None]:
         for name in _left(out):
             (out / name).unlink(missing_ok=True)
         yield
+
+
+@contextmanager
+def claimed_for_all(out: Path) -> Iterator[Path]:
+    """Claims a folder for results whose names are not known before, and gives a folder within to write them into.
+
+    Once they are all there, they are moved out of it, and the kept embeddings go. A process that was killed while it
+    moved them left a list of their names, by which they are known as nobody else's.
+
+    Raises:
+      InputError: as of `claimed`.
+    """
+    new, moved = out / _NEW, out / _MOVED
+    lines = moved.read_text().splitlines() if moved.is_file() else []
+    before = [line for line in lines if Path(line).name == line]  # they are removed, and nothing elsewhere
+    with claimed(out, (_NEW, _MOVED, *before)):
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir()
+        try:
+            yield new
+        except BaseException:
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        for name in before:
+            if (out / name).is_dir():
+                shutil.rmtree(out / name)
+        names = sorted(entry.name for entry in new.iterdir())
+        write_whole(moved, "".join(f"{name}\n" for name in {*names, *before}))
+        for name in names:
+            (new / name).replace(out / name)
+        new.rmdir()
+        shutil.rmtree(out / KEPT)
+        moved.unlink()
 
 
 def _refuse_strange(out: Path, own: Collection[str]) -> None:

@@ -1,1 +1,1 @@
-"""Points -> answers: every face of anyone's photographs, whether two are the same person, and who it is."""
+"""Points -> answers: every face on photographs, whether two are the same person, and who it is."""
