@@ -100,6 +100,9 @@ def test_config_prints_what_it_would_take(capsys):
     out = capsys.readouterr().out.splitlines()
     assert "--config.loss.margin=0.1" in out
     assert "--config.model.name=nn1" in out
+    assert out[out.index("--config.loss.margin=0.1") + 1].split() == (
+        ["alpha,", "in", "squared", "distance;", "between", "0", "and", "4", "(equation", "(1))"]
+    )
 
 
 class TestBadInputToTrain:

@@ -3,9 +3,8 @@
 import pytest
 
 from facenet_jax import models
-from facenet_jax.config import default_config, find_config, flatten, load_config, validate
+from facenet_jax.config import MAY_CHANGE, default_config, difference, find_config, flatten, load_config, validate
 from facenet_jax.errors import InputError
-from facenet_jax.saved_config import MAY_CHANGE, difference
 
 
 @pytest.mark.parametrize("name", sorted(models.NETWORKS))

@@ -7,7 +7,6 @@ ORDER = [
     "errors",
     "runtime",
     "config",
-    "saved_config",
     "models",
     "triplets",
     "images",

@@ -10,8 +10,9 @@ def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
     config = commands.add_parser(
         "config",
-        help="print a config's keys and values",
-        description="Prints every key and value of a config, with overrides applied.",
+        help="print a config's keys, values and meanings",
+        description="Prints every key of a config as an option, overrides applied, and below it what it means, its "
+        "range and where the paper speaks of it.",
         allow_abbrev=False,
     )
     config.add_argument("config", help="a config file, or the name of one")
@@ -19,8 +20,11 @@ def add_parser(commands: Any) -> None:
 
 
 def _config(options: argparse.Namespace, overrides: list[str]) -> int:
-    from facenet_jax.config import flatten, load_config
+    from facenet_jax.config import KEYS, flatten, load_config
 
-    for key, value in flatten(load_config(options.config, overrides)).items():
-        print(f"--config.{key}={value}")
+    meanings = {key.name: str(key) for key in KEYS}
+    for name, value in flatten(load_config(options.config, overrides)).items():
+        print(f"--config.{name}={value}")
+        if name in meanings:  # a file may bring keys of its own
+            print(f"    {meanings[name]}")
     return 0

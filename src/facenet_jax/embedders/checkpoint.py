@@ -14,14 +14,13 @@ from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
 from facenet_jax import models
-from facenet_jax.config import datasets_of
+from facenet_jax.config import datasets_of, from_saved
 from facenet_jax.datasets.prepared import is_prepared, read_card
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.mesh import make_mesh, over_batch, padded_batch_size, replicated
-from facenet_jax.saved_config import from_saved
 
 # So many images or fewer are not worth a batch.
 _FEW = 8

@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from facenet_jax.config import datasets_of
+from facenet_jax.config import datasets_of, difference
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_holdout, holdout_to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
 from facenet_jax.runtime.files import in_bucket, locked, write_whole
 from facenet_jax.runtime.hosts import is_first, wait_for_all
-from facenet_jax.saved_config import difference
 from facenet_jax.training.metrics import read_metrics
 
 RUN_FILE = "run.json"

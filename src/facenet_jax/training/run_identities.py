@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.config import from_saved
 from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.embedders.engine import Images
@@ -14,7 +15,6 @@ from facenet_jax.embedders.labelled_images import LabelledImages
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.request import AnyEmbedder, Request, leave_out_known
 from facenet_jax.runtime.files import files_digest, locate
-from facenet_jax.saved_config import from_saved
 from facenet_jax.training.run_directory import RUN_FILE, read_run
 from facenet_jax.training.training_faces import HeldOutFaces, TrainingFaces, open_faces
 

@@ -1,4 +1,4 @@
-"""The config that a run was saved with: as one again, and beside the one that it is to go on with."""
+"""The config that a run was saved with: as a config again, and compared with the one that it is to go on with."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from facenet_jax.config import default_config, flatten
+from facenet_jax.config.keys import default_config, flatten
 
 # What may differ when a run goes on in its working directory: none of it changes the batches or the gradient.
 MAY_CHANGE = (
@@ -43,7 +43,7 @@ def from_saved(values: Mapping[str, Any]) -> ConfigDict:
 def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """Lines `key: then -> now` for what differs between two flattened configs and may not differ in one run.
 
-    The number of steps may differ where the schedule does not hang on it. A key that the run is too old to know had
+    The number of steps may differ where the schedule does not depend on it. A key that the run is too old to know had
     the value that is the default now: defaults stay what they were.
     """
     may_change = set(MAY_CHANGE)
