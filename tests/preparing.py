@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from facenet_jax.datasets.drawn import render
-from facenet_jax.prepare.report import FIGURE_FILE
-from facenet_jax.prepare.run import prepare
+from facenet_jax.prepare.prepare import prepare
+from facenet_jax.prepare.summary import FIGURE_FILE
 
 
 def contents(folder: Path) -> dict[str, bytes]:

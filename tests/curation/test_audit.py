@@ -212,7 +212,7 @@ def test_what_an_audit_leaves(mislabelled, tmp_path, capsys, form):
     # The list serves those who take it.
     given = [f"--config.data.path={data}", f"--config.data.exclude={out / 'exclude.txt'}", "--config.eval.holdout=0.3"]
     assert "0 identities and 3 faces that" in open_faces(load_config("quickstart", given)).describe()
-    report = prepared(root, tmp_path / "again", exclude=out / "exclude.txt").report
+    report = prepared(root, tmp_path / "again", exclude=out / "exclude.txt").summary
     assert report.rejects["left out by --exclude"] == 3
     # Its own files are written anew; others' are not touched.
     assert main(command) == 0
@@ -262,7 +262,7 @@ def test_names_that_are_no_text(mislabelled, tmp_path):
     assert main(["audit", str(root), "--embedder", str(points), "-o", str(tmp_path / "audit")]) == 0
     listed = (tmp_path / "audit" / "exclude.txt").read_bytes().splitlines()
     assert set(listed) == {os.fsencode(one) for one in {*WRONG, name}}
-    report = prepared(root, tmp_path / "again", exclude=tmp_path / "audit" / "exclude.txt").report
+    report = prepared(root, tmp_path / "again", exclude=tmp_path / "audit" / "exclude.txt").summary
     assert report.rejects["left out by --exclude"] == 3
 
 

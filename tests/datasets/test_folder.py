@@ -107,7 +107,7 @@ def test_an_identity_that_cannot_be_listed_is_one_bad_face(root, tmp_path, unrea
 
 def test_it_is_named_where_the_rest_is_prepared(root, tmp_path, unreadable):
     unreadable.add("Abe")
-    report = prepared(root, tmp_path / "out").report
+    report = prepared(root, tmp_path / "out").summary
     assert (report.faces, report.identities, report.empty_identities) == (5, 1, 1)
     assert report.rejects == {"unreadable": 1}
     assert (tmp_path / "out" / "rejects.csv").read_text().splitlines()[1:] == ["Abe/,unreadable"]

@@ -194,7 +194,7 @@ def test_what_is_lost_is_in_the_list_and_the_rest_is_prepared(tmp_path):
     folder = insightface(tmp_path / "set", faces)
     data = (folder / "train.rec").read_bytes()
     (folder / "train.rec").write_bytes(data[: int(0.7 * len(data))])
-    report = prepared(folder, tmp_path / "out").report
+    report = prepared(folder, tmp_path / "out").summary
     with (tmp_path / "out" / "rejects.csv").open(newline="") as file:
         rejects = list(csv.DictReader(file))
     assert report.faces + len(rejects) == 12

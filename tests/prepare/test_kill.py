@@ -52,12 +52,12 @@ def test_killed_and_continued_it_is_byte_identical(tmp_path):
 # A command that is killed while its worker starts; the worker holds standard output until it is gone.
 KILLED_EARLY = """
 import multiprocessing, os, signal, threading
-from facenet_jax.prepare import run
+from facenet_jax.prepare import workers
 
 def worker():
     multiprocessing.parent_process().join()
     threading.Thread.start = lambda thread: None  # no other thread comes to run before a part is begun
-    run._start_worker(*[None] * 8)
+    workers._start_worker(*[None] * 5)
     print("begins a part", flush=True)
 
 if __name__ == "__main__":

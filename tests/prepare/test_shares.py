@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from facenet_jax.errors import InputError
-from facenet_jax.prepare import job, run
+from facenet_jax.prepare import job, prepare
 from facenet_jax.prepare.merge import merge
 from preparing import contents, crowd, prepared
 
@@ -18,7 +18,7 @@ def test_any_number_of_workers_and_shares_gives_the_same_bytes(tmp_path, small_s
     prepared(source, tmp_path / "two", workers=2)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
     for share in (2, 0):
-        assert prepared(source, tmp_path / "shares", share=(share, 3)).report is None
+        assert prepared(source, tmp_path / "shares", share=(share, 3)).summary is None
     with pytest.raises(InputError, match=r"of the 5 shards of .* are not done \(the first is 1\)"):
         merge(tmp_path / "shares")
     prepared(source, tmp_path / "shares", share=(1, 3))
@@ -44,7 +44,7 @@ def test_two_processes_in_one_folder_are_refused(tmp_path):
         prepared(source, tmp_path / "out")
     for holder in holders:
         holder.close()
-    assert prepared(source, tmp_path / "out").report.faces == 4
+    assert prepared(source, tmp_path / "out").summary.faces == 4
 
 
 def test_locks_are_to_be_had_on_nfs(tmp_path, monkeypatch):
@@ -70,13 +70,13 @@ def test_a_share_that_another_is_quicker_than_goes_on_with_its_job(tmp_path, mon
 
 def test_two_machines_that_keep_the_names_at_once(tmp_path, monkeypatch):
     source = crowd(tmp_path / "photos", 2, 2)
-    write = run.write_names
+    write = prepare.write_names
 
     def other_too(*arguments):
-        monkeypatch.setattr(run, "write_names", write)
+        monkeypatch.setattr(prepare, "write_names", write)
         write(*arguments)
         assert prepared(source, tmp_path / "out", share=(0, 2)).faces == 4  # with the same process number
 
-    monkeypatch.setattr(run, "write_names", other_too)
+    monkeypatch.setattr(prepare, "write_names", other_too)
     assert prepared(source, tmp_path / "out", share=(1, 2)).faces == 0
     assert merge(tmp_path / "out").faces == 4

@@ -20,8 +20,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _merge(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.commands.prepare import show_report
+    from facenet_jax.commands.prepare import show_summary
     from facenet_jax.prepare.merge import merge
 
-    show_report(merge(options.out), options.out)
+    show_summary(merge(options.out), options.out)
     return 0

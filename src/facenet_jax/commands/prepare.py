@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facenet_jax.prepare.report import Report
+    from facenet_jax.prepare.summary import DatasetSummary
 
 _EPILOG = """\
 SOURCE is a folder <identity>/<image>, a manifest (.csv or .parquet with the columns path and identity), or a folder
@@ -60,11 +60,11 @@ def _share(text: str) -> tuple[int, int]:
 
 
 def _prepare(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.prepare.run import prepare
+    from facenet_jax.prepare.prepare import prepare
     from facenet_jax.runtime.progress import Progress
 
     progress = Progress()
-    outcome = prepare(
+    result = prepare(
         options.source,
         options.out,
         crop=options.crop,
@@ -75,24 +75,24 @@ def _prepare(options: argparse.Namespace, _: list[str]) -> int:
         share=options.shard,
         progress=progress,
     )
-    if outcome.faces:
-        progress.say(f"{outcome.faces:,} faces done, {outcome.rate:,.0f} a second")
-    if outcome.signal is not None:
-        progress.say(f"stopped by {outcome.signal.name}; the same command goes on")
-        return 128 + outcome.signal
-    if outcome.report is None:
+    if result.faces:
+        progress.say(f"{result.faces:,} faces done, {result.rate:,.0f} a second")
+    if result.signal is not None:
+        progress.say(f"stopped by {result.signal.name}; the same command goes on")
+        return 128 + result.signal
+    if result.summary is None:
         which, number = options.shard
         progress.say(f"shard {which}/{number} is done; when all {number} are: facenet-jax merge {options.out}")
         return 0
-    show_report(outcome.report, options.out)
+    show_summary(result.summary, options.out)
     return 0
 
 
-def show_report(report: Report, out: Path) -> None:
-    """Prints a dataset's report and draws its histogram beside it."""
+def show_summary(summary: DatasetSummary, out: Path) -> None:
+    """Prints a dataset's summary and draws its histogram beside it."""
     from facenet_jax.evaluation.plots import identities_figure
-    from facenet_jax.prepare.report import FIGURE_FILE, format_report
+    from facenet_jax.prepare.summary import FIGURE_FILE, format_summary
 
-    print(format_report(report, out))
-    title = f"{report.faces:,} faces of {report.identities:,} identities"
-    print(f"{'picture':<16}{identities_figure(report.histogram, title, out / FIGURE_FILE)}")
+    print(format_summary(summary, out))
+    title = f"{summary.faces:,} faces of {summary.identities:,} identities"
+    print(f"{'picture':<16}{identities_figure(summary.histogram, title, out / FIGURE_FILE)}")

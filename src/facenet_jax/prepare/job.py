@@ -15,7 +15,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
 
 TOOL = f"facenet-jax {__version__}"
-PARTS = Path("parts")
+PARTS = Path("parts")  # files of shards' records, until they are merged
 _LOCK = ".lock"
 
 # A shard is made by one process from so many faces: few enough that a small set keeps all cores busy and that little is
@@ -27,12 +27,17 @@ class Job(Origin):
     """A dataset that is being made."""
 
     @property
-    def parts(self) -> int:
+    def shards(self) -> int:
         """How many shards there are."""
         return -(-self.source_faces // self.part_faces)
 
+    def faces_of(self, number: int) -> range:
+        """The faces of the source that a shard is made from."""
+        start = number * self.part_faces
+        return range(start, min(start + self.part_faces, self.source_faces))
 
-def part_faces(faces: int) -> int:
+
+def faces_a_shard(faces: int) -> int:
     """How many faces of the source make a shard, of so many in all."""
     return min(_MOST_FACES, max(_LEAST_FACES, -(-faces // _SHARDS)))
 

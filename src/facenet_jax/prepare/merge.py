@@ -1,4 +1,4 @@
-"""Parts -> one dataset: the index, the lists, the report, and last the card."""
+"""Shards -> one dataset: the index, the lists, the summary, and last the card."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from facenet_jax.datasets.prepared import (
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.duplicates import find_copies
 from facenet_jax.prepare.job import PARTS, Job, Workplace, read_job
-from facenet_jax.prepare.parts import Records, part_file, read_records
-from facenet_jax.prepare.report import (
+from facenet_jax.prepare.shards import ShardRecords, read_records, records_file
+from facenet_jax.prepare.summary import (
     DUPLICATES_FILE,
     FALLBACKS_FILE,
     REJECTS_FILE,
     REPORT_FILE,
-    Report,
+    DatasetSummary,
     histogram,
-    read_report,
+    read_summary,
 )
 from facenet_jax.runtime.files import ArrayWriter, sync, write_whole
 from facenet_jax.runtime.progress import Progress, Tally
 
 
-def merge(out: Path, progress: Progress | None = None) -> Report:
+def merge(out: Path, progress: Progress | None = None) -> DatasetSummary:
     """Joins the shares that `prepare` made with `share=(i, n)` into one dataset.
 
     Raises:
@@ -59,23 +59,23 @@ def merge(out: Path, progress: Progress | None = None) -> Report:
     try:
         if is_prepared(out):
             tidy(out)
-            return read_report(out)
+            return read_summary(out)
         assert job is not None
-        return merge_parts(out, job, progress or Progress())
+        return merge_shards(out, job, progress or Progress())
     finally:
         place.close()
 
 
-def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
-    """Makes a dataset of the parts of a job, which are then removed. The caller holds the folder.
+def merge_shards(out: Path, job: Job, progress: Progress) -> DatasetSummary:
+    """Makes a dataset of the shards of a job, whose records' files are then removed. The caller holds the folder.
 
     Raises:
-      InputError: parts are missing or damaged.
+      InputError: shards are missing or damaged.
     """
-    missing = [number for number in range(job.parts) if not part_file(out, number).exists()]
+    missing = [number for number in range(job.shards) if not records_file(out, number).exists()]
     if missing:
         raise InputError(
-            f"{len(missing):,} of the {job.parts:,} shards of {out} are not done (the first is {missing[0]}): give "
+            f"{len(missing):,} of the {job.shards:,} shards of {out} are not done (the first is {missing[0]}): give "
             "`facenet-jax prepare` with each --shard i/n once more, and then merge."
         )
     shard_records, shard_bytes, counts, tallies = _count(out, job, progress)
@@ -97,7 +97,7 @@ def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
     with ExitStack() as stack:
         duplicates = _list(stack, out / DUPLICATES_FILE, "file", "identity", "same_as", "identity_of_same", "kind")
         identity, original = (
-            np.searchsorted(offsets, part, side="right") - 1 for part in (copies.records, copies.originals)
+            np.searchsorted(offsets, records, side="right") - 1 for records in (copies.records, copies.originals)
         )
         for row in range(len(copies.records)):
             duplicates.writerow(
@@ -109,7 +109,7 @@ def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
                     "within" if copies.within[row] else "across",
                 )
             )
-    report = Report(
+    summary = DatasetSummary(
         job.crop,
         job.size,
         int(np.count_nonzero(counts)),
@@ -123,14 +123,14 @@ def merge_parts(out: Path, job: Job, progress: Progress) -> Report:
         int(np.count_nonzero(~copies.within)),
         histogram(counts[counts > 0]),
     )
-    write_whole(out / REPORT_FILE, report.to_json())
+    write_whole(out / REPORT_FILE, summary.to_json())
     digest = _digest(job, offsets, held, out)
     card = Card(**asdict(job), records=records, digest=digest, shard_records=shard_records, shard_bytes=shard_bytes)
     for file in (out / INDEX).iterdir():
         sync(file)
     write_whole(out / CARD_FILE, card.to_json())
     tidy(out)
-    return report
+    return summary
 
 
 def tidy(out: Path) -> None:
@@ -144,21 +144,21 @@ def _count(out: Path, job: Job, progress: Progress) -> tuple[list[int], list[int
     shard_records, shard_bytes = [], []
     counts = np.zeros(job.identities, np.int64)
     tallies: Counter[str] = Counter({"_fallbacks": 0, "_several": 0})
-    tally = Tally(progress, "merging", job.parts)
-    for number in range(job.parts):
-        part = _read(out, number)
-        shard = out / shard_name(number, job.parts)
-        if not shard.exists() or shard.stat().st_size != part.shard_bytes:
-            part_file(out, number).unlink()
+    tally = Tally(progress, "merging", job.shards)
+    for number in range(job.shards):
+        held = _read(out, number)
+        shard = out / shard_name(number, job.shards)
+        if not shard.exists() or shard.stat().st_size != held.shard_bytes:
+            records_file(out, number).unlink()
             raise InputError(
                 f"{shard} is not as it was written: give the same `facenet-jax prepare` again to repair it."
             )
-        shard_records.append(len(part.identities))
-        shard_bytes.append(part.shard_bytes)
-        np.add.at(counts, part.identities, 1)
-        tallies.update(reason.words for reason in part.reasons)
-        tallies["_fallbacks"] += int(part.fallback.sum())
-        tallies["_several"] += int((part.faces > 1).sum())
+        shard_records.append(len(held.identities))
+        shard_bytes.append(held.shard_bytes)
+        np.add.at(counts, held.identities, 1)
+        tallies.update(reason.words for reason in held.reasons)
+        tallies["_fallbacks"] += int(held.fallback.sum())
+        tallies["_several"] += int((held.faces > 1).sum())
         tally.update(number + 1)
     return shard_records, shard_bytes, counts, tallies
 
@@ -167,17 +167,17 @@ def _files(
     out: Path, job: Job, contents: ArrayWriter, looks: ArrayWriter, names: Names, rejects: Any, fallbacks: Any
 ) -> Iterator[str]:
     """The place of each record, while arrays and lists are written."""
-    for number in range(job.parts):
-        part = _read(out, number)
-        contents.append(part.contents)
-        looks.append(part.looks)
-        rejects.writerows((place, reason.words) for place, reason in zip(part.rejected, part.reasons, strict=True))
-        fallbacks.writerows((part.places[at], names[int(part.identities[at])]) for at in np.flatnonzero(part.fallback))
-        yield from part.places
+    for number in range(job.shards):
+        held = _read(out, number)
+        contents.append(held.contents)
+        looks.append(held.looks)
+        rejects.writerows((place, reason.words) for place, reason in zip(held.rejected, held.reasons, strict=True))
+        fallbacks.writerows((held.places[at], names[int(held.identities[at])]) for at in np.flatnonzero(held.fallback))
+        yield from held.places
 
 
-def _read(out: Path, number: int) -> Records:
-    file = part_file(out, number)
+def _read(out: Path, number: int) -> ShardRecords:
+    file = records_file(out, number)
     try:
         return read_records(file)
     except Exception as error:  # what a damaged archive raises is not written down

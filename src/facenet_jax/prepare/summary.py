@@ -1,4 +1,4 @@
-"""What there is to say of a prepared dataset."""
+"""Counts of a prepared dataset, for its file and for the screen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BAR = 40
 
 
 @dataclass(frozen=True)
-class Report:
+class DatasetSummary:
     """Counts of a prepared dataset.
 
     Attributes:
@@ -55,15 +55,15 @@ class Report:
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
-def read_report(out: Path) -> Report:
-    """The report in a folder.
+def read_summary(out: Path) -> DatasetSummary:
+    """The summary in a folder.
 
     Raises:
       InputError: it is missing or damaged.
     """
     file = out / REPORT_FILE
     try:
-        return Report(**json.loads(file.read_text()))
+        return DatasetSummary(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{file} cannot be read ({error}); the dataset beside it may be whole all the same."
@@ -85,32 +85,32 @@ def histogram(counts: NDArray[np.int64]) -> list[list[int]]:
     return bins
 
 
-def format_report(report: Report, out: Path) -> str:
-    """The report as a table for the screen."""
-    size = f", {report.size} x {report.size} pixels" if report.size else ""
-    rows = [("prepared", f"{report.faces:,} faces of {report.identities:,} identities (crop {report.crop}{size})")]
-    if report.empty_identities:
-        rows.append(("", f"{report.empty_identities:,} identities are left without a face"))
-    if report.ignored:
-        rows.append(("passed over", f"{report.ignored:,} entries that are no images in an identity's folder"))
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.rejects.items())
-    rejected = sum(report.rejects.values())
+def format_summary(summary: DatasetSummary, out: Path) -> str:
+    """The summary as a table for the screen."""
+    size = f", {summary.size} x {summary.size} pixels" if summary.size else ""
+    rows = [("prepared", f"{summary.faces:,} faces of {summary.identities:,} identities (crop {summary.crop}{size})")]
+    if summary.empty_identities:
+        rows.append(("", f"{summary.empty_identities:,} identities are left without a face"))
+    if summary.ignored:
+        rows.append(("passed over", f"{summary.ignored:,} entries that are no images in an identity's folder"))
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary.rejects.items())
+    rejected = sum(summary.rejects.values())
     rows.append(("rejected", f"{rejected:,}" + (f": {reasons} ({out / REJECTS_FILE})" if rejected else "")))
-    if report.crop in ("tight", "similarity"):
-        where = f" ({out / FALLBACKS_FILE})" if report.fallbacks else ""
-        rows.append(("no face found", f"{report.fallbacks:,}, of which the centre was cut{where}"))
-        rows.append(("several faces", f"{report.several_faces:,}, of which the largest near the centre was cut"))
-    where = f" ({out / DUPLICATES_FILE})" if report.duplicates_within + report.duplicates_across else ""
+    if summary.crop in ("tight", "similarity"):
+        where = f" ({out / FALLBACKS_FILE})" if summary.fallbacks else ""
+        rows.append(("no face found", f"{summary.fallbacks:,}, of which the centre was cut{where}"))
+        rows.append(("several faces", f"{summary.several_faces:,}, of which the largest near the centre was cut"))
+    where = f" ({out / DUPLICATES_FILE})" if summary.duplicates_within + summary.duplicates_across else ""
     rows.append(
         (
             "same bytes",
-            f"{report.duplicates_within:,} within an identity, {report.duplicates_across:,} across identities{where}",
+            f"{summary.duplicates_within:,} within an identity, {summary.duplicates_across:,} across identities{where}",
         )
     )
     lines = [f"{name:<16}{words}" for name, words in rows]
     lines.append("faces           identities")
-    most = max((count for *_, count in report.histogram), default=0)
-    for least, up_to, count in report.histogram:
+    most = max((count for *_, count in summary.histogram), default=0)
+    for least, up_to, count in summary.histogram:
         label = f"{least:,}" if least == up_to else f"{least:,} to {up_to:,}"
         lines.append(f"  {label:<14}{count:>10,}  {'#' * -(-_BAR * count // most) if count else ''}".rstrip())
     return "\n".join(lines)

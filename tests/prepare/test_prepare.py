@@ -19,9 +19,10 @@ from facenet_jax.datasets.prepared import PreparedSource, shard_name
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import MAX_SIDE
 from facenet_jax.images.digests import content_digest, look_digest
-from facenet_jax.prepare import parts, run
+from facenet_jax.prepare import workers
 from facenet_jax.prepare.merge import merge
-from facenet_jax.prepare.report import format_report
+from facenet_jax.prepare.shards import ShardWriter
+from facenet_jax.prepare.summary import format_summary
 from preparing import contents, crowd, encoded, person, prepared
 
 
@@ -46,11 +47,11 @@ def test_thumbnails_stay_as_they_are_in_order(tmp_path, photos, small_shards):
         assert source.index.names[identity] == file.partition("/")[0]
         looked = look_digest(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
         np.testing.assert_array_equal(source.looks[record], looked)
-    report = outcome.report
-    assert (report.faces, report.identities, report.rejects) == (64, 16, {})
-    assert report.histogram == [[1, 1, 4], [2, 3, 0], [4, 7, 12]]
+    summary = outcome.summary
+    assert (summary.faces, summary.identities, summary.rejects) == (64, 16, {})
+    assert summary.histogram == [[1, 1, 4], [2, 3, 0], [4, 7, 12]]
     assert json.loads((tmp_path / "out" / "report.json").read_text())["faces"] == 64
-    assert "64 faces of 16 identities" in format_report(report, tmp_path / "out")
+    assert "64 faces of 16 identities" in format_summary(summary, tmp_path / "out")
 
 
 @pytest.mark.parametrize("crop", ["tight", "similarity", "centre"])
@@ -65,19 +66,19 @@ def test_faces_are_cut_and_the_rest_is_said(tmp_path, crop):
     photo[20:220, 120:320] = person(1, 0, 200)
     (source / "a" / "two.png").write_bytes(encoded(photo))
     outcome = prepared(source, tmp_path / "out", crop=crop, size=64)
-    report, dataset = outcome.report, PreparedSource(tmp_path / "out")
+    summary, dataset = outcome.summary, PreparedSource(tmp_path / "out")
     for record in range(3):
         image = Image.open(io.BytesIO(dataset.read(record)))
         assert (image.format, image.size, image.mode) == ("JPEG", (64, 64), "RGB")
     found = crop != "centre"
-    assert (report.fallbacks, report.several_faces) == ((1, 1) if found else (0, 0))
+    assert (summary.fallbacks, summary.several_faces) == ((1, 1) if found else (0, 0))
     assert rows(tmp_path / "out" / "fallbacks.csv") == ([["a/none.png", "a"]] if found else [])
     assert (dataset.card.detector is not None) == found
     if found:  # the face of the only person, the larger of two
         flat = np.ptp(dataset.load(0, (64, 64)).astype(int))
         assert flat < 10
         assert dataset.load(1, (64, 64)).std() > 20
-        assert "no face found   1" in format_report(report, tmp_path / "out")
+        assert "no face found   1" in format_summary(summary, tmp_path / "out")
 
 
 def bad_files(root):
@@ -125,11 +126,11 @@ def test_bad_files_are_counted_listed_and_passed_over(tmp_path, crop):
         "nobody/1.png": "empty file"
     }
     assert dict(rows(tmp_path / "out" / "rejects.csv")) == bad
-    report = outcome.report
-    assert sum(report.rejects.values()) == len(bad)
+    summary = outcome.summary
+    assert sum(summary.rejects.values()) == len(bad)
     assert outcome.faces == len(files) + 1
-    assert report.rejects["too large"] == 2
-    assert (report.identities, report.empty_identities) == (1, 1)
+    assert summary.rejects["too large"] == 2
+    assert (summary.identities, summary.empty_identities) == (1, 1)
     dataset = PreparedSource(tmp_path / "out")
     good = [f"-Ann\nB. é/{name}" for name, (_, reason) in files.items() if not reason]
     assert sorted(dataset.files) == sorted(good)
@@ -142,15 +143,15 @@ def test_bad_files_are_counted_listed_and_passed_over(tmp_path, crop):
             assert dataset.read(record).startswith(b"\x89PNG")
     assert dataset.index.counts.tolist() == [len(good), 0]
     # The copies: three names for the same JPEG.
-    assert (report.duplicates_within, report.duplicates_across) == (2, 0)
+    assert (summary.duplicates_within, summary.duplicates_across) == (2, 0)
 
 
 def test_duplicates_are_listed(tmp_path):
     source = crowd(tmp_path / "photos", 3, 2)
     shutil.copy(source / "000" / "0.png", source / "000" / "2.png")
     shutil.copy(source / "000" / "0.png", source / "002" / "0.png")
-    report = prepared(source, tmp_path / "out").report
-    assert (report.duplicates_within, report.duplicates_across) == (1, 1)
+    summary = prepared(source, tmp_path / "out").summary
+    assert (summary.duplicates_within, summary.duplicates_across) == (1, 1)
     assert rows(tmp_path / "out" / "duplicates.csv") == [
         ["000/2.png", "000", "000/0.png", "000", "within"],
         ["002/0.png", "002", "000/0.png", "000", "across"],
@@ -162,9 +163,9 @@ def test_what_a_list_names_is_passed_over_and_counted(tmp_path, workers):
     source = crowd(tmp_path / "photos", 3, 2)
     (tmp_path / "list.txt").write_text("000/1.png\n002\n")
     options = {"exclude": tmp_path / "list.txt", "workers": workers}
-    report = prepared(source, tmp_path / "out", **options).report
+    summary = prepared(source, tmp_path / "out", **options).summary
     assert list(PreparedSource(tmp_path / "out").files) == ["000/0.png", "001/0.png", "001/1.png"]
-    assert report.rejects == {"left out by --exclude": 3}
+    assert summary.rejects == {"left out by --exclude": 3}
     assert [row[0] for row in rows(tmp_path / "out" / "rejects.csv")] == ["000/1.png", "002/0.png", "002/1.png"]
     (tmp_path / "list.txt").write_text("000/1.png\n")
     with pytest.raises(InputError, match="with another --exclude"):
@@ -190,14 +191,14 @@ def test_lines_of_a_list_that_are_nobodys_are_said(tmp_path, capsys):
 def test_stopped_it_finishes_its_shard_and_goes_on(tmp_path, small_shards, monkeypatch, capsys):
     source = crowd(tmp_path / "photos", 7, 5)
     prepared(source, tmp_path / "whole")
-    write, asked = run.write_part, []
+    write, asked = ShardWriter.write, []
 
     def write_and_ask(*arguments):
         if not asked:
             asked.append(os.kill(os.getpid(), 2))
         write(*arguments)
 
-    monkeypatch.setattr(run, "write_part", write_and_ask)
+    monkeypatch.setattr(ShardWriter, "write", write_and_ask)
     out = tmp_path / "out"
     command = ["prepare", str(source), str(out), "--crop", "none", "--workers", "0"]
     assert main(command) == 130
@@ -219,15 +220,15 @@ def test_a_full_disk_loses_nothing(tmp_path, small_shards, monkeypatch, capsys):
     prepared(source, tmp_path / "whole")
     out = tmp_path / "out"
     command = ["prepare", str(source), str(out), "--crop", "none", "--workers", "0"]
-    replace, calls = parts.sync, []
+    fsync, calls = os.fsync, []
 
-    def full(file):
-        calls.append(file)
-        if len(calls) == 4:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
-        replace(file)
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 5:  # the job, a shard and its records, the second shard, its records
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
 
-    monkeypatch.setattr(parts, "sync", full)
+    monkeypatch.setattr(os, "fsync", full)
     assert main(command) == 1
     said = capsys.readouterr().err
     assert "No space left on device" in said
@@ -333,11 +334,11 @@ def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys):
             pass
 
         def submit(self, *_):
-            raise run.BrokenProcessPool
+            raise workers.BrokenProcessPool
 
         def shutdown(self, **_):
             pass
 
-    monkeypatch.setattr(run, "ProcessPoolExecutor", Dying)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", Dying)
     assert main(["prepare", str(source), str(tmp_path / "out"), "--crop", "none", "--workers", "1"]) == 1
     assert "A worker process was killed" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""Prepares a source on all cores of one machine: can be stopped, killed, and started again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from facenet_jax.datasets.exclude import RejectedFaces, read_list
+from facenet_jax.datasets.names import write_names
+from facenet_jax.datasets.open import open_listed
+from facenet_jax.datasets.prepared import NAMES, is_prepared
+from facenet_jax.datasets.source import ListedFaces
+from facenet_jax.errors import InputError
+from facenet_jax.images.crop import CROPS, Crop
+from facenet_jax.images.cut import FaceCutter
+from facenet_jax.prepare.job import PARTS, TOOL, Job, Workplace, faces_a_shard
+from facenet_jax.prepare.merge import merge_shards, tidy
+from facenet_jax.prepare.shards import ShardWriter, clean
+from facenet_jax.prepare.summary import DatasetSummary, read_summary
+from facenet_jax.prepare.workers import write_shards
+from facenet_jax.runtime.cores import usable_cores
+from facenet_jax.runtime.progress import Progress
+
+# As many pixels a side as the largest network of the paper takes.
+DEFAULT_SIZE = 224
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    """How a call of `prepare` ended.
+
+    Attributes:
+      summary: of the whole dataset, if it is finished.
+      signal: which asked it to stop before it was done, if one did.
+      faces: of the source, done by this call.
+      rate: of these, a second.
+    """
+
+    summary: DatasetSummary | None
+    signal: signal.Signals | None = None
+    faces: int = 0
+    rate: float = 0.0
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    *,
+    crop: Crop = "tight",
+    size: int = DEFAULT_SIZE,
+    detector: Path | None = None,
+    exclude: Path | None = None,
+    workers: int | None = None,
+    share: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
+) -> PrepareResult:
+    """Prepares a source into a folder, or goes on where it stopped; the bytes are the same as if it never had.
+
+    Args:
+      source: see `open.open_listed`.
+      out: the folder; what is in it is kept whole at any moment.
+      crop, size: see `crop.crop_face`.
+      detector: a YuNet model instead of the published one.
+      exclude: a list of identities and faces (places within the source) to pass over, one a line.
+      workers: processes; 0 works in this one, None takes one a core.
+      share: (i, n): prepare only the i-th of n shares, counted from 0; `merge.merge` joins them in the end.
+      progress: where to say how far it is.
+
+    Raises:
+      InputError: the source, the options or the folder are no good, or another process prepares into it.
+      OSError: the disk is full, or the like; what was done before is kept.
+    """
+    _check(source, out, crop, size, share, workers)
+    progress = progress or Progress()
+    cutter = FaceCutter(crop, detector_file=detector)
+    weights = cutter.detector.digest if cutter.detects else None  # what is missing is said before any work
+    faces = _open(source, exclude, progress)
+    job = Job(
+        TOOL,
+        faces.kind,
+        faces.digest,
+        faces.index.records,
+        faces.ignored,
+        len(faces.index.names),
+        crop,
+        0 if crop == "none" else size,
+        weights,
+        faces_a_shard(faces.index.records),
+    )
+    place = Workplace(out, share)
+    try:
+        job = place.begin(job)
+        if is_prepared(out):
+            tidy(out)
+            return PrepareResult(read_summary(out))
+        clean(out, share)
+        _keep_names(out, faces)
+        writer = ShardWriter(out, job.shards, faces.reader, cutter, size)
+        asked, done, rate = write_shards(
+            job, faces, writer, share, usable_cores() if workers is None else workers, progress
+        )
+        summary = merge_shards(out, job, progress) if asked is None and share[1] == 1 else None
+        return PrepareResult(summary, asked, done, rate)
+    finally:
+        place.close()
+
+
+def _check(source: Path, out: Path, crop: str, size: int, share: tuple[int, int], workers: int | None) -> None:
+    if crop not in CROPS:
+        raise InputError(f"There is no crop {crop!r}: choose one of {', '.join(CROPS)}.")
+    if not 16 <= size <= 4096:
+        raise InputError(f"--size={size}: choose a side between 16 and 4,096 pixels.")
+    if workers is not None and workers < 0:
+        raise InputError(f"--workers={workers}: choose 0 (this process) or the number of processes.")
+    if not 0 <= share[0] < share[1]:
+        raise InputError(f"--shard={share[0]}/{share[1]}: of n shares the first is 0/n and the last (n-1)/n.")
+    inside = out.resolve()
+    if inside == source.resolve() or (source.is_dir() and source.resolve() in inside.parents):
+        raise InputError(f"{out} lies in {source}, which is read only: give a folder elsewhere.")
+
+
+def _open(source: Path, exclude: Path | None, progress: Progress) -> ListedFaces:
+    progress.line(f"listing {source}")
+    faces = open_listed(source)
+    if exclude is None:
+        return faces
+    kept = RejectedFaces(faces, read_list(exclude, "--exclude"))
+    if unknown := kept.named.unknown:
+        some = kept.named.some_unknown()
+        progress.say(f"{len(unknown):,} of the names in {exclude} are nobody's here, such as {some}")
+    return kept
+
+
+def _keep_names(out: Path, source: ListedFaces) -> None:
+    # At once, because who merges the shares in the end need not have the source.
+    (out / PARTS).mkdir(exist_ok=True)
+    stem = out / NAMES
+    stem.parent.mkdir(exist_ok=True)
+    if Path(f"{stem}.npy").exists():
+        return
+    # Processes on two machines that share the folder may have the same number.
+    temporary = stem.with_name(f".{stem.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    write_names(temporary, source.index.names, len(source.index.names))
+    for suffix in (".txt", ".npy"):
+        Path(f"{temporary}{suffix}").replace(f"{stem}{suffix}")
