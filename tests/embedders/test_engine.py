@@ -17,7 +17,7 @@ from facenet_jax.embedders.engine import embed_images
 from facenet_jax.embedders.labelled_images import open_labelled
 from facenet_jax.errors import InputError
 from facenet_jax.images.cut import FaceCutter
-from facenet_jax.recognition.photos import open_photos
+from facenet_jax.recognition.finder import open_photos
 from networks import linear_network, saved_run
 from preparing import encoded, prepared, two_people
 

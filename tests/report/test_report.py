@@ -151,7 +151,7 @@ def test_a_sweep_is_shown_with_its_points(tmp_path, measured):
     assert f"{tmp_path / 'points' / '64'} at step 5" in text
 
 
-# Clicks on each head of the first table with several rows, and leaves on the page what a test can read.
+# Clicks on each head of the first table with several rows, and tells the frame around the page what it saw.
 _CLICKS = """
 <script>
 const seen = {errors: window.failures, figures: document.querySelectorAll("figure svg").length, wide: [], sorted: {}};
@@ -164,34 +164,49 @@ const table = [...document.querySelectorAll("table")].find(t => t.tBodies[0].row
 });
 seen.broken = [...document.images].filter(image => image.complete && !image.naturalWidth).length;
 seen.overflow = document.documentElement.scrollWidth > window.innerWidth;
-const left = document.createElement("pre"); left.id = "seen"; left.textContent = JSON.stringify(seen);
-document.body.append(left);
+seen.width = window.innerWidth;
+seen.dark = matchMedia("(prefers-color-scheme: dark)").matches;
+seen.back = getComputedStyle(document.body).backgroundColor;
+parent.postMessage(JSON.stringify(seen), "*");
 </script>
+"""
+# No window is as narrow as a telephone; a frame is. It leaves what the page in it says where a test can read it.
+_FRAME = """<!doctype html><script>
+onmessage = told => {
+  const left = document.createElement("pre"); left.id = "seen"; left.textContent = told.data;
+  document.body.append(left);
+};
+</script><iframe src="watched.html" width=WIDTH height=900 style="border: 0"></iframe>
 """
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
-def test_in_a_browser_nothing_fails_and_tables_sort(page, tmp_path):
+@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
+def test_in_a_browser_nothing_fails_and_tables_sort(page, tmp_path, width, dark):
     watched = page.read_text().replace(
         "<meta charset=utf-8>",
         "<meta charset=utf-8><script>window.failures = []; window.onerror = m => window.failures.push(m);</script>",
     )
     (tmp_path / "watched.html").write_text(watched + _CLICKS)
+    (tmp_path / "frame.html").write_text(_FRAME.replace("WIDTH", str(width)))
     command = [
         CHROMIUM,
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
-        "--window-size=500,900",
+        "--window-size=1400,1000",
+        f"--blink-settings=preferredColorScheme={0 if dark else 1}",
     ]
     command += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", "--virtual-time-budget=5000"]
     done = subprocess.run(
-        [*command, "--dump-dom", (tmp_path / "watched.html").as_uri()], capture_output=True, text=True, timeout=120
+        [*command, "--dump-dom", (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=120
     )
     assert "CONSOLE" not in done.stderr
     found = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.S)[1].replace("&lt;", "<"))
     assert (found["errors"], found["broken"], found["overflow"]) == ([], 0, False)
+    assert (found["width"], found["dark"]) == (width, dark)
+    assert found["back"] == ("rgb(22, 24, 26)" if dark else "rgb(255, 255, 255)")
     assert found["figures"] >= 5
     for head, (up, down, state) in found["sorted"].items():
         key = lambda text: (0, float(text)) if re.fullmatch(r"[-\d.e]+", text) else (1, 0)  # noqa: E731

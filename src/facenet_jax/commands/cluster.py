@@ -46,7 +46,7 @@ def _cluster(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.curation.contact_sheet import build_sheet
     from facenet_jax.curation.people import PAGE_FILE, find_people, format_people, write_people
     from facenet_jax.curation.results_folder import KEPT, claimed_for_all
-    from facenet_jax.recognition.photos import open_photos
+    from facenet_jax.recognition.finder import open_photos
     from facenet_jax.runtime.files import write_whole
     from facenet_jax.runtime.progress import Progress
 

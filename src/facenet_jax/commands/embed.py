@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
 
 def _embed(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.recognition.embeddings_file import check_table, write_table
-    from facenet_jax.recognition.photos import open_photos
+    from facenet_jax.recognition.finder import open_photos
     from facenet_jax.runtime.progress import Progress, amount
 
     check_table(options.out)

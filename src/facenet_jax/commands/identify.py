@@ -31,9 +31,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _identify(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.recognition.finder import open_photos
     from facenet_jax.recognition.identify import format_identified, identify, write_identified
     from facenet_jax.recognition.index_files import load_index
-    from facenet_jax.recognition.photos import open_photos
     from facenet_jax.recognition.thresholds import choose_threshold, how_to_evaluate, read_thresholds
     from facenet_jax.runtime.progress import Progress
 

@@ -17,8 +17,7 @@ import numpy as np
 from facenet_jax.curation.grouping import Grouped, group, k_means
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.errors import InputError
-from facenet_jax.recognition.finder import FaceFinder
-from facenet_jax.recognition.photos import Photos
+from facenet_jax.recognition.finder import FaceFinder, Photos
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.progress import Progress, Tally
 

@@ -10,8 +10,7 @@ import numpy as np
 
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.errors import InputError
-from facenet_jax.recognition.finder import FaceFinder
-from facenet_jax.recognition.photos import open_photos
+from facenet_jax.recognition.finder import FaceFinder, open_photos
 
 
 class Compared(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any
 from facenet_jax.errors import InputError
 
 YARDSTICK = "sface"
-# Where a run's own documents are looked for, beside its directory itself.
+# Where a run's own documents are looked for, besides its directory itself.
 FOLDER = "evaluation"
 # The paper's smallest FAR, and the protocols that judge pairs of photographs.
 FAR = 1e-3
@@ -156,3 +156,12 @@ def finest(result: dict[str, Any] | None) -> dict[str, Any] | None:
     """The rate at the smallest FAR, from the paper's on, that the pairs resolve."""
     known = [rate for rate in (result or {}).get("rates", []) if rate["val"] is not None and rate["far"] >= FAR]
     return min(known, key=lambda rate: float(rate["far"]), default=None)
+
+
+def results(everybody: Sequence[Measured], *protocols: str) -> Iterator[tuple[Measured, str, dict[str, Any]]]:
+    """(embedder, protocol, result) of each of these protocols that was run."""
+    for one in everybody:
+        for protocol in protocols:
+            result = one.result(protocol)
+            if result is not None:
+                yield one, protocol, result

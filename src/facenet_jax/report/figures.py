@@ -29,7 +29,7 @@ from facenet_jax.evaluation.plot_style import (
     roc_axes,
     share_axis,
 )
-from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest
+from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest, results
 from facenet_jax.report.page import Figure
 
 _SVG = "http://www.w3.org/2000/svg"
@@ -138,23 +138,21 @@ def figure_5(everybody: Sequence[Measured]) -> list[Figure]:
 def histograms(everybody: Sequence[Measured]) -> list[Figure]:
     """Distances of same and different pairs, one figure for each embedder and protocol, with the thresholds."""
     figures = []
-    for one in everybody:
-        for protocol in PAIR_PROTOCOLS:
-            result = one.result(protocol)
-            if result is None or "histogram" not in result:
-                continue
-            drawing = _Drawing(3.2)
-            same, different = (np.array(result["histogram"][kind]) for kind in ("same", "different"))
-            thresholds = [(rate["far"], rate["threshold"]) for rate in result["rates"] if rate["threshold"] is not None]
-            draw_histogram(drawing.axes, same, different, thresholds)
-            edges = np.linspace(0, 4, len(same) + 1)
-            for kind, counts in (("same", same), ("different", different)):
-                for place in np.flatnonzero(counts):
-                    low, high = edges[place], edges[place + 1]
-                    title = f"{counts[place]:,} {kind} pairs between {low:.2f} and {high:.2f}"
-                    drawing.mark(float(low + high) / 2, float(counts[place] / counts.sum()), title)
-            caption = f"{one.name}, {protocol}: shares of pairs by squared distance; thresholds."
-            figures.append(Figure(drawing.svg(), caption))
+    for one, protocol, result in results(everybody, *PAIR_PROTOCOLS):
+        if "histogram" not in result:
+            continue
+        drawing = _Drawing(3.2)
+        same, different = (np.array(result["histogram"][kind]) for kind in ("same", "different"))
+        thresholds = [(rate["far"], rate["threshold"]) for rate in result["rates"] if rate["threshold"] is not None]
+        draw_histogram(drawing.axes, same, different, thresholds)
+        edges = np.linspace(0, 4, len(same) + 1)
+        for kind, counts in (("same", same), ("different", different)):
+            for place in np.flatnonzero(counts):
+                low, high = edges[place], edges[place + 1]
+                title = f"{counts[place]:,} {kind} pairs between {low:.2f} and {high:.2f}"
+                drawing.mark(float(low + high) / 2, float(counts[place] / counts.sum()), title)
+        caption = f"{one.name}, {protocol}: shares of pairs by squared distance; thresholds."
+        figures.append(Figure(drawing.svg(), caption))
     return figures
 
 

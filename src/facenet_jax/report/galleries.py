@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest
+from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest, results
 from facenet_jax.report.page import Faces, thumbnail
 
 # Of each kind, and faces of each cluster: a page of more is no longer looked through.
@@ -71,28 +71,23 @@ def squares(everybody: Sequence[Measured], images: bool) -> list[Square]:
 def wrong_pairs(everybody: Sequence[Measured], images: bool) -> list[tuple[str, list[Faces]]]:
     """Figure 6: false accepts, then false rejects, of each embedder, each under a heading."""
     galleries = []
-    for one in everybody:
-        for protocol in ("holdout", *PAIR_PROTOCOLS):
-            result = one.result(protocol)
-            if result is None or "wrong" not in result:
-                continue
-            for kind, words in (("false_accepts", "False accepts"), ("false_rejects", "False rejects")):
-                groups = [
-                    Faces(f"{first} / {second}: {distance:.3f}", _pictures(one, protocol, (first, second), images))
-                    for first, second, distance in result["wrong"][kind][:_MOST_PAIRS]
-                ]
-                if groups:
-                    galleries.append((f"{words}: {one.name}, {protocol}", groups))
+    for one, protocol, result in results(everybody, "holdout", *PAIR_PROTOCOLS):
+        if "wrong" not in result:
+            continue
+        for kind, words in (("false_accepts", "False accepts"), ("false_rejects", "False rejects")):
+            groups = [
+                Faces(f"{first} / {second}: {distance:.3f}", _pictures(one, protocol, (first, second), images))
+                for first, second, distance in result["wrong"][kind][:_MOST_PAIRS]
+            ]
+            if groups:
+                galleries.append((f"{words}: {one.name}, {protocol}", groups))
     return galleries
 
 
 def largest_clusters(everybody: Sequence[Measured], images: bool) -> list[tuple[str, list[Faces]]]:
     """Figure 7: the largest clusters of each embedder, under its name."""
     galleries = []
-    for one in everybody:
-        result = one.result("cluster")
-        if result is None or not images:
-            continue
+    for one, _, result in results(everybody, "cluster") if images else ():
         groups = []
         for keys in result["clusters_shown"]:
             people = len({key.split("/")[0] for key in keys})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import jinja2
 from markupsafe import Markup
@@ -33,12 +33,15 @@ class Cell:
     title: str = ""
 
 
+Row: TypeAlias = Sequence[Cell | str]
+
+
 @dataclass(frozen=True)
 class Table:
     """A table that a click on a head sorts; false where it has no row."""
 
     heads: Sequence[str]
-    rows: Sequence[Sequence[Cell | str]]
+    rows: Sequence[Row]
 
     def __bool__(self) -> bool:
         return bool(self.rows)

@@ -6,34 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 from facenet_jax.evaluation import paper
-from facenet_jax.evaluation.paper import IMAGE_SIZES, JPEG_QUALITIES
-from facenet_jax.report.collect import FAR, PAIR_PROTOCOLS, YARDSTICK, Collected, Measured, finest
-from facenet_jax.report.page import Cell, Table
+from facenet_jax.report.collect import FAR, PAIR_PROTOCOLS, YARDSTICK, Collected, Measured, finest, results
+from facenet_jax.report.page import Cell, Row, Table
 
 _VALS = ("VAL at FAR 0.001", "VAL at FAR 0.01")
 
 
 def overview(everybody: Sequence[Measured]) -> Table:
     """What was trained on what."""
-    rows = []
+    rows: list[Row] = []
     for one in everybody:
-        about, config = one.about, one.about.get("config", {})
+        about, training = one.about, one.about.get("training", {})
         size = about.get("input_size")
-        training = about.get("training", {})
-        faces = training.get("faces")
-        data = training.get("data", config.get("data.path", "unknown to us"))
-        adds, parameters = about.get("multiply_adds"), about.get("parameters")
         rows.append(
             [
                 Cell(one.name, title="the yardstick, 99.4 % on LFW by its authors" if one.name == YARDSTICK else ""),
                 about.get("network", about.get("kind", "")),
                 "x".join(map(str, size)) if size else "",
                 Cell(str(about.get("embedding_size", "")), about.get("embedding_size")),
-                Cell(f"{parameters:,}", parameters) if parameters else "",
-                Cell(f"{adds:,}", adds) if adds else "",
-                Cell(f"{about['step']:,}", about["step"]) if "step" in about else "",
-                str(data),
-                Cell(f"{faces:,}", faces) if faces else "",
+                _count(about.get("parameters")),
+                _count(about.get("multiply_adds")),
+                _count(about.get("step")),
+                str(training.get("data", about.get("config", {}).get("data.path", "unknown to us"))),
+                _count(training.get("faces")),
             ]
         )
     heads = ("embedder", "network", "input", "dimensions", "parameters", "multiply-adds", "step", "data", "faces")
@@ -42,23 +37,17 @@ def overview(everybody: Sequence[Measured]) -> Table:
 
 def table_3(everybody: Sequence[Measured]) -> Table:
     """Table 3: VAL on the hold-out."""
-    rows: list[list[Cell | str]] = []
-    for one in everybody:
-        result = one.result("holdout")
-        if result is None:
-            continue
-        name = str(one.about.get("network", ""))
-        printed = paper.TABLE_3.get(name)
-        document = one.documents["holdout"][0]
-        pairs = f"{result['same_pairs']:,} same and {result['different_pairs']:,} different pairs"
+    rows: list[Row] = []
+    for one, _, result in results(everybody, "holdout"):
+        network = str(one.about.get("network", ""))
         rows.append(
             [
                 one.name,
-                name,
+                network,
                 _val(result, FAR),
                 _val(result, 1e-2),
-                Cell(f"{100 * printed[0]:.1f} % ± {100 * printed[1]:.1f}", printed[0]) if printed else "",
-                Cell(document["data"], title=pairs),
+                _printed(paper.TABLE_3.get(network)),
+                Cell(one.documents["holdout"][0]["data"], title=_pairs(result)),
             ]
         )
     return Table(("embedder", "network", *_VALS, "the paper's", "on"), rows)
@@ -66,55 +55,41 @@ def table_3(everybody: Sequence[Measured]) -> Table:
 
 def table_4(everybody: Sequence[Measured]) -> list[Table]:
     """Table 4: VAL by JPEG quality, and by pixels; none where neither was measured."""
-    measured = [(one.name, result) for one in everybody if (result := one.result("robustness"))]
+    measured = [(one.name, result) for one, _, result in results(everybody, "robustness")]
     if not measured:
         return []
     tables = []
-    for kind, head, grid in (("jpeg_quality", "JPEG quality", JPEG_QUALITIES), ("image_pixels", "pixels", IMAGE_SIZES)):
-        rows: list[list[Cell | str]] = []
+    for kind, head, grid in (
+        ("jpeg_quality", "JPEG quality", paper.JPEG_QUALITIES),
+        ("image_pixels", "pixels", paper.IMAGE_SIZES),
+    ):
+        rows: list[Row] = []
         for value, printed in grid.items():
-            cells: list[Cell | str] = [Cell(f"{value:,}", value), Cell(f"{printed:.1f} %", printed)]
-            for _, result in measured:
-                val = result[kind][str(value)]["val"]
-                cells.append(Cell("unresolved") if val is None else Cell(f"{100 * val:.1f} %", val))
-            rows.append(cells)
+            vals = [result[kind][str(value)]["val"] for _, result in measured]
+            rows.append([_count(value), Cell(f"{printed:.1f} %", printed), *(_resolved(val) for val in vals)])
         tables.append(Table((head, "the paper's NN1", *(name for name, _ in measured)), rows))
     return tables
 
 
 def table_4_fars(everybody: Sequence[Measured]) -> str:
     """The false accept rates of Table 4, in words."""
-    fars = {result["far"] for one in everybody if (result := one.result("robustness"))}
-    return ", ".join(f"{far:g}" for far in sorted(fars))
+    return ", ".join(f"{far:g}" for far in sorted({result["far"] for _, _, result in results(everybody, "robustness")}))
 
 
 def table_5(everybody: Sequence[Measured]) -> Table:
     """Table 5: VAL by size and form of the embedding."""
-    rows: list[list[Cell | str]] = []
-    for one in everybody:
-        result = one.result("compact")
-        if result is None:
-            continue
+    rows: list[Row] = []
+    for one, _, result in results(everybody, "compact"):
         size = int(one.about["embedding_size"])
-        printed = paper.TABLE_5.get(size)
         for form, width in (("float32", 4), ("int8", 1)):
-            rows.append(
-                [
-                    one.name,
-                    Cell(str(size), size),
-                    form,
-                    Cell(f"{size * width:,}", size * width),
-                    _val(result[form], FAR),
-                    _val(result[form], 1e-2),
-                    Cell(f"{100 * printed[0]:.1f} % ± {100 * printed[1]:.1f}", printed[0]) if printed else "",
-                ]
-            )
+            vals = _val(result[form], FAR), _val(result[form], 1e-2)
+            rows.append([one.name, _count(size), form, _count(size * width), *vals, _printed(paper.TABLE_5.get(size))])
     return Table(("embedder", "dimensions", "form", "bytes", *_VALS, "the paper's"), rows)
 
 
 def table_6(everybody: Sequence[Measured]) -> Table:
     """Table 6: VAL by the amount of training data."""
-    rows: list[list[Cell | str]] = []
+    rows: list[Row] = []
     for one in everybody:
         training = one.about.get("training")
         protocol = next((name for name in ("photos", "holdout") if one.result(name)), None)
@@ -123,90 +98,62 @@ def table_6(everybody: Sequence[Measured]) -> Table:
         result = one.result(protocol)
         smallest = finest(result)
         far = FAR if smallest is None else smallest["far"]
-        rows.append(
-            [
-                one.name,
-                Cell(f"{training['faces']:,}", training["faces"]),
-                Cell(f"{training['identities']:,}", training["identities"]),
-                _val(result, far),
-                f"{protocol} at FAR {far:g}",
-            ]
-        )
+        counts = _count(training["faces"]), _count(training["identities"])
+        rows.append([one.name, *counts, _val(result, far), f"{protocol} at FAR {far:g}"])
     return Table(("embedder", "training faces", "identities", "VAL", "on"), rows)
 
 
 def accuracies(everybody: Sequence[Measured]) -> Table:
     """Accuracies on listed pairs and photographs (sections 4.3, 5.6 and 5.7)."""
-    rows: list[list[Cell | str]] = []
-    for one in everybody:
-        for protocol in PAIR_PROTOCOLS:
-            result = one.result(protocol)
-            if result is None:
-                continue
-            document = one.documents[protocol][0]
-            accuracy = result.get("accuracy")
-            text = "" if accuracy is None else f"{100 * accuracy:.2f} % ± {100 * result['standard_error']:.2f}"
-            rate, area = result["equal_error_rate"], result["area"]
-            pairs = f"{result['same_pairs']:,} same, {result['different_pairs']:,} different"
-            rows.append(
-                [
-                    one.name,
-                    protocol,
-                    document["crop"],
-                    Cell(text, accuracy),
-                    Cell(f"{100 * rate:.2f} %", rate) if rate is not None else "",
-                    Cell(f"{area:.5f}", area) if area is not None else "",
-                    Cell(
-                        document["data"],
-                        title=pairs,
-                    ),
-                ]
-            )
+    rows: list[Row] = []
+    for one, protocol, result in results(everybody, *PAIR_PROTOCOLS):
+        document = one.documents[protocol][0]
+        accuracy, rate, area = result.get("accuracy"), result["equal_error_rate"], result["area"]
+        text = "" if accuracy is None else f"{100 * accuracy:.2f} % ± {100 * result['standard_error']:.2f}"
+        rows.append(
+            [
+                one.name,
+                protocol,
+                document["crop"],
+                Cell(text, accuracy),
+                Cell(f"{100 * rate:.2f} %", rate) if rate is not None else "",
+                Cell(f"{area:.5f}", area) if area is not None else "",
+                Cell(document["data"], title=_pairs(result)),
+            ]
+        )
     return Table(("embedder", "protocol", "crop", "accuracy", "equal error rate", "area", "on"), rows)
 
 
 def identification(everybody: Sequence[Measured]) -> Table:
     """Rank-1 and open-set rates."""
-    rows: list[list[Cell | str]] = []
-    for one in everybody:
-        result = one.result("identify")
-        if result is None:
-            continue
+    rows: list[Row] = []
+    for one, _, result in results(everybody, "identify"):
+        first = Cell(f"{100 * result['rank1']:.1f} %", result["rank1"], f"{result['probes']:,} probes")
         for rate in result["open_set"]:
-            found = Cell("unresolved") if rate["rate"] is None else Cell(f"{100 * rate['rate']:.1f} %", rate["rate"])
-            rows.append(
-                [
-                    one.name,
-                    Cell(f"{100 * result['rank1']:.1f} %", result["rank1"], f"{result['probes']:,} probes"),
-                    found,
-                    Cell(f"{rate['false_alarm_rate']:g}", rate["false_alarm_rate"]),
-                ]
-            )
+            alarms = rate["false_alarm_rate"]
+            rows.append([one.name, first, _resolved(rate["rate"]), Cell(f"{alarms:g}", alarms)])
     return Table(("embedder", "rank-1", "identified", "at false-alarm rate"), rows)
 
 
 def clusters(everybody: Sequence[Measured]) -> Table:
     """How well faces are grouped."""
-    rows: list[list[Cell | str]] = []
-    for one in everybody:
-        result = one.result("cluster")
-        if result is not None:
-            rows.append(
-                [
-                    one.name,
-                    Cell(f"{100 * result['bcubed_f']:.1f} %", result["bcubed_f"]),
-                    Cell(f"{100 * result['pairwise_f']:.1f} %", result["pairwise_f"]),
-                    Cell(f"{result['clusters']:,}", result["clusters"]),
-                    Cell(f"{result['identities']:,}", result["identities"]),
-                    Cell(f"{result['threshold']:.4f}", result["threshold"]),
-                ]
-            )
+    rows: list[Row] = [
+        [
+            one.name,
+            _resolved(result["bcubed_f"]),
+            _resolved(result["pairwise_f"]),
+            _count(result["clusters"]),
+            _count(result["identities"]),
+            Cell(f"{result['threshold']:.4f}", result["threshold"]),
+        ]
+        for one, _, result in results(everybody, "cluster")
+    ]
     return Table(("embedder", "B-cubed F", "pairwise F", "clusters", "identities", "threshold"), rows)
 
 
 def comparisons(collected: Collected) -> Table:
     """Paired tests."""
-    rows: list[list[Cell | str]] = []
+    rows: list[Row] = []
     for protocol, data, one in collected.comparisons:
         ends = "" if one["low"] is None else f"{100 * one['low']:+.1f} to {100 * one['high']:+.1f}"
         rows.append(
@@ -226,56 +173,59 @@ def comparisons(collected: Collected) -> Table:
 def sweep(content: dict[str, Any]) -> Table:
     """The points of a sweep."""
     fars = sorted({rate["far"] for point in content["points"] for rate in point["rates"]}, reverse=True)
-    rows: list[list[Cell | str]] = []
+    rows: list[Row] = []
     for point in content["points"]:
-        printed = content["paper"].get(point["name"])
-        rows.append(
-            [
-                point["name"],
-                *(_val(point, far) for far in fars),
-                Cell(f"{100 * printed[0]:.1f} % ± {100 * printed[1]:.1f}", printed[0]) if printed else "",
-                point["state"],
-            ]
-        )
+        vals = [_val(point, far) for far in fars]
+        rows.append([point["name"], *vals, _printed(content["paper"].get(point["name"])), point["state"]])
     return Table(("point", *(f"VAL at FAR {far:g}" for far in fars), "the paper's at FAR 0.001", "state"), rows)
 
 
 def worst(everybody: Sequence[Measured]) -> list[tuple[str, Table]]:
     """The identities most often judged wrong, each table under a heading."""
-    parts = []
-    for one in everybody:
-        for protocol in ("holdout", *PAIR_PROTOCOLS):
-            result = one.result(protocol)
-            people = [] if result is None else result.get("wrong", {}).get("worst_identities", [])[:20]
-            rows = [
-                [
-                    person["name"],
-                    Cell(f"{person['rejected']:,} of {person['same_pairs']:,}", person["rejected"]),
-                    Cell(f"{person['false_accepts']:,}", person["false_accepts"]),
-                ]
-                for person in people
+    tables = []
+    for one, protocol, result in results(everybody, "holdout", *PAIR_PROTOCOLS):
+        rows: list[Row] = [
+            [
+                person["name"],
+                Cell(f"{person['rejected']:,} of {person['same_pairs']:,}", person["rejected"]),
+                _count(person["false_accepts"]),
             ]
-            if rows:
-                heads = ("identity", "same pairs rejected", "false accepts")
-                parts.append((f"{one.name}, {protocol}", Table(heads, rows)))
-    return parts
+            for person in result.get("wrong", {}).get("worst_identities", [])[:20]
+        ]
+        if rows:
+            heads = ("identity", "same pairs rejected", "false accepts")
+            tables.append((f"{one.name}, {protocol}", Table(heads, rows)))
+    return tables
 
 
 def left_out(collected: Collected) -> Table:
     """Identities left out because they were trained on."""
-    rows: list[list[Cell | str]] = []
+    rows: list[Row] = []
     for protocol, data, names, kept in collected.left_out:
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
-        rows.append([protocol, data, "kept" if kept else "left out", Cell(f"{len(names)}", len(names)), shown])
+        rows.append([protocol, data, "kept" if kept else "left out", _count(len(names)), shown])
     return Table(("protocol", "on", "identities trained on too", "how many", "names"), rows)
 
 
-def _rate(result: dict[str, Any] | None, far: float) -> dict[str, Any] | None:
-    return next((rate for rate in (result or {}).get("rates", []) if abs(rate["far"] - far) < 1e-12), None)
+def _count(number: int | None) -> Cell:
+    return Cell("") if number is None else Cell(f"{number:,}", number)
+
+
+def _resolved(share: float | None) -> Cell:
+    return Cell("unresolved") if share is None else Cell(f"{100 * share:.1f} %", share)
+
+
+def _printed(value: Sequence[float] | None) -> Cell:
+    """A VAL that the paper prints, with its standard error."""
+    return Cell("") if value is None else Cell(f"{100 * value[0]:.1f} % ± {100 * value[1]:.1f}", value[0])
+
+
+def _pairs(result: dict[str, Any]) -> str:
+    return f"{result['same_pairs']:,} same and {result['different_pairs']:,} different pairs"
 
 
 def _val(result: dict[str, Any] | None, far: float) -> Cell:
-    rate = _rate(result, far)
+    rate = next((rate for rate in (result or {}).get("rates", []) if abs(rate["far"] - far) < 1e-12), None)
     if rate is None:
         return Cell("")
     if rate["val"] is None:
