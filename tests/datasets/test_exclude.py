@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_jax.datasets.drawn import DrawnFaces
-from facenet_jax.datasets.exclude import WithoutFaces, read_list
+from facenet_jax.datasets.exclude import WithoutFaces, find_named, read_list
+from facenet_jax.datasets.mixture import MixedSource
 
 
 @given(st.sets(st.integers(0, 19)))
@@ -18,11 +19,21 @@ def test_those_that_stay_keep_their_identity_and_their_pixels(gone):
     assert rest.index.counts.tolist() == [sum(one // 4 == identity for one in stay) for identity in range(5)]
     assert rest.original(np.arange(len(stay))).tolist() == stay
     assert [rest.describe(record) for record in range(len(stay))] == [whole.describe(record) for record in stay]
+    assert list(rest.places()) == [place for one, place in enumerate(whole.places()) if one not in gone]
     assert rest.index.identity_of(np.arange(len(stay))).tolist() == [record // 4 for record in stay]
     if stay:
         last = pickle.loads(pickle.dumps(rest)).load(len(stay) - 1, (16, 16))
         np.testing.assert_array_equal(last, whole.load(stay[-1], (16, 16)))
     assert rest.digest != WithoutFaces(whole, np.array(sorted({*gone} ^ {7}), np.int64)).digest
+
+
+def test_lines_name_identities_and_faces_of_every_source():
+    mixed = MixedSource([DrawnFaces(0, 2, 3), DrawnFaces(0, 3, 2)])
+    named = find_named(mixed, {"drawn-0000001", "drawn-0000002/0001", "drawn-0000000/0002", "b", "a"})
+    assert named.identities.tolist() == [1, 3]
+    assert named.records.tolist() == [2, 11]
+    assert named.unknown == ["a", "b"]
+    assert find_named(mixed, {"drawn-0000002"}).unknown == []
 
 
 def test_a_list_keeps_its_first_line_and_bytes_that_are_no_utf8(tmp_path):

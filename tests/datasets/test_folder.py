@@ -41,6 +41,8 @@ def test_the_listing(root):
         str(root / name) for name in ["Abe/1.png", "Zoë/Z.webp", "Zoë/a.png", "Zoë/b.JPG", "Zoë/c.pgm", "Zoë/é.jpeg"]
     ]
     assert [source.describe(record) for record in range(6)] == paths
+    assert [source.describe(record) for record in range(6)] == [str(root / place) for place in source.places()]
+    assert list(source.places(2, 4)) == [source.place(2), source.place(3)] == ["Zoë/a.png", "Zoë/b.JPG"]
     assert source.ignored == 3
     values = [int(source.load(record, (4, 5))[0, 0, 0]) for record in range(6)]
     assert values == [60, 30, 20, 10, 40, 50]

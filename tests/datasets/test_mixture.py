@@ -13,6 +13,7 @@ def test_identities_and_faces_of_the_sources_stand_one_after_another():
     assert mixed.index.counts.tolist() == [2, 2, 2, 5, 5, 5, 5, 1]
     assert list(mixed.index.names) == [name for source in sources for name in source.index.names]
     assert mixed.index.names[-1] == "drawn-0000000"
+    assert list(mixed.places()) == [place for source in sources for place in source.places()]
     assert mixed.index.names[2:5] == list(mixed.index.names)[2:5]
     again = pickle.loads(pickle.dumps(mixed))
     places = [(source, record) for source in sources for record in range(source.index.records)]

@@ -28,9 +28,9 @@ class TestCheckpoint:
     )
     def test_the_crop_is_that_of_the_faces_it_was_trained_on(self, mixture, crop, monkeypatch):
         crops = {"one": "tight", "two": "tight", "three": "centre"}
-        monkeypatch.setattr("facenet_jax.embedders.checkpoint.is_prepared", lambda folder: folder.name in crops)
+        monkeypatch.setattr("facenet_jax.datasets.open.is_prepared", lambda folder: folder.name in crops)
         monkeypatch.setattr(
-            "facenet_jax.embedders.checkpoint.read_card", lambda folder: SimpleNamespace(crop=crops[folder.name])
+            "facenet_jax.datasets.open.read_card", lambda folder: SimpleNamespace(crop=crops[folder.name])
         )
         embedder = object.__new__(CheckpointEmbedder)
         embedder.config = load_config("nns2", [])

@@ -124,7 +124,12 @@ class FolderSource(ListedFaces):
         """The images' paths within the folder, `<identity>/<image>`: see ListedFaces."""
         records = np.arange(start, self.index.records if stop is None else stop)
         for record, identity in zip(records.tolist(), self.index.identity_of(records).tolist(), strict=True):
-            yield os.path.join(self.index.names[identity], self._file(record))
+            yield self._place(identity, record)
 
-    def _file(self, record: int) -> str:
-        return os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])
+    def place(self, record: int) -> str:
+        """One image's path within the folder; the loader asks for each by itself."""
+        return self._place(int(self.index.identity_of(np.array(record))), record)
+
+    def _place(self, identity: int, record: int) -> str:
+        file = os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])
+        return os.path.join(self.index.names[identity], file)

@@ -11,7 +11,7 @@ from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.datasets.manifest import Manifest
 from facenet_jax.datasets.mixture import MixedSource
-from facenet_jax.datasets.prepared import JOB_FILE, PreparedSource, is_prepared
+from facenet_jax.datasets.prepared import JOB_FILE, PreparedSource, is_prepared, read_card
 from facenet_jax.datasets.recordio import RecordIO
 from facenet_jax.datasets.source import FaceSource, ListedFaces, StoredFaces
 from facenet_jax.errors import InputError
@@ -62,6 +62,11 @@ def open_listed(path: Path) -> ListedFaces:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check it.") from error
     return FolderSource(path, singles=True)
+
+
+def crop_of(path: Path) -> str:
+    """How the faces of a dataset were cut: a prepared one says it; `none` for all others, also those that are gone."""
+    return read_card(path).crop if is_prepared(path) else "none"
 
 
 def open_training(paths: Sequence[str], drawn: ConfigDict) -> FaceSource:

@@ -156,14 +156,14 @@ class FileReader:
         """The bytes of a regular file: see Reader."""
         try:
             # Not to hang on a pipe: a manifest can name anything.
-            descriptor = os.open(self.root / place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with open(descriptor, "rb") as file:
+            descriptor = os.open(os.path.join(self.root, place), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with open(descriptor, "rb", buffering=0) as file:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise BadFace(Reason.UNREADABLE)
                 if status.st_size > MAX_BYTES:
                     raise BadFace(Reason.TOO_LARGE)
-                return file.read()
+                return file.readall()
         except (OSError, ValueError) as error:  # ValueError: a NUL in a manifest's path
             if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
                 raise

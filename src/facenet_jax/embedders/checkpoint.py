@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.config import datasets_of, from_saved
-from facenet_jax.datasets.prepared import is_prepared, read_card
+from facenet_jax.datasets.open import crop_of
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.networks import apply_network
@@ -78,8 +78,7 @@ class CheckpointEmbedder:
     @cached_property
     def crop(self) -> str:
         """See `Embedder`: as the faces that it was trained on, while they are there; of several crops none."""
-        folders = [Path(path) for path, _ in datasets_of(self.config)]
-        crops = {read_card(folder).crop if is_prepared(folder) else "none" for folder in folders}
+        crops = {crop_of(Path(path)) for path, _ in datasets_of(self.config)}
         return crops.pop() if len(crops) == 1 else "none"
 
     @cached_property

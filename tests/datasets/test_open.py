@@ -1,4 +1,4 @@
-"""Folders and manifests."""
+"""The door to faces: folders, prepared datasets, manifests, drawn faces, mixtures."""
 
 import csv
 import errno
@@ -6,10 +6,14 @@ import os
 
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from facenet_jax.datasets.open import open_listed
+from facenet_jax.datasets.drawn import DrawnFaces
+from facenet_jax.datasets.mixture import MixedSource
+from facenet_jax.datasets.open import crop_of, open_dataset, open_listed, open_training
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason
+from preparing import crowd, prepared
 
 AWKWARD = ["a b", "-rf", "line\nbreak", "Zoë", "日本", 'comma,quote"', os.fsdecode(b"not\xffutf8"), "tab\t"]
 
@@ -157,3 +161,44 @@ def test_a_folder_that_may_not_be_read_is_one_bad_face(folder, monkeypatch, real
     with pytest.raises(BadFace, match="unreadable"):
         source.reader.read("a b/")
     assert len(list(source.places(0, int(source.index.offsets[-1])))) == 2 * len(AWKWARD) - 1
+
+
+def test_every_form_is_told_by_its_path(folder, tmp_path):
+    prepared(crowd(tmp_path / "crowd", 3, 2), tmp_path / "prepared")
+    held, crowded = open_dataset(tmp_path / "prepared"), open_dataset(tmp_path / "crowd")
+    assert list(held.places()) == list(crowded.places())
+    for record in range(6):
+        assert held.read(record) == crowded.read(record)
+        assert held.place(record) == crowded.place(record)
+    manifest = write_csv(tmp_path / "list.csv", [("crowd/000/0.png", "a")])
+    listed = open_dataset(manifest, listed=True)
+    assert (listed.read(0), listed.load(0, (8, 8)).shape) == (crowded.read(0), (8, 8, 3))
+    assert listed.describe(0) == crowded.describe(0)
+    with pytest.raises(InputError, match="is not a folder"):
+        open_dataset(manifest)
+    (tmp_path / "prepared" / "card.json").rename(tmp_path / "prepared" / "prepare.json")
+    with pytest.raises(InputError, match="is not finished"):
+        open_dataset(tmp_path / "prepared", listed=True)
+
+
+def test_what_is_trained_on_is_one_source(folder):
+    drawn = ConfigDict({"identities": 3, "faces_per_identity": 2, "seed": 5})
+    assert open_training(["drawn"], drawn) == DrawnFaces(5, 3, 2)
+    mixed = open_training([str(folder), "drawn"], drawn)
+    assert isinstance(mixed, MixedSource)
+    assert mixed.borders == [0, len(AWKWARD), len(AWKWARD) + 3]
+    assert mixed.ignored == 0
+
+
+def test_an_image_that_is_replaced_makes_another_digest_of_the_files(folder):
+    source = open_dataset(folder)
+    before = source.files_digest(), source.digest
+    (folder / "a b" / "-1.png").write_bytes(b"another, longer")
+    assert open_dataset(folder).digest == before[1]
+    assert source.files_digest() != before[0]
+
+
+def test_only_prepared_faces_say_how_they_were_cut(folder, tmp_path):
+    prepared(crowd(tmp_path / "crowd", 2, 2), tmp_path / "prepared", crop="centre", size=16)
+    found = [crop_of(path) for path in (tmp_path / "prepared", folder, tmp_path / "gone")]
+    assert found == ["centre", "none", "none"]
