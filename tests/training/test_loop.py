@@ -1,19 +1,23 @@
 """Whole runs through the command line, in this process: what is written, going on, being refused."""
 
 import errno
+import itertools
 import json
 import os
 import shutil
 import signal
+import threading
 from contextlib import closing
 
 import jax
 import numpy as np
 import pytest
+from jax._src.array import ArrayImpl
 
 from facenet_jax.cli import main
 from facenet_jax.runtime.checkpoints import Checkpoints
-from facenet_jax.training import loop
+from facenet_jax.training import step_log
+from facenet_jax.training.figures import Figures
 from facenet_jax.training.metrics import METRICS_FILE, read_metrics
 from tiny import TINY
 
@@ -176,7 +180,7 @@ def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, at, finished, tmp
         if step == at and len(seen) == at:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(loop, "check_finite", interrupt)
+    monkeypatch.setattr(step_log, "check_finite", interrupt)
     options = ("--config.checkpoint.every=100", "--config.eval.every=3")  # asked to stop just when one is due
     assert train(workdir, *options) == 128 + number
     assert f"step {at} is saved" in capsys.readouterr().err
@@ -190,18 +194,94 @@ def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, at, finished, tmp
     assert json.loads((workdir / "report.json").read_text())["step"] == 6
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def measured(monkeypatch):
+    """Has a function of the step look at, or change, what a step measured, on the devices."""
+
+    def set_to(change):
+        add, steps = Figures.add, itertools.count(1)
+        monkeypatch.setattr(Figures, "add", lambda self, measured: add(self, change(next(steps), measured)))
+
+    return set_to
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+@pytest.mark.parametrize("figure", ["loss", "gradient_norm"])
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    figure, every, tmp_path, capsys, measured
+):
     workdir = tmp_path / "run"
-    read_step = loop.read_step
-    steps = iter(range(1, 7))
-    monkeypatch.setattr(
-        loop, "read_step", lambda measured: read_step(measured) | ({"loss": np.nan} if next(steps) == 4 else {})
-    )
-    assert train(workdir) == 1
-    assert "the loss is not finite at step 4" in capsys.readouterr().err
+    measured(lambda step, found: found._replace(**{figure: found.loss / 0}) if step in (4, 5) else found)
+    assert train(workdir, f"--config.log.every={every}") == 1  # seen before step 4 is saved, if not logged
+    assert f"the {figure.replace('_', ' ')} is not finite at step 4" in capsys.readouterr().err
     checkpoints = Checkpoints(workdir, read_only=True)
     assert checkpoints.steps() == [2]
     checkpoints.close()
+
+
+def test_a_bad_step_is_named_at_the_line_after_it(tmp_path, capsys, measured):
+    measured(lambda step, found: found._replace(loss=found.loss * np.nan) if step >= 4 else found)
+    assert train(tmp_path / "run", "--config.log.every=6", "--config.checkpoint.every=100") == 1
+    assert "the loss is not finite at step 4" in capsys.readouterr().err
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+
+
+def test_a_collapse_is_named_though_it_is_seen_later(tmp_path, capsys, measured):
+    def collapsed(step, found):
+        return found._replace(
+            triplets=found.triplets._replace(spread=found.triplets.spread * (0.01 if step > 3 else 1))
+        )
+
+    measured(collapsed)
+    assert train(tmp_path / "run", "--config.log.every=6", "--config.checkpoint.every=100") == 0
+    error = capsys.readouterr().err
+    assert "at step 4 the embedding is collapsing" in error
+    assert error.count("is collapsing") == 1
+
+
+def test_nothing_comes_to_the_host_between_two_lines(tmp_path, monkeypatch, measured):
+    """On a GPU the loop's guard would end the run; on a CPU, where arrays are the host's own, each look is counted."""
+    events = []
+    value = ArrayImpl._value
+
+    def looked(array):
+        if threading.current_thread() is threading.main_thread() and events:
+            events.append("look")
+        return value.fget(array)
+
+    def step_sent(step, found):
+        events.append(step)
+        return found
+
+    monkeypatch.setattr(ArrayImpl, "_value", property(looked))
+    measured(step_sent)
+    save = Checkpoints.save
+
+    def saved(self, *arguments):
+        save(self, *arguments)
+        while events[-1] == "look":
+            events.pop()
+        events.append("saved")
+
+    monkeypatch.setattr(Checkpoints, "save", saved)
+    assert train(tmp_path / "run", "--config.log.every=4", "--config.checkpoint.every=6", "--config.steps=10") == 0
+    ends = events.index(10)
+    assert events[:ends] == [1, "look", 2, 3, 4, "look", 5, 6, "saved", 7, 8, "look", 9]
+    assert [row["step"] for row in read_metrics(tmp_path / "run") if "loss" in row] == [1, 4, 8, 10]
+
+
+def test_two_steps_at_most_are_in_flight(finished, tmp_path, monkeypatch, measured):
+    ready = []
+
+    def seen(step, found):
+        ready.append(found.loss)
+        assert all(loss.is_ready() for loss in ready[:-2])
+        return found
+
+    measured(seen)
+    assert train(tmp_path / "run", "--config.log.every=100", "--config.checkpoint.every=100") == 0
+    assert len(ready) == 6
+    assert_identical(params_at(tmp_path / "run", 6), params_at(finished, 6))
 
 
 def test_metrics_after_the_checkpoint_are_cut_off(finished, tmp_path):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,9 @@ from jax.sharding import Mesh
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch
 from facenet_jax.runtime.mesh import over_batch
+
+# Between looks at whether a step still runs.
+_LOOK_SECONDS = 0.002
 
 
 class DeviceBatch(NamedTuple):
@@ -43,7 +46,7 @@ def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh) -> Any:
 
 
 def prefetch(
-    batches: Iterator[tuple[int, Batch]], mesh: Mesh, bad_files: BadFiles
+    batches: Iterator[tuple[int, Batch]], mesh: Mesh, bad_files: BadFiles, running: Callable[[], bool] = lambda: False
 ) -> Generator[tuple[DeviceBatch, float]]:
     """Brings batches onto the devices, each while the step on the one before it runs.
 
@@ -53,9 +56,10 @@ def prefetch(
       batches: (step, this process's rows), as the loader gives them.
       mesh: over which rows are divided.
       bad_files: told of every batch, and may end the run: its error is raised with the batch.
+      running: whether the devices have a step to do, so that waiting for a batch costs nothing.
 
     Yields:
-      A batch, and the seconds that were spent waiting for it.
+      A batch, and the seconds that were spent waiting for it while no step ran.
     """
 
     def load() -> DeviceBatch | None:
@@ -70,6 +74,8 @@ def prefetch(
     with ThreadPoolExecutor(1) as thread:
         loading = thread.submit(load)
         while True:
+            while running() and not loading.done():
+                wait([loading], timeout=_LOOK_SECONDS)
             started = time.perf_counter()
             batch = loading.result()
             if batch is None:

@@ -2,35 +2,16 @@
 
 from __future__ import annotations
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from facenet_jax.errors import TrainingError
 from facenet_jax.training.offline_selection import is_listed
-from facenet_jax.training.step import StepMetrics
 
 # Spread is 1 - |mean embedding|^2, half of the mean squared distance between faces. By their normalisation networks
 # begin between 0.02 and 0.25, so a fall says more than a level: runs that stalled fell to less than a tenth.
 _COLLAPSED_SPREAD = 1e-3
 _COLLAPSED_SHARE = 0.1
-
-
-def read_step(measured: StepMetrics) -> dict[str, float]:
-    """Brings a step's metrics to the host, which waits for the step."""
-    measured = jax.device_get(measured)
-    triplets = measured.triplets
-    pairs = float(triplets.pairs)
-    return {
-        "loss": float(measured.loss),
-        "active_share": float(triplets.active) / max(pairs, 1.0),
-        "mean_ap": float(triplets.mean_ap),
-        "mean_an": float(triplets.mean_an),
-        "spread": float(triplets.spread),
-        "pairs": pairs,
-        "triplets": float(triplets.triplets),
-        "gradient_norm": float(measured.gradient_norm),
-    }
 
 
 def check_finite(values: dict[str, float], step: int) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator
-from contextlib import closing, nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from facenet_jax.runtime.progress import Progress, duration
 from facenet_jax.runtime.shutdown import StopRequest
 from facenet_jax.training.device_batch import DeviceBatch, prefetch
 from facenet_jax.training.evaluator import Evaluator, val_of
-from facenet_jax.training.health import check_finite, read_step
+from facenet_jax.training.figures import Figures
 from facenet_jax.training.offline_selection import OfflineSelection, is_listed
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, estimate
@@ -154,10 +154,10 @@ class _Run:
     def loop(self, trace_step: int | None) -> int:
         """Takes the steps from first_step to the end, or to where the run is asked to stop; returns the exit code."""
         config, first_step, checkpoints, result = self.config, self.first_step, self.checkpoints, None
-        trace_folder = str(self.workdir / "trace")
         bad_held_out = BadFiles(self.faces.held_out.source, self.workdir, config.data.max_bad_share)
         evaluator = Evaluator(config, self.network, self.mesh, self.faces.held_out, bad_held_out)
-        with closing(StepLog(config, self.workdir, first_step, self.progress)) as log:
+        figures = Figures(config, self.mesh, first_step)
+        with closing(StepLog(config, self.workdir, first_step, self.progress, figures)) as log:
 
             def evaluate(step: int) -> HoldoutResult:
                 result = evaluator(self.state.result)
@@ -167,25 +167,24 @@ class _Run:
             if evaluator.is_due(first_step) and not (log.evaluated and first_step < config.steps):
                 result = evaluate(first_step)
                 checkpoints.set_val(first_step, val_of(result))  # it was saved without, if the run was asked to stop
-            stopping = AgreedStop() if joined() else StopRequest("stopping after this step, to save it")
-            with stopping as stop, closing(self._batches(log)) as batches:
+            stopping = AgreedStop() if joined() else StopRequest("stopping after the steps under way, to save them")
+            batches = self._batches(log, figures)
+            with stopping as stop, closing(batches), jax.transfer_guard_device_to_host("disallow"):
                 for step, batch, waited, begins in batches:
                     step_of = self.step_of[is_listed(step - 1, config)]
-                    with jax.profiler.trace(trace_folder) if step == trace_step else nullcontext():
+                    with self._traced(step, figures) if step == trace_step else nullcontext():
                         self.state, measured = step_of(self.state, batch)
-                        values = read_step(measured)
-                    if step == trace_step:
-                        self.progress.say(f"trace           of step {step} in {trace_folder}")
-                    check_finite(values, step)
-                    log.step(step, values, waited, begins)
+                        figures.add(measured)
+                    log.step(step, waited, begins)
 
                     asked = stop.asked(step)
-                    with log.clock.paused():
-                        if evaluator.is_due(step) and asked is None:
-                            result = evaluate(step)
-                            checkpoints.save(step, self.state, self.flat_config, val_of(result))
-                        elif step % config.checkpoint.every == 0 or asked is not None:
-                            checkpoints.save(step, self.state, self.flat_config, None)
+                    evaluates = evaluator.is_due(step) and asked is None
+                    if evaluates or step % config.checkpoint.every == 0 or asked is not None:
+                        log.look()  # a step that is not finite is never saved
+                        with _pause(log):
+                            result = evaluate(step) if evaluates else None
+                            val = val_of(result) if result else None
+                            checkpoints.save(step, self.state, self.flat_config, val)
                     if asked is not None:
                         checkpoints.wait()
                         self.progress.say(
@@ -200,8 +199,18 @@ class _Run:
         wait_for_all("the report is written")
         return 0
 
-    def _batches(self, log: StepLog) -> Generator[tuple[int, DeviceBatch, float, bool]]:
-        """The batches of the steps to take: (step, batch, seconds waited for it, whether it begins a plan)."""
+    @contextmanager
+    def _traced(self, step: int, figures: Figures) -> Iterator[None]:
+        """Profiles the step that is sent within `with`, and no other."""
+        folder = str(self.workdir / "trace")
+        figures.wait()
+        with jax.profiler.trace(folder):
+            yield
+            figures.wait()
+        self.progress.say(f"trace           of step {step} in {folder}")
+
+    def _batches(self, log: StepLog, figures: Figures) -> Generator[tuple[int, DeviceBatch, float, bool]]:
+        """The batches of the steps to take: (step, batch, seconds without a step to do, whether it begins a plan)."""
         config = self.config
         bad_files = BadFiles(self.faces.train, self.workdir, config.data.max_bad_share)
         loader = Loader(
@@ -217,9 +226,13 @@ class _Run:
             process_count=jax.process_count(),
         )
         for start, end in self.offline.segments(self.first_step, config.steps):
-            with log.clock.paused():
+            log.look()  # no hard faces are found with what is not finite
+            with _pause(log):
                 piece = replace(loader, plan=self._plan(start, bad_files, log))
-            with piece(start, end) as loaded, closing(prefetch(loaded, self.mesh, bad_files)) as batches:
+            with (
+                piece(start, end) as loaded,
+                closing(prefetch(loaded, self.mesh, bad_files, figures.running)) as batches,
+            ):
                 for step, (batch, waited) in enumerate(batches, start + 1):
                     yield step, batch, waited, step == start + 1
 
@@ -235,6 +248,13 @@ class _Run:
             self.checkpoints.wait()
             offline.forget([*self.checkpoints.steps(), step])
         return offline.plan(step, table)
+
+
+@contextmanager
+def _pause(log: StepLog) -> Iterator[None]:
+    """Where the loop stops on purpose: out of the clock, and what the devices hold may come to the host."""
+    with log.clock.paused(), jax.transfer_guard_device_to_host("allow"):
+        yield
 
 
 def _params_of(workdir: Path, target: TrainState) -> Any:
