@@ -4,6 +4,7 @@ import pytest
 
 from facenet_jax import models
 from facenet_jax.config import MAY_CHANGE, default_config, difference, find_config, flatten, load_config, validate
+from facenet_jax.config.saved import REMOVED
 from facenet_jax.errors import InputError
 
 
@@ -61,7 +62,7 @@ def test_overrides_keep_the_type_of_their_key():
         ("nn1", ["--config.data.mixture=(('photos', 1), 'drawn')"], "'drawn'; (path, weight)"),
         ("nn1", ["--config.data.mixture=(('photos', 0), ('drawn', 1))"], "('photos', 0); (path, weight)"),
         ("nn1", ["--config.data.mixture=(('photos', 1), ('photos', 2))"], "names photos twice"),
-        ("nn1", ["--config.data.max_faces=1"], "at least 2, or to 0"),
+        ("nn1", ["--config.data.max_faces=10"], "config.data.max_faces: this option is gone"),
         ("nn1", ["--config.data.min_faces=0"], "config.data.min_faces is 0"),
         ("nn1", ["--config.steps=5", "--config.optimizer.finalise_steps=6"], "lower one of them"),
         ("nn1", ["--config.optimizer.finalise_steps=6", "--config.optimizer.learning_rate=0.0003"], "0.0005, above"),
@@ -123,6 +124,14 @@ def test_the_difference_names_what_may_not_change():
         "config.optimizer.finalise_steps",
         "config.steps",
     ]
+
+
+def test_a_run_from_before_an_option_went_goes_on_where_it_had_the_default():
+    now = flatten(default_config())
+    assert difference(now | REMOVED, now) == []
+    assert not set(REMOVED) & set(now)
+    with pytest.raises(InputError, match=r"begun with config\.data\.augment\.jpeg=0\.3, an option that is gone"):
+        difference(now | REMOVED | {"data.augment.jpeg": 0.3}, now)
 
 
 def test_what_may_change_exists():

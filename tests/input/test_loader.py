@@ -105,7 +105,7 @@ def test_batches_are_the_same_from_any_number_of_workers_which_end_when_left(exp
 
 
 def test_changed_faces_are_the_same_from_any_number_of_workers():
-    changes = augment.Changes(zoom=0.2, rotate=0.1, contrast=0.4, downsample=0.5, jpeg=0.5, erase=0.2)
+    changes = augment.Changes(zoom=0.2, rotate=0.1, contrast=0.4, erase=0.2)
     with make_loader(changes=changes)(3, 5) as batches:
         here = list(batches)
     with make_loader(changes=changes, workers=2)(3, 5) as batches:

@@ -57,33 +57,18 @@ def test_every_cycle_of_an_identity_has_each_face_once(quota, more, seed):
         assert [window.tolist() for window in windows] == expected[: len(windows)]
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(2, 20), st.integers(0, 3), st.data())
-def test_numbered_faces_are_those_used_one_identity_after_another(counts, cap, seed, data):
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 3), st.data())
+def test_numbered_faces_are_those_used_one_identity_after_another(counts, seed, data):
     index = make_index(counts)
     chosen = np.array(sorted(data.draw(st.sets(st.sampled_from(range(len(counts))), min_size=1))))
-    for max_faces in (0, cap):
-        visits = Visits(index, chosen, faces_per_identity=2, max_faces=max_faces, seed=seed)
-        used = [min(counts[i], max_faces or counts[i]) for i in chosen]
-        assert visits.faces == sum(used)
-        assert visits.given == sum(min(2, n) for n in used if n >= 2)
-        records, labels = visits.numbered(np.arange(visits.faces))
-        np.testing.assert_array_equal(labels, np.repeat(chosen, used))
-        np.testing.assert_array_equal(labels, index.identity_of(records))
-        assert (np.diff(records) > 0).all()
-        if not max_faces:
-            np.testing.assert_array_equal(records, index.records_of(chosen))
-
-
-def test_each_face_is_among_those_used_equally_often():
-    index = make_index([1000, 7] * 500)
-    visits = Visits(index, np.arange(1000), faces_per_identity=5, max_faces=30, seed=3)
+    visits = Visits(index, chosen, faces_per_identity=2, seed=seed)
+    used = [counts[i] for i in chosen]
+    assert visits.faces == sum(used)
+    assert visits.given == sum(min(2, n) for n in used if n >= 2)
     records, labels = visits.numbered(np.arange(visits.faces))
-    places = (records - index.offsets[labels])[labels % 2 == 0]
-    seen = np.bincount(places, minlength=1000)
-    assert seen.sum() == 500 * 30
-    # 500 draws with probability 0.03 each.
-    z = (seen - 15) / np.sqrt(500 * 0.03 * 0.97)
-    assert np.abs(z).max() < 4.5
+    np.testing.assert_array_equal(labels, np.repeat(chosen, used))
+    np.testing.assert_array_equal(labels, index.identity_of(records))
+    np.testing.assert_array_equal(records, index.records_of(chosen))
 
 
 def test_sets_with_other_numbers_are_visited_in_other_orders():

@@ -93,7 +93,6 @@ KEYS: tuple[Key, ...] = (
     Key("data.path", "drawn", "a folder <identity>/<image>, a prepared dataset, or drawn: made-up faces"),
     Key("data.mixture", (), "datasets in place of data.path, each with its weight: (('photos', 3), ('drawn', 1))"),
     Key("data.min_faces", 1, "identities with fewer faces are left out, as negatives too", _from(1)),
-    Key("data.max_faces", 0, "faces of an identity that are used, spread over all of its own; 0: all", _from(0)),
     Key("data.exclude", "", "a text file of identities and faces (identity/image) to leave out, one a line"),
     Key("data.workers", 2, "processes that decode; 0: this one does; batches do not depend on it", _from(0)),
     Key("data.flip", True, "mirror a face every other time"),
@@ -102,8 +101,6 @@ KEYS: tuple[Key, ...] = (
     Key("data.augment.brightness", 0.0, "all values times a factor up to this far from 1", _STRENGTH),
     Key("data.augment.contrast", 0.0, "distance from the face's mean grey, times such a factor", _STRENGTH),
     Key("data.augment.saturation", 0.0, "distance from a pixel's own grey, times such a factor", _STRENGTH),
-    Key("data.augment.downsample", 0.0, "sides up to this share smaller, and enlarged again", _STRENGTH),
-    Key("data.augment.jpeg", 0.0, "encoded again at a quality up to 100 times this below 100", _STRENGTH),
     Key("data.augment.erase", 0.0, "a rectangle of up to this share of the area is filled with a colour", _STRENGTH),
     Key("data.max_bad_share", 0.05, "of faces that cannot be decoded, before the run stops", _from(0, to=1)),
     Key("data.drawn.identities", 10_000, "drawn people to train on", _from(2, to=10**9)),
@@ -127,12 +124,9 @@ KEYS: tuple[Key, ...] = (
     # Offline selection: at intervals the latest parameters find hard faces, for later batches.
     Key("offline.every", 0, "steps between tables of hard faces; 0: none; before the first, selection is online",
         _from(0), "section 3.2"),
-    Key("offline.mode", "mixed", "mixed: part of each batch, selection online; alone: the table's own triplets",
+    Key("offline.mode", "mixed", "mixed: half of each batch, selection online; alone: the table's own triplets",
         ("mixed", "alone"), "section 3.2"),
-    Key("offline.share", 0.5, "mixed: share of a batch, without random negatives, from the table", Between(0, 1)),
     Key("offline.faces", 20_000, "faces, of batches to come, that a table is made from", _from(4), "section 3.2"),
-    Key("offline.positives", 1, "hardest positives of an anchor that the table holds", _from(1)),
-    Key("offline.negatives", 5, "nearest negatives", _from(1)),
     # The optimiser.
     Key("optimizer.name", "adagrad", "the rule of the update", ("adagrad", "adam"), "section 3.3"),
     Key("optimizer.learning_rate", 0.05, "AdaGrad's; Adam needs less, such as 0.001", Between(0, 100), "section 3.3"),
@@ -241,8 +235,6 @@ def _check_mixture(mixture: tuple[Any, ...]) -> None:
 
 
 def _check_faces(values: Mapping[str, Any]) -> None:
-    if values["data.max_faces"] == 1:
-        raise InputError("config.data.max_faces is 1, but an anchor needs a positive; raise it to at least 2, or to 0.")
     size = values["model.input_size"]
     if len(size) != 2 or not all(type(n) is int and 1 <= n <= 4096 for n in size):
         raise InputError(f"config.model.input_size is {size}; two numbers, rows and columns of pixels, are needed.")

@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from facenet_jax.config.keys import flatten, validate
+from facenet_jax.config.saved import REMOVED
 from facenet_jax.errors import InputError, first_line
 
 
@@ -36,6 +37,8 @@ def load_config(name: str, overrides: list[str]) -> ConfigDict:
         key, equals, _ = override.removeprefix("--").removeprefix("config.").partition("=")
         if not override.startswith("--config.") or not equals:
             raise InputError(f"{override}: not understood; overrides are written --config.loss.margin=0.1.")
+        if key in REMOVED:
+            raise InputError(f"config.{key}: this option is gone, and was {REMOVED[key]} by default; leave it out.")
         if key not in keys:
             nearest = difflib.get_close_matches(key, keys, n=1, cutoff=0.0)[0]
             raise InputError(f"config.{key}: there is no such key in {path.name}; did you mean config.{nearest}?")

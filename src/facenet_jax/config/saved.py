@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from facenet_jax.config.keys import default_config, flatten
+from facenet_jax.errors import InputError
 
 # What may differ when a run goes on in its working directory: none of it changes the batches or the gradient.
 MAY_CHANGE = (
@@ -27,6 +28,16 @@ MAY_CHANGE = (
     "mesh.fsdp",
 )
 
+# Keys that are gone, with their defaults: the code does now what it did then.
+REMOVED: dict[str, Any] = {
+    "data.augment.downsample": 0.0,
+    "data.augment.jpeg": 0.0,
+    "data.max_faces": 0,
+    "offline.negatives": 5,
+    "offline.positives": 1,
+    "offline.share": 0.5,
+}
+
 
 def from_saved(values: Mapping[str, Any]) -> ConfigDict:
     """The config of a flattened one that was saved as JSON; keys that are gone are left out, new ones have the default.
@@ -45,8 +56,17 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
     The number of steps may differ where the schedule does not depend on it. A key that the run is too old to know had
     the value that is the default now: defaults stay what they were.
+
+    Raises:
+      InputError: the run was begun with an option that is gone, at another value than its default.
     """
-    may_change = set(MAY_CHANGE)
+    for key, default in REMOVED.items():
+        if before.get(key, default) != default:
+            raise InputError(
+                f"the run was begun with config.{key}={before[key]}, an option that is gone: go on with the version of "
+                "facenet-jax that began it, or give another --workdir."
+            )
+    may_change = {*MAY_CHANGE, *REMOVED}
     if before.get("optimizer.finalise_steps") == now.get("optimizer.finalise_steps") == 0:
         may_change.add("steps")
     defaults = flatten(default_config())

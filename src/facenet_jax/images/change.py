@@ -6,14 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
 from facenet_jax.runtime import hashing
 
 # What a number is drawn for.
-_FLIP, _PLACE, _LIGHT, _DOWNSAMPLE, _JPEG, _ERASE = 0xF11F, 0xC409, 0x119E7, 0xD0375, 0x39E6, 0xE4A5E
+_FLIP, _PLACE, _LIGHT, _ERASE = 0xF11F, 0xC409, 0x119E7, 0xE4A5E
 
 # What red, green and blue are worth in grey: ITU-R BT.601, as JPEG has it.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -50,8 +49,6 @@ class Changes:
       brightness: all values times a factor up to this far from 1.
       contrast: their distance from the face's mean grey times such a factor.
       saturation: their distance from their own grey times such a factor.
-      downsample: the face is made smaller by up to this share of its sides and enlarged again (section 5.3).
-      jpeg: it is encoded again at a quality up to 100 times this below 100.
       erase: a rectangle of up to this share of its area is filled with one random colour.
     """
 
@@ -60,8 +57,6 @@ class Changes:
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
-    downsample: float = 0.0
-    jpeg: float = 0.0
     erase: float = 0.0
 
     def __bool__(self) -> bool:
@@ -91,12 +86,6 @@ class Changes:
             strengths = (self.brightness, self.contrast, self.saturation)
             factors = [1 + strength * (2 * u - 1) for strength, u in zip(strengths, drawn(_LIGHT, 3), strict=True)]
             image = _lit(image, *factors)
-        if self.downsample:
-            image = _downsampled(image, 1 - self.downsample * drawn(_DOWNSAMPLE, 1)[0])
-        if self.jpeg:
-            quality = round(100 - 100 * self.jpeg * drawn(_JPEG, 1)[0])
-            encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(image), max(1, quality), colorsubsampling="420")
-            image = simplejpeg.decode_jpeg(encoded)
         if self.erase:
             image = _erased(image, self.erase, drawn(_ERASE, 7))
         return image
@@ -134,12 +123,6 @@ def _lit(image: NDArray[np.uint8], brightness: float, contrast: float, saturatio
     return np.asarray(Image.fromarray(image).convert("RGB", tuple(matrix.ravel().tolist())))
 
 
-def _downsampled(image: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
-    rows, columns = image.shape[:2]
-    small = _resized(image, (max(1, round(columns * share)), max(1, round(rows * share))))
-    return _resized(small, (columns, rows))
-
-
 def _erased(image: NDArray[np.uint8], strength: float, drawn: list[float]) -> NDArray[np.uint8]:
     size, aspect, down, across, *colour = drawn
     rows, columns = image.shape[:2]
@@ -151,7 +134,3 @@ def _erased(image: NDArray[np.uint8], strength: float, drawn: list[float]) -> ND
     image = image.copy()
     image[top : top + height, left : left + width] = [int(256 * u) for u in colour]
     return image
-
-
-def _resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))

@@ -75,7 +75,6 @@ class BatchPlan:
       faces_per_identity: faces of an identity at a visit, where it has that many.
       min_faces_per_identity: identities with fewer are not visited: their faces are random negatives alone.
       random_negatives: how many faces of the batch are drawn at random from all faces.
-      max_faces: of an identity with more faces only this many are used; 0: all.
       seed: the run's seed.
 
     Raises:
@@ -91,7 +90,6 @@ class BatchPlan:
         faces_per_identity: int = 40,
         min_faces_per_identity: int = 2,
         random_negatives: int = 200,
-        max_faces: int = 0,
         seed: int = 0,
     ) -> None:
         if size < 4:
@@ -128,7 +126,6 @@ class BatchPlan:
                 part.identities,
                 faces_per_identity=faces_per_identity,
                 min_faces=min_faces_per_identity,
-                max_faces=max_faces,
                 seed=seed,
                 number=number,
             )

@@ -33,7 +33,7 @@ from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.runtime import hashing
 
 # What a number is drawn for, so that the same seed gives independent numbers to different ends.
-_ORDER, _FACES, _CAP = 0x04DE4, 0xFACE5, 0xCA99ED
+_ORDER, _FACES = 0x04DE4, 0xFACE5
 
 _EPOCHS_KEPT = 2
 _BLOCK = 2**20  # identities looked at at once while the arrays of all are filled
@@ -61,7 +61,7 @@ class Visits:
 
     Attributes:
       identities: how many there are.
-      faces: how many faces they have, as capped.
+      faces: how many faces they have.
       given: how many faces an epoch gives.
 
     Args:
@@ -69,7 +69,6 @@ class Visits:
       identities: ascending int64 identity numbers.
       faces_per_identity: faces of an identity at a visit, where it has that many.
       min_faces: identities with fewer are not visited; 2 or more.
-      max_faces: of an identity with more, only this many are used; 0: all.
       seed: the run's seed.
       number: sets of identities with different numbers are visited in independent orders.
     """
@@ -81,13 +80,11 @@ class Visits:
         *,
         faces_per_identity: int,
         min_faces: int = 2,
-        max_faces: int = 0,
         seed: int = 0,
         number: int = 0,
     ) -> None:
         self._index = index
         self._quota = faces_per_identity
-        self._max_faces = max_faces
         self._seed = seed
         self._number = number
         # With millions of identities these arrays are what the plan weighs, so they are as narrow as can be.
@@ -138,19 +135,12 @@ class Visits:
         return self._at(self._identities[places].astype(np.int64), faces - before)
 
     def _counts(self, owners: NDArray[np.int64]) -> NDArray[np.int64]:
-        # How many faces of identities are used.
-        counts = self._index.offsets[owners + 1] - self._index.offsets[owners]
-        return np.minimum(counts, self._max_faces) if self._max_faces else counts
+        # How many faces identities have.
+        return self._index.offsets[owners + 1] - self._index.offsets[owners]
 
     def _at(self, owners: NDArray[np.int64], places: NDArray[np.int64]) -> PlannedFaces:
         # Of identities the faces at places below `_counts`.
-        first = self._index.offsets[owners]
-        if self._max_faces:
-            everything = self._index.offsets[owners + 1] - first
-            begin = hashing.below(everything, self._seed, _CAP, owners)
-            capped = everything > self._max_faces
-            places = np.where(capped, (places * everything + begin) // self._max_faces, places)
-        return PlannedFaces(first + places, owners.astype(np.int32))
+        return PlannedFaces(self._index.offsets[owners] + places, owners.astype(np.int32))
 
     def _epoch(self, epoch: int) -> _Epoch:
         with self._lock:

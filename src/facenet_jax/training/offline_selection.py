@@ -32,6 +32,10 @@ from facenet_jax.training.training_faces import TrainingFaces, online_plan
 from facenet_jax.triplets import hardest_faces
 
 FOLDER = "offline"
+# What a table holds of an anchor: its hardest positives (the paper's argmax) and nearest negatives (argmin, and more).
+_POSITIVES, _NEGATIVES = 1, 5
+# mixed: the share of a batch, random negatives aside, that comes from the table.
+_SHARE = 0.5
 # A label looks wrong where this share of the negatives is nearer than the median of the positives. A face under a name
 # drawn at random has any share with the same chance, so about half of such faces are found, and hardly any other.
 WRONG_SHARE = 0.5
@@ -100,7 +104,7 @@ class OfflineSelection:
         self._embed = Embedding(config, network, mesh)
         self._mixed_rows = 0
         if self.every and config.offline.mode == "mixed":
-            self._mixed_rows = round(config.offline.share * (config.batch.size - config.batch.random_negatives))
+            self._mixed_rows = round(_SHARE * (config.batch.size - config.batch.random_negatives))
             self._rest = online_plan(config, faces, config.batch.size - self._mixed_rows)
 
     @property
@@ -171,8 +175,8 @@ class OfflineSelection:
             lambda *arrays: hardest_faces(
                 *arrays,
                 mesh=self._mesh,
-                positives=config.offline.positives,
-                negatives=config.offline.negatives,
+                positives=_POSITIVES,
+                negatives=_NEGATIVES,
                 faces_per_identity=int(np.bincount(places).max()),
             ),
             out_shardings=replicated(self._mesh),
@@ -246,7 +250,8 @@ class OfflineSelection:
         return self._folder / f"{step}.npz"
 
     def _made_for(self, step: int) -> str:
-        offline = self._config.offline.to_dict()
+        # Tables name these three as they did when they were options of a run.
+        offline = self._config.offline.to_dict() | {"share": _SHARE, "positives": _POSITIVES, "negatives": _NEGATIVES}
         return json.dumps(
             {"step": step, "seed": self._config.seed, "offline": offline, "faces": self._faces.digest}, sort_keys=True
         )

@@ -203,7 +203,6 @@ def online_plan(config: ConfigDict, faces: TrainingFaces, size: int) -> BatchPla
         faces_per_identity=config.batch.faces_per_identity,
         min_faces_per_identity=config.batch.min_faces_per_identity,
         random_negatives=config.batch.random_negatives,
-        max_faces=config.data.max_faces,
         seed=config.seed,
     )
 
