@@ -8,13 +8,14 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.datasets.names import Names, write_names
 from facenet_jax.datasets.prepared import (
     CARD_FILE,
@@ -30,7 +31,7 @@ from facenet_jax.datasets.prepared import (
     shard_name,
 )
 from facenet_jax.errors import InputError
-from facenet_jax.prepare.duplicates import find_copies
+from facenet_jax.prepare.duplicates import Copies, find_copies
 from facenet_jax.prepare.job import PARTS, Job, Workplace, read_job
 from facenet_jax.prepare.shards import ShardRecords, read_records, records_file
 from facenet_jax.prepare.summary import (
@@ -46,6 +47,18 @@ from facenet_jax.runtime.files import ArrayWriter, sync, write_whole
 from facenet_jax.runtime.progress import Progress, Tally
 
 
+@dataclass
+class _Counts:
+    """Counts of all shards: their records and bytes, the faces of each identity, and what the summary says."""
+
+    of_identity: NDArray[np.int64]
+    shard_records: list[int] = field(default_factory=list)
+    shard_bytes: list[int] = field(default_factory=list)
+    rejects: Counter[str] = field(default_factory=Counter)
+    fallbacks: int = 0
+    several_faces: int = 0
+
+
 def merge(out: Path, progress: Progress | None = None) -> DatasetSummary:
     """Joins the shares that `prepare` made with `share=(i, n)` into one dataset.
 
@@ -57,13 +70,21 @@ def merge(out: Path, progress: Progress | None = None) -> DatasetSummary:
         raise InputError(f"Nothing was prepared in {out}: run facenet-jax prepare SOURCE {out} --shard i/n first.")
     place = Workplace(out)
     try:
-        if is_prepared(out):
-            tidy(out)
-            return read_summary(out)
+        finished = summary_if_finished(out)
+        if finished is not None:
+            return finished
         assert job is not None
         return merge_shards(out, job, progress or Progress())
     finally:
         place.close()
+
+
+def summary_if_finished(out: Path) -> DatasetSummary | None:
+    """The summary of a finished dataset, after removing what is left of making it; None if it is not finished."""
+    if not is_prepared(out):
+        return None
+    _tidy(out)
+    return read_summary(out)
 
 
 def merge_shards(out: Path, job: Job, progress: Progress) -> DatasetSummary:
@@ -78,72 +99,47 @@ def merge_shards(out: Path, job: Job, progress: Progress) -> DatasetSummary:
             f"{len(missing):,} of the {job.shards:,} shards of {out} are not done (the first is {missing[0]}): give "
             "`facenet-jax prepare` with each --shard i/n once more, and then merge."
         )
-    shard_records, shard_bytes, counts, tallies = _count(out, job, progress)
-    records = sum(shard_records)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    counts = _count(out, job, progress)
+    offsets = np.concatenate([[0], np.cumsum(counts.of_identity)]).astype(np.int64)
     np.save(out / OFFSETS, offsets)
-    names = Names(out / NAMES)
-    with ExitStack() as stack:
-        contents = stack.enter_context(ArrayWriter(out / CONTENTS, np.uint8, (records, 16)))
-        looks = stack.enter_context(ArrayWriter(out / LOOKS, np.uint16, (records, 16)))
-        rejects = _list(stack, out / REJECTS_FILE, "file", "reason")
-        fallbacks = _list(stack, out / FALLBACKS_FILE, "file", "identity")
-        write_names(out / FILES, _files(out, job, contents, looks, names, rejects, fallbacks), records)
-    if not records:
+    index = IdentityIndex(Names(out / NAMES), offsets)
+    _write_records(out, job, index)
+    if not index.records:
         raise InputError(f"None of the {job.source_faces:,} faces can be decoded: see {out / REJECTS_FILE}.")
-    held = np.load(out / CONTENTS, mmap_mode="r")
-    copies = find_copies(held, offsets)
-    files = Names(out / FILES)
-    with ExitStack() as stack:
-        duplicates = _list(stack, out / DUPLICATES_FILE, "file", "identity", "same_as", "identity_of_same", "kind")
-        identity, original = (
-            np.searchsorted(offsets, records, side="right") - 1 for records in (copies.records, copies.originals)
-        )
-        for row in range(len(copies.records)):
-            duplicates.writerow(
-                (
-                    files[int(copies.records[row])],
-                    names[int(identity[row])],
-                    files[int(copies.originals[row])],
-                    names[int(original[row])],
-                    "within" if copies.within[row] else "across",
-                )
-            )
+    contents = np.load(out / CONTENTS, mmap_mode="r")
+    copies = find_copies(contents, offsets)
+    _write_duplicates(out, index, copies)
     summary = DatasetSummary(
-        job.crop,
-        job.size,
-        int(np.count_nonzero(counts)),
-        int(np.count_nonzero(counts == 0)),
-        records,
-        job.source_ignored,
-        {words: tallies[words] for words in sorted(tallies) if not words.startswith("_")},
-        tallies["_fallbacks"],
-        tallies["_several"],
-        int(np.count_nonzero(copies.within)),
-        int(np.count_nonzero(~copies.within)),
-        histogram(counts[counts > 0]),
+        crop=job.crop,
+        size=job.size,
+        identities=int(np.count_nonzero(counts.of_identity)),
+        empty_identities=int(np.count_nonzero(counts.of_identity == 0)),
+        faces=index.records,
+        ignored=job.source_ignored,
+        rejects=dict(sorted(counts.rejects.items())),
+        fallbacks=counts.fallbacks,
+        several_faces=counts.several_faces,
+        duplicates_within=int(np.count_nonzero(copies.within)),
+        duplicates_across=int(np.count_nonzero(~copies.within)),
+        histogram=histogram(counts.of_identity[counts.of_identity > 0]),
     )
     write_whole(out / REPORT_FILE, summary.to_json())
-    digest = _digest(job, offsets, held, out)
-    card = Card(**asdict(job), records=records, digest=digest, shard_records=shard_records, shard_bytes=shard_bytes)
+    card = Card(
+        **asdict(job),
+        records=index.records,
+        digest=_digest(out, job, offsets, contents),
+        shard_records=counts.shard_records,
+        shard_bytes=counts.shard_bytes,
+    )
     for file in (out / INDEX).iterdir():
         sync(file)
     write_whole(out / CARD_FILE, card.to_json())
-    tidy(out)
+    _tidy(out)
     return summary
 
 
-def tidy(out: Path) -> None:
-    """Removes what a finished dataset does not need."""
-    (out / JOB_FILE).unlink(missing_ok=True)
-    shutil.rmtree(out / PARTS, ignore_errors=True)
-
-
-def _count(out: Path, job: Job, progress: Progress) -> tuple[list[int], list[int], NDArray[np.int64], Counter[str]]:
-    """(records of each shard, bytes of each, faces of each identity, rejects by reason and the like)."""
-    shard_records, shard_bytes = [], []
-    counts = np.zeros(job.identities, np.int64)
-    tallies: Counter[str] = Counter({"_fallbacks": 0, "_several": 0})
+def _count(out: Path, job: Job, progress: Progress) -> _Counts:
+    counts = _Counts(np.zeros(job.identities, np.int64))
     tally = Tally(progress, "merging", job.shards)
     for number in range(job.shards):
         held = _read(out, number)
@@ -153,27 +149,14 @@ def _count(out: Path, job: Job, progress: Progress) -> tuple[list[int], list[int
             raise InputError(
                 f"{shard} is not as it was written: give the same `facenet-jax prepare` again to repair it."
             )
-        shard_records.append(len(held.identities))
-        shard_bytes.append(held.shard_bytes)
-        np.add.at(counts, held.identities, 1)
-        tallies.update(reason.words for reason in held.reasons)
-        tallies["_fallbacks"] += int(held.fallback.sum())
-        tallies["_several"] += int((held.faces > 1).sum())
+        np.add.at(counts.of_identity, held.identities, 1)
+        counts.shard_records.append(len(held.identities))
+        counts.shard_bytes.append(held.shard_bytes)
+        counts.rejects.update(reason.words for reason in held.reasons)
+        counts.fallbacks += int(held.fallback.sum())
+        counts.several_faces += int((held.faces > 1).sum())
         tally.update(number + 1)
-    return shard_records, shard_bytes, counts, tallies
-
-
-def _files(
-    out: Path, job: Job, contents: ArrayWriter, looks: ArrayWriter, names: Names, rejects: Any, fallbacks: Any
-) -> Iterator[str]:
-    """The place of each record, while arrays and lists are written."""
-    for number in range(job.shards):
-        held = _read(out, number)
-        contents.append(held.contents)
-        looks.append(held.looks)
-        rejects.writerows((place, reason.words) for place, reason in zip(held.rejected, held.reasons, strict=True))
-        fallbacks.writerows((held.places[at], names[int(held.identities[at])]) for at in np.flatnonzero(held.fallback))
-        yield from held.places
+    return counts
 
 
 def _read(out: Path, number: int) -> ShardRecords:
@@ -185,6 +168,36 @@ def _read(out: Path, number: int) -> ShardRecords:
         raise InputError(f"{file} was damaged: give the same `facenet-jax prepare` again to repair it.") from error
 
 
+def _write_records(out: Path, job: Job, index: IdentityIndex) -> None:
+    """The index's arrays and names, and the lists of rejects and fallbacks, shard by shard."""
+    with ExitStack() as stack:
+        contents = stack.enter_context(ArrayWriter(out / CONTENTS, np.uint8, (index.records, 16)))
+        looks = stack.enter_context(ArrayWriter(out / LOOKS, np.uint16, (index.records, 16)))
+        rejects = _list(stack, out / REJECTS_FILE, "file", "reason")
+        fallbacks = _list(stack, out / FALLBACKS_FILE, "file", "identity")
+
+        def places() -> Iterator[str]:
+            for number in range(job.shards):
+                held = _read(out, number)
+                contents.append(held.contents)
+                looks.append(held.looks)
+                rejects.writerows(zip(held.rejected, (reason.words for reason in held.reasons), strict=True))
+                for record in np.flatnonzero(held.fallback):
+                    fallbacks.writerow((held.places[record], index.names[int(held.identities[record])]))
+                yield from held.places
+
+        write_names(out / FILES, places(), index.records)
+
+
+def _write_duplicates(out: Path, index: IdentityIndex, copies: Copies) -> None:
+    files = Names(out / FILES)
+    with ExitStack() as stack:
+        duplicates = _list(stack, out / DUPLICATES_FILE, "file", "identity", "same_as", "identity_of_same", "kind")
+        for record, original, within in zip(*(column.tolist() for column in copies), strict=True):
+            of = [(files[one], index.names[int(index.identity_of(np.array(one)))]) for one in (record, original)]
+            duplicates.writerow((*of[0], *of[1], "within" if within else "across"))
+
+
 def _list(stack: ExitStack, file: Path, *columns: str) -> Any:
     stream = stack.enter_context(file.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
     rows = csv.writer(stream)
@@ -192,10 +205,16 @@ def _list(stack: ExitStack, file: Path, *columns: str) -> Any:
     return rows
 
 
-def _digest(job: Job, offsets: NDArray[np.int64], contents: NDArray[np.uint8], out: Path) -> str:
+def _digest(out: Path, job: Job, offsets: NDArray[np.int64], contents: NDArray[np.uint8]) -> str:
     digest = hashlib.blake2b(f"{job.crop} {job.size} {job.detector}".encode(), digest_size=16)
     digest.update(Path(f"{out / NAMES}.txt").read_bytes())
     digest.update(offsets.tobytes())
     for first in range(0, len(contents), 2**20):
         digest.update(contents[first : first + 2**20].tobytes())
     return digest.hexdigest()
+
+
+def _tidy(out: Path) -> None:
+    """Removes what a finished dataset does not need."""
+    (out / JOB_FILE).unlink(missing_ok=True)
+    shutil.rmtree(out / PARTS, ignore_errors=True)

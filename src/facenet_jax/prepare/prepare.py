@@ -11,15 +11,15 @@ from pathlib import Path
 from facenet_jax.datasets.exclude import RejectedFaces, read_list
 from facenet_jax.datasets.names import write_names
 from facenet_jax.datasets.open import open_listed
-from facenet_jax.datasets.prepared import NAMES, is_prepared
+from facenet_jax.datasets.prepared import NAMES
 from facenet_jax.datasets.source import ListedFaces
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CROPS, Crop
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.prepare.job import PARTS, TOOL, Job, Workplace, faces_a_shard
-from facenet_jax.prepare.merge import merge_shards, tidy
+from facenet_jax.prepare.merge import merge_shards, summary_if_finished
 from facenet_jax.prepare.shards import ShardWriter, clean
-from facenet_jax.prepare.summary import DatasetSummary, read_summary
+from facenet_jax.prepare.summary import DatasetSummary
 from facenet_jax.prepare.workers import write_shards
 from facenet_jax.runtime.cores import usable_cores
 from facenet_jax.runtime.progress import Progress
@@ -93,9 +93,9 @@ def prepare(
     place = Workplace(out, share)
     try:
         job = place.begin(job)
-        if is_prepared(out):
-            tidy(out)
-            return PrepareResult(read_summary(out))
+        finished = summary_if_finished(out)
+        if finished is not None:
+            return PrepareResult(finished)
         clean(out, share)
         _keep_names(out, faces)
         writer = ShardWriter(out, job.shards, faces.reader, cutter, size)
