@@ -110,7 +110,7 @@ def _pairs(found: Findings, pairs: NDArray[np.int64], distances: NDArray[np.floa
     findings = []
     for place, both in enumerate(pairs[:_MOST].tolist()):
         groups = [
-            _faces(found, [face], found.files[face] + (" (to leave out)" if found.excluded[face] else ""))
+            _faces(found, [face], found.files[face] + (" (to leave out)" if found.excluded[face] else ""), "one")
             for face in both
         ]
         findings.append(_Finding("" if distances is None else f"{distances[place]:.3f}", groups))
@@ -130,7 +130,7 @@ def _faces(found: Findings, faces: Sequence[int], line: str, kind: str = "") -> 
     shown = []
     for face in faces:
         try:
-            picture = thumbnail(found.images.read(face), 112 if kind else 72)
+            picture = thumbnail(found.images.read(face), 112 if kind == "suspect" else 72)
         except (BadFace, OSError):
             picture = ""
         shown.append((found.files[face], picture))
