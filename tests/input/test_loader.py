@@ -5,70 +5,25 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
-from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.errors import InputError, TrainingError
 from facenet_jax.images import change as augment
-from facenet_jax.images.decode import BadFace, Reason
+from facenet_jax.images.decode import Reason
 from facenet_jax.input.loader import Loader, embedding_batches
 from facenet_jax.input.plan import BatchPlan
+from stub_faces import BAD, SIZE, Stub, assert_same
 
-SIZE = (60, 50)
 SEED = 5
 
 
-class CannotBePickled(Exception):
-    def __init__(self, one: int, two: int) -> None:
-        super().__init__()
-
-
-@dataclass(frozen=True)
-class Stub:
-    """Twenty identities with ten faces; record r is white noise made from r. Some are not what they should be."""
-
-    bad: tuple[int, ...] = ()
-    raising: int = -1
-    dying: int = -1
-
-    @property
-    def index(self) -> IdentityIndex:
-        return IdentityIndex([str(i) for i in range(20)], np.arange(0, 201, 10))
-
-    @property
-    def digest(self) -> str:
-        return "stub"
-
-    def load(self, record: int, size: tuple[int, int]) -> np.ndarray:
-        if record in self.bad:
-            raise BadFace(Reason.TRUNCATED)
-        if record == self.raising:
-            raise CannotBePickled(1, 2)
-        if record == self.dying:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return np.random.default_rng(record).integers(1, 256, (*size, 3), dtype=np.uint8)
-
-    def describe(self, record: int) -> str:
-        return f"stub/{record}"
-
-
-BAD = tuple(range(0, 200, 23))
 PLAN = BatchPlan(Stub().index, size=150, faces_per_identity=6, random_negatives=40, seed=SEED)
 
 
 def make_loader(source: Stub | None = None, **values) -> Loader:
     return Loader(source or Stub(bad=BAD), PLAN, SIZE, **{"padded_size": 160, "seed": SEED, **values})
-
-
-def assert_same(ours, theirs):
-    assert [step for step, _ in ours] == [step for step, _ in theirs]
-    for (_, one), (_, other) in zip(ours, theirs, strict=True):
-        for a, b in zip(one, other, strict=True):
-            assert a.dtype == b.dtype
-            np.testing.assert_array_equal(a, b)
 
 
 @pytest.fixture(scope="module")

@@ -95,12 +95,14 @@ def test_a_finished_run_prints_its_table_again(finished, capsys):
 
 def test_more_steps_go_on_and_end_where_one_long_run_ends(finished, tmp_path, capsys):
     shorter = tmp_path / "shorter"
-    assert train(shorter, "--config.steps=3") == 0
+    assert train(shorter, "--config.steps=3", "--config.data.cache=none") == 0
+    assert "decoded for each batch" in capsys.readouterr().err
     rows = [row | {"spread": 100.0} for row in read_metrics(shorter)]
     (shorter / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "collapsing" not in capsys.readouterr().err
     assert train(shorter, "--config.steps=6", "--config.checkpoint.every=5", "--config.data.workers=1") == 0
     error = capsys.readouterr().err
+    assert "kept in memory" in error
     assert "from step 3 of 6" in error
     assert "the spread of the embeddings fell from 1.0e+02" in error  # that of the life before counts
     assert_identical(params_at(shorter, 6), params_at(finished, 6))

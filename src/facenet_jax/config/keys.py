@@ -95,6 +95,8 @@ KEYS: tuple[Key, ...] = (
     Key("data.min_faces", 1, "identities with fewer faces are left out, as negatives too", _from(1)),
     Key("data.exclude", "", "a text file of identities and faces (identity/image) to leave out, one a line"),
     Key("data.workers", 2, "processes that decode; 0: this one does; batches do not depend on it", _from(0)),
+    Key("data.cache", "auto", "where decoded faces are kept: nowhere, in memory, on every device, by the room there is",
+        ("auto", "none", "host", "device")),
     Key("data.flip", True, "mirror a face every other time"),
     Key("data.augment.zoom", 0.0, "nearer or farther by up to this share of the sides, moved by up to half", _STRENGTH),
     Key("data.augment.rotate", 0.0, "turned by up to this share of a right angle", _STRENGTH),

@@ -16,6 +16,7 @@ MAY_CHANGE = (
     "batch.rematerialise",
     "checkpoint.every",
     "checkpoint.keep",
+    "data.cache",
     "data.exclude",  # to the same lines: the digest of who is left is compared
     "data.max_bad_share",
     "data.path",  # to the same data: its digest is compared

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import zlib
 
 import jax
 import numpy as np
@@ -95,6 +97,14 @@ def wait_for_all(why: str) -> None:
 def all_say(yes: bool) -> bool:
     """Whether every process of the job says so; all of them ask."""
     return bool(np.all(multihost_utils.process_allgather(np.array(yes)))) if several() else yes
+
+
+def processes_here() -> int:
+    """How many processes of the job run on this machine, this one included; all of them ask."""
+    if not several():
+        return 1
+    machines = multihost_utils.process_allgather(np.array(zlib.crc32(socket.gethostname().encode()), np.uint32))
+    return int(np.count_nonzero(machines == machines[jax.process_index()]))
 
 
 class AgreedStop:

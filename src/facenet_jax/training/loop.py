@@ -20,6 +20,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult
 from facenet_jax.images.change import Changes
 from facenet_jax.input.bad_files import BadFiles
+from facenet_jax.input.kept_faces import KeptFaces
 from facenet_jax.input.loader import Loader
 from facenet_jax.input.plan import Plan
 from facenet_jax.runtime.checkpoints import Checkpoints
@@ -31,6 +32,7 @@ from facenet_jax.runtime.shutdown import StopRequest
 from facenet_jax.training.device_batch import DeviceBatch, prefetch
 from facenet_jax.training.evaluator import Evaluator, val_of
 from facenet_jax.training.figures import Figures
+from facenet_jax.training.kept_pixels import choose
 from facenet_jax.training.offline_selection import OfflineSelection, is_listed
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, estimate
@@ -130,6 +132,10 @@ class _Run:
             return bytes_of(compiled(other))
 
         check_fits(found, padded_batch_size(config.batch.size, self.mesh, 0) // self.mesh.size, bytes_with)
+        keeping = choose(config, self.faces, self.mesh, found)
+        self.progress.say(keeping.describe())
+        if keeping.where == "host":
+            self.faces = replace(self.faces, train=KeptFaces(self.faces.train, self.size))
 
     def restore(self, trace_step: int | None) -> None:
         """Restores the latest state, or creates the first."""
@@ -243,7 +249,7 @@ class _Run:
         if table is None and offline.table_step(step):
             self.progress.line(f"step {step:,}: finding hard faces among {self.config.offline.faces:,}")
             started = time.perf_counter()
-            table, found = offline.make(step, self.state.params, bad_files)
+            table, found = offline.make(step, self.state.params, self.faces.train, bad_files)
             log.hard_faces(step, found, time.perf_counter() - started)
             self.checkpoints.wait()
             offline.forget([*self.checkpoints.steps(), step])

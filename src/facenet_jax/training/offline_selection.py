@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import InputError, TrainingError, first_line
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.hard_batches import HardTable, MixedPlan, TripletPlan, subset
@@ -155,17 +156,18 @@ class OfflineSelection:
             raise InputError(f"{path} was made by another run; put back this run's own file.")
         return table
 
-    def make(self, step: int, params: Any, bad_files: BadFiles) -> tuple[HardTable, HardFacesFound]:
+    def make(self, step: int, params: Any, source: FaceSource, bad_files: BadFiles) -> tuple[HardTable, HardFacesFound]:
         """Finds the hard faces with these parameters, and saves the table before it is used.
 
         Args:
           step: how many have been taken.
           params: the latest.
+          source: of the training faces.
           bad_files: where faces that cannot be decoded are listed.
         """
         config, index = self._config, self._faces.train.index
         records = subset(self._plan, config.offline.faces, step)
-        batches = self._embed.batches(self._faces.train, records, bad_files)
+        batches = self._embed.batches(source, records, bad_files)
         points, valid = self._embed(params, batches, len(records))
         labels = index.identity_of(records)
         places = np.unique(labels, return_inverse=True)[1]

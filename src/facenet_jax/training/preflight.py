@@ -135,10 +135,15 @@ def _matrix_product_rate(mesh: Mesh) -> float:
 def _bytes_available(mesh: Mesh) -> int | None:
     """Free memory of one device, or None where the platform does not say."""
     device = mesh.devices.flat[0]
-    if device.platform != "cpu":
-        stats = device.memory_stats() or {}
-        limit = stats.get("bytes_limit")
-        return None if limit is None else int(limit - stats.get("bytes_in_use", 0))
+    if device.platform == "cpu":
+        return host_bytes_available()
+    stats = device.memory_stats() or {}
+    limit = stats.get("bytes_limit")
+    return None if limit is None else int(limit - stats.get("bytes_in_use", 0))
+
+
+def host_bytes_available() -> int | None:
+    """Free memory of this machine, or of the container that this process is in; None where it cannot be told."""
     limits = []
     try:
         meminfo = Path("/proc/meminfo").read_text().splitlines()

@@ -1,0 +1,56 @@
+"""Where decoded faces are kept, and why."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from facenet_jax.config import default_config
+from facenet_jax.datasets.drawn.source import DrawnFaces
+from facenet_jax.errors import InputError
+from facenet_jax.runtime.mesh import make_mesh
+from facenet_jax.training import kept_pixels
+from facenet_jax.training.kept_pixels import choose
+from facenet_jax.training.preflight import Estimate
+
+MIB = 2**20
+FACES = 40 * 20
+NEEDED = FACES * (32 * 32 * 3 + 1)
+
+
+def chosen(monkeypatch, asked, free, step_needs=0):
+    config = default_config()
+    config.data.cache, config.model.input_size = asked, (32, 32)
+    monkeypatch.setattr(kept_pixels, "host_bytes_available", lambda: free)
+    faces = SimpleNamespace(train=DrawnFaces(0, 40, 20))
+    return choose(config, faces, make_mesh(1), Estimate(10**6, 10**9, step_needs, free, 1.0))
+
+
+def test_auto_takes_half_of_what_the_step_leaves_free_of_memory(monkeypatch):
+    assert chosen(monkeypatch, "auto", 2 * NEEDED).where == "host"
+    assert chosen(monkeypatch, "auto", 2 * NEEDED - 2).where == "none"
+    assert chosen(monkeypatch, "none", 2 * NEEDED).where == "none"
+
+
+def test_the_step_comes_first_where_it_shares_the_memory(monkeypatch):
+    mesh = make_mesh(1)
+    taken = MIB * len(mesh.local_devices)
+    assert chosen(monkeypatch, "auto", 2 * NEEDED + taken, MIB).where == "host"
+    assert chosen(monkeypatch, "auto", 2 * NEEDED + taken - 2, MIB).where == "none"
+
+
+def test_host_takes_all_that_is_free_and_is_refused_beyond(monkeypatch):
+    assert chosen(monkeypatch, "host", NEEDED).where == "host"
+    assert chosen(monkeypatch, "host", None).where == "host"
+    with pytest.raises(InputError, match=r"data\.cache=host: 800 decoded faces take 2\.3 MiB of the 1\.0 MiB that"):
+        chosen(monkeypatch, "host", MIB)
+
+
+def test_the_screen_says_which_and_why(monkeypatch):
+    assert "kept in memory, each decoded once (2.3 MiB of the 16.0 MiB that the step leaves free)" in (
+        chosen(monkeypatch, "auto", 16 * MIB).describe()
+    )
+    assert "not kept, decoded for each batch (they would take 2.3 MiB of the 1.0 MiB that the step leaves free)" in (
+        chosen(monkeypatch, "auto", MIB).describe()
+    )
+    assert "(data.cache=none)" in chosen(monkeypatch, "none", MIB).describe()
+    assert "cannot be told" in chosen(monkeypatch, "auto", None).describe()
