@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
-from facenet_jax.datasets.drawn.source import DrawnFaces
 
 from facenet_jax.config import default_config
+from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.training import kept_pixels
