@@ -180,12 +180,12 @@ def test_lines_of_a_list_that_are_nobodys_are_said(tmp_path, capsys):
     command = ["prepare", str(source), str(tmp_path / "out"), "--crop=none", "--workers=0"]
     assert main([*command, f"--exclude={tmp_path / 'list.txt'}"]) == 0
     said = capsys.readouterr().err
-    assert f"4 of the names in {tmp_path / 'list.txt'} are nobody's here, such as 1/1.png, b, c\n" in said
+    assert f"4 of the names in {tmp_path / 'list.txt'} match no identity or face, such as 1/1.png, b, c\n" in said
     assert list(PreparedSource(tmp_path / "out").files) == ["000/0.png", "000/1.png", "001/0.png"]
     (tmp_path / "list.txt").write_text("002\n001/1.png\n")
     command[2] = str(tmp_path / "other")
     assert main([*command, f"--exclude={tmp_path / 'list.txt'}"]) == 0
-    assert "nobody" not in capsys.readouterr().err
+    assert "match no" not in capsys.readouterr().err
 
 
 def test_stopped_it_finishes_its_shard_and_goes_on(tmp_path, small_shards, monkeypatch, capsys):

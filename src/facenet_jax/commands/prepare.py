@@ -89,7 +89,7 @@ def _prepare(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def show_summary(summary: DatasetSummary, out: Path) -> None:
-    """Prints a dataset's summary and draws its histogram beside it."""
+    """Prints a dataset's summary and draws its histogram into its folder."""
     from facenet_jax.evaluation.plots import identities_figure
     from facenet_jax.prepare.summary import FIGURE_FILE, format_summary
 

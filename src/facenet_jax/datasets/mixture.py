@@ -65,6 +65,11 @@ class MixedSource:
         return self.sources[number], record - self._first_records[number]
 
 
+def sources_of(source: FaceSource) -> tuple[FaceSource, ...]:
+    """The sources of a mixture, or the one source itself."""
+    return source.sources if isinstance(source, MixedSource) else (source,)
+
+
 class _ChainedNames(LazyNames):
     """Sequences one after another, without a copy."""
 

@@ -31,7 +31,7 @@ FILES = INDEX / "files"  # of records, see names.Names
 CONTENTS = INDEX / "contents.npy"  # uint8 [records, 16], see digests.content_digest
 LOOKS = INDEX / "looks.npy"  # uint16 [records, 16], see digests.look_digest
 
-# A record is the identity's number in so many bytes, little-endian, and then the bytes of an image file.
+# A record starts with the identity's number in this many bytes, little-endian; the bytes of an image file follow.
 LABEL_BYTES = 8
 
 # A process may open a thousand files on most systems.
@@ -69,7 +69,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Card(Origin):
-    """A dataset's card.
+    """The card of a prepared dataset.
 
     Attributes:
       records: faces.
@@ -118,9 +118,9 @@ def read_card(root: Path) -> Card:
             raise ValueError("its entries are not those of a card")
         return Card(**content)
     except FileNotFoundError as error:
-        raise InputError(f"{root} is no prepared dataset: it has no {CARD_FILE}.") from error
+        raise InputError(f"{root} is not a prepared dataset: it has no {CARD_FILE}.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} cannot be read ({error}): copy the dataset again, or prepare it anew.") from error
+        raise InputError(f"{file} cannot be read ({error}): copy the dataset again, or prepare it again.") from error
 
 
 class PreparedSource:
@@ -138,7 +138,7 @@ class PreparedSource:
       ignored: 0; how many entries were passed over in preparing is in the card.
 
     Raises:
-      InputError: it is no prepared dataset, or its card disagrees with its other files.
+      InputError: it is not a prepared dataset, or its card disagrees with its other files.
     """
 
     ignored = 0
@@ -252,7 +252,7 @@ class PreparedSource:
 
     def _disagrees(self, what: str) -> InputError:
         return InputError(
-            f"The card of {self.root} disagrees with its files: {what}; copy the dataset again, or prepare it anew."
+            f"The card of {self.root} disagrees with its files: {what}; copy the dataset again, or prepare it again."
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -42,7 +42,7 @@ class RecordIO(ListedFaces):
     its own counts as one of the identity before it. Faces that are lost are bad faces, as those that are damaged.
 
     Args:
-      path: of the .rec file; the .idx file, and a file `property` if there is one, lie beside it.
+      path: of the .rec file; the .idx file, and perhaps a file `property`, are in the same folder.
 
     Raises:
       InputError: the .idx file is damaged, no face has a label, or the files do not belong together.

@@ -155,7 +155,7 @@ class FileReader:
     def read(self, place: str) -> bytes:
         """The bytes of a regular file: see Reader."""
         try:
-            # Not to hang on a pipe: a manifest can name anything.
+            # Opening must not wait for a pipe: a manifest can name anything.
             descriptor = os.open(os.path.join(self.root, place), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb", buffering=0) as file:
                 status = os.fstat(descriptor)

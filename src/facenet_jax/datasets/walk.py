@@ -17,7 +17,7 @@ def is_image_name(name: str) -> bool:
 
 
 def is_left_behind(name: str) -> bool:
-    """Whether an entry is none of the user's images, but what a system or a program keeps beside them: hidden ones."""
+    """Whether a system or a program left an entry among the user's images: hidden files and folders."""
     return name.startswith(".")
 
 

@@ -1,1 +1,1 @@
-"""Anyone's photographs -> a dataset on disk, and what two datasets share."""
+"""Photographs -> a dataset on disk."""

@@ -1,4 +1,4 @@
-"""What is prepared into a folder and by whom: one job for its whole life, one process a share of it."""
+"""The job of preparing a folder: begun once and resumed, its folder locked for one process a share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOOL = f"facenet-jax {__version__}"
 PARTS = Path("parts")  # files of shards' records, until they are merged
 _LOCK = ".lock"
 
-# A shard is made by one process from so many faces: few enough that a small set keeps all cores busy and that little is
+# Faces that one process makes a shard from: few enough that a small set keeps all cores busy and that little is
 # lost when a process is killed, many enough that 200 million faces do not become a million files.
 _MOST_FACES, _LEAST_FACES, _SHARDS = 8192, 256, 128
 
@@ -38,7 +38,7 @@ class Job(Origin):
 
 
 def faces_a_shard(faces: int) -> int:
-    """How many faces of the source make a shard, of so many in all."""
+    """How many of all `faces` of a source make a shard."""
     return min(_MOST_FACES, max(_LEAST_FACES, -(-faces // _SHARDS)))
 
 
@@ -122,7 +122,7 @@ def read_job(out: Path) -> Job | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{file} cannot be read ({error}); remove {out} and prepare it anew.") from error
+        raise InputError(f"{file} cannot be read ({error}); remove {out} and prepare it again.") from error
 
 
 def _same(out: Path, before: Job, now: Job) -> Job:

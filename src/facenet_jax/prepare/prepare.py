@@ -70,7 +70,7 @@ def prepare(
       progress: where to say how far it is.
 
     Raises:
-      InputError: the source, the options or the folder are no good, or another process prepares into it.
+      InputError: the source, the options or the folder do not fit, or another process prepares into it.
       OSError: the disk is full, or the like; what was done before is kept.
     """
     _check(source, out, crop, size, share, workers)
@@ -79,16 +79,16 @@ def prepare(
     weights = cutter.detector.digest if cutter.detects else None  # what is missing is said before any work
     faces = _open(source, exclude, progress)
     job = Job(
-        TOOL,
-        faces.kind,
-        faces.digest,
-        faces.index.records,
-        faces.ignored,
-        len(faces.index.names),
-        crop,
-        0 if crop == "none" else size,
-        weights,
-        faces_a_shard(faces.index.records),
+        tool=TOOL,
+        source_kind=faces.kind,
+        source_digest=faces.digest,
+        source_faces=faces.index.records,
+        source_ignored=faces.ignored,
+        identities=len(faces.index.names),
+        crop=crop,
+        size=0 if crop == "none" else size,
+        detector=weights,
+        part_faces=faces_a_shard(faces.index.records),
     )
     place = Workplace(out, share)
     try:
@@ -130,7 +130,7 @@ def _open(source: Path, exclude: Path | None, progress: Progress) -> ListedFaces
     kept = RejectedFaces(faces, read_list(exclude, "--exclude"))
     if unknown := kept.named.unknown:
         some = kept.named.some_unknown()
-        progress.say(f"{len(unknown):,} of the names in {exclude} are nobody's here, such as {some}")
+        progress.say(f"{len(unknown):,} of the names in {exclude} match no identity or face, such as {some}")
     return kept
 
 

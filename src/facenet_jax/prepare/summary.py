@@ -65,9 +65,7 @@ def read_summary(out: Path) -> DatasetSummary:
     try:
         return DatasetSummary(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{file} cannot be read ({error}); the dataset beside it may be whole all the same."
-        ) from error
+        raise InputError(f"{file} cannot be read ({error}); the dataset in {out} may be whole all the same.") from error
 
 
 def histogram(counts: NDArray[np.int64]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.curation.overlap import alike, same_contents
 from facenet_jax.datasets.exclude import WithoutFaces
-from facenet_jax.datasets.mixture import MixedSource
+from facenet_jax.datasets.mixture import sources_of
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.source import FaceSource
 
@@ -70,6 +70,6 @@ def shared_faces(
 
 def _prepared(source: FaceSource) -> list[tuple[PreparedSource, int]]:
     """The prepared datasets of a source, each with the number of its first record there."""
-    sources = source.sources if isinstance(source, MixedSource) else (source,)
+    sources = sources_of(source)
     first = itertools.accumulate((one.index.records for one in sources), initial=0)
     return [(one, start) for one, start in zip(sources, first, strict=False) if isinstance(one, PreparedSource)]

@@ -14,7 +14,7 @@ from facenet_jax.config import datasets_of
 from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.exclude import Named, WithoutFaces, find_named, read_list
 from facenet_jax.datasets.index import split_holdout
-from facenet_jax.datasets.mixture import MixedSource
+from facenet_jax.datasets.mixture import MixedSource, sources_of
 from facenet_jax.datasets.open import open_dataset, open_training
 from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import InputError
@@ -147,8 +147,7 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
     limit = config.eval.max_faces_per_identity
     if config.eval.path:
         trained_on, held_out = everyone, open_held_out(config.eval.path, limit)
-        trained = whole.sources if isinstance(whole, MixedSource) else (whole,)
-        if held_out.source.digest in {source.digest for source in trained}:
+        if held_out.source.digest in {source.digest for source in sources_of(whole)}:
             raise InputError(
                 f"config.eval.path={config.eval.path} holds the very faces that are trained on; give a folder of other "
                 "people, or leave it empty to have a share of config.data.path held out."

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from facenet_jax.datasets.drawn.canvas import Canvas, Plane, blend, colour
 from facenet_jax.runtime import hashing
 
-_NOISE = 4  # what a random number is for: beside those of synthetic.py
+_NOISE = 4  # what a random number is for: another than those of people.py
 
 GRID = 4  # the background is a grid of this many random colours each way, smooth or in patches
 
