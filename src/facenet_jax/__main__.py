@@ -9,7 +9,8 @@ from facenet_jax.runtime.huge_pages import ask_for_huge_pages
 
 def main() -> int:
     """Runs the command; see `facenet_jax.cli`."""
-    ask_for_huge_pages()
+    if sys.argv[1:2] == ["train"]:
+        ask_for_huge_pages()
     from facenet_jax.cli import main as run  # after a start that would be thrown away
 
     return run()

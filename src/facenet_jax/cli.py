@@ -1,8 +1,9 @@
-"""One door: the command `facenet-jax` and its subcommands."""
+"""The command `facenet-jax`: parses, runs the subcommand, and turns errors into a sentence and an exit code."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import logging
 import sys
@@ -65,6 +66,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; bad input is one sentence on standard error and exit code 2."""
     _print_any_name()
     parser = _parser()
+    arguments = sys.argv[1:] if arguments is None else arguments
+    names = [command.__name__.rpartition(".")[2] for command in _COMMANDS]
+    if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
+        nearest = difflib.get_close_matches(arguments[0], names, n=1)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
+        parser.error(f"{arguments[0]}: there is no such command; {hint}There are {', '.join(names)}.")
     options, overrides = parser.parse_known_args(arguments)
     if overrides and not getattr(options, "takes_overrides", False):
         parser.error(f"{overrides[0]}: not understood by `{options.command}`; see facenet-jax {options.command} --help")
@@ -81,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:  # a full disk, a folder that may no longer be written
         print(
             f"facenet-jax: {error.strerror or error}: {error.filename or ''}".rstrip(": ") + "; what was saved "
-            "before is kept: mend this and give the same command again.",
+            "before is kept: fix this and give the same command again.",
             file=sys.stderr,
         )
         return 1
@@ -91,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_any_name() -> None:
-    """Has bytes of a file's name that are no text printed as \\udcff: an exit code must not hang on what a name is."""
+    """Escapes undecodable bytes of file names (\\udcff), so that printing one cannot change the exit code."""
     for stream in (sys.stdout, sys.stderr):
         # Others than strict are somebody's choice, or the C locale's, which prints the bytes themselves.
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":

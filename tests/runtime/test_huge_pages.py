@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from facenet_jax import __main__, cli
 from facenet_jax.runtime import huge_pages
 
 
@@ -43,3 +44,13 @@ def test_it_begins_again_with_the_same_words_and_settings(begun_again):
 )
 def test_it_goes_on_where_that_changes_nothing(begun_again, kernel, given):
     assert begun_again(kernel, given) is None
+
+
+@pytest.mark.parametrize(("word", "asks"), [("train", True), ("config", False), ("--help", False)])
+def test_only_a_training_asks(word, asks, monkeypatch):
+    asked = []
+    monkeypatch.setattr(__main__, "ask_for_huge_pages", lambda: asked.append(word))
+    monkeypatch.setattr(cli, "main", lambda: 0)
+    monkeypatch.setattr(sys, "argv", ["facenet-jax", word])
+    assert __main__.main() == 0
+    assert bool(asked) == asks

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.face_options import CROPS
+from facenet_jax.commands.options import CROPS, add_command
 
 _EPILOG = """\
 EMBEDDER is the working directory of a run, sface, onnx:PATH or a file of embeddings, as for `facenet-jax evaluate`.
@@ -18,14 +18,14 @@ What the list holds is left out by
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    audit = commands.add_parser(
+    audit = add_command(
+        commands,
         "audit",
+        _audit,
         help="find wrong labels, merged and split identities and copies in a dataset",
         description="Judges the labels of a folder <identity>/<image> or a prepared dataset by where its faces lie, "
         "and writes a page to look through, a table, and a list of faces to leave out.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     audit.add_argument("dataset", type=Path, metavar="DATASET", help="what to audit")
     audit.add_argument("--embedder", required=True, metavar="EMBEDDER", help="what tells people apart")
@@ -36,7 +36,6 @@ def add_parser(commands: Any) -> None:
         default="none",
         help="how faces are cut (default: none, as they are)",
     )
-    audit.set_defaults(run=_audit)
 
 
 def _audit(options: argparse.Namespace, _: list[str]) -> int:

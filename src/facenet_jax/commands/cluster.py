@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facenet_jax.commands.face_options import EPILOG, add_embedder, finder_of
+from facenet_jax.commands.options import EPILOG, add_command, add_embedder, add_evaluation, add_far, finder_of
 from facenet_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,31 +15,25 @@ if TYPE_CHECKING:
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    cluster = commands.add_parser(
+    cluster = add_command(
+        commands,
         "cluster",
+        _cluster,
         help="sort photographs by who is on them",
         description="Finds every face in photographs, groups them by person (section 5.8), and writes a folder of "
         "links for each, a table, and a contact sheet. Stopped or killed, the command goes on when given again.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     cluster.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder, walked to its end")
     cluster.add_argument("-o", "--out", type=Path, required=True, metavar="PEOPLE", help="a new folder for the result")
     add_embedder(cluster)
     how = cluster.add_mutually_exclusive_group()
-    how.add_argument(
-        "--evaluation",
-        type=Path,
-        metavar="FILE.json",
-        help="what `evaluate holdout|photos|lfw|pairs --out` wrote: where the threshold comes from",
-    )
+    add_evaluation(how)
     how.add_argument(
         "--threshold", type=float, help="mean squared distance, such as `evaluate cluster` finds to be the best"
     )
     how.add_argument("--people", type=int, help="how many people there are, where that is known (k-means)")
-    cluster.add_argument("--far", type=float, help="false accept rate (default: the smallest that was measured)")
-    cluster.set_defaults(run=_cluster)
+    add_far(cluster)
 
 
 def _cluster(options: argparse.Namespace, _: list[str]) -> int:

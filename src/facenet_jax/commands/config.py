@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from facenet_jax.commands.options import add_command
+
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    config = commands.add_parser(
+    config = add_command(
+        commands,
         "config",
+        _config,
         help="print a config's keys, values and meanings",
         description="Prints every key of a config as an option, overrides applied, and below it what it means, its "
         "range and where the paper speaks of it.",
-        allow_abbrev=False,
+        takes_overrides=True,
     )
     config.add_argument("config", help="a config file, or the name of one")
-    config.set_defaults(run=_config, takes_overrides=True)
 
 
 def _config(options: argparse.Namespace, overrides: list[str]) -> int:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from facenet_jax.commands.options import add_command
+
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    describe = commands.add_parser(
+    describe = add_command(
+        commands,
         "describe",
+        _describe,
         help="print a network's table: layers, parameters, multiply-adds",
         description="Prints the table of a network, worked out from the network itself, as in Tables 1 and 2.",
-        allow_abbrev=False,
     )
     describe.add_argument("network", help="nn1, nn2, nn3, nn4, nns1 or nns2")
     describe.add_argument("--input-size", type=_size, metavar="ROWSxCOLUMNS", help="pixels (default: the paper's)")
@@ -26,7 +29,6 @@ def add_parser(commands: Any) -> None:
         metavar="data=D,fsdp=F",
         help="say too how many bytes of parameters and of AdaGrad's sums each of D x F devices holds",
     )
-    describe.set_defaults(run=_describe)
 
 
 def _size(text: str) -> tuple[int, int]:

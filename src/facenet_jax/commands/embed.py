@@ -7,26 +7,25 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.face_options import EPILOG, add_embedder, finder_of
+from facenet_jax.commands.options import EPILOG, add_command, add_embedder, finder_of
 from facenet_jax.errors import InputError
 
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    embed = commands.add_parser(
+    embed = add_command(
+        commands,
         "embed",
+        _embed,
         help="find every face of photographs and embed it",
         description="Finds every face in photographs and writes a file of embeddings, and a list of the photographs "
         "that show none or cannot be read. Stopped or killed, the command goes on when given again.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     embed.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="folders, walked to their ends, or files")
     embed.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a .parquet or .npz file")
     add_embedder(embed)
     embed.add_argument("--compact", action="store_true", help="one byte a coordinate instead of four")
-    embed.set_defaults(run=_embed)
 
 
 def _embed(options: argparse.Namespace, _: list[str]) -> int:

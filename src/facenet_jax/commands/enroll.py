@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facenet_jax.commands.face_options import EPILOG, add_embedder, add_threshold, finder_of
+from facenet_jax.commands.options import EPILOG, add_command, add_embedder, add_evaluation, add_largest, finder_of
 from facenet_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,22 +18,21 @@ _SHOWN = 10
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    enroll = commands.add_parser(
+    enroll = add_command(
+        commands,
         "enroll",
+        _enroll,
         help="put people into an index, or take them out",
         description="Enrols the people of a gallery <person>/<photo>. Given again, it adds people and photographs.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     enroll.add_argument("gallery", type=Path, nargs="?", metavar="GALLERY", help="a folder <person>/<photo>")
     enroll.add_argument("index", type=Path, metavar="INDEX", help="a folder for the index")
     add_embedder(enroll, needed=False)
     enroll.add_argument("--compact", action="store_true", help="a new index of one byte a coordinate instead of four")
-    enroll.add_argument("--largest", action="store_true", help="of several faces take the largest near the centre")
+    add_largest(enroll)
     enroll.add_argument("--remove", nargs="+", default=[], metavar="NAME", help="people to take out")
-    add_threshold(enroll, "what `evaluate identify --out` wrote (or holdout, photos, ...): keeps its thresholds")
-    enroll.set_defaults(run=_enroll)
+    add_evaluation(enroll, "what `evaluate identify --out` wrote (or holdout, photos, ...): keeps its thresholds")
 
 
 def _enroll(options: argparse.Namespace, _: list[str]) -> int:

@@ -8,10 +8,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.face_options import CROPS
+from facenet_jax.commands.options import CROPS, add_step
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import protocols
-from facenet_jax.runtime.files import write_whole
 
 _EPILOG = """\
 EMBEDDER is the working directory of a run, sface (the yardstick, of the extra `align`), a file of embeddings (.npz with
@@ -54,7 +53,7 @@ def add_parser(commands: Any) -> None:
         )
         parser.protocol = name
         parser.add_argument("--embedder", action="append", required=True, metavar="EMBEDDER", help="what to measure")
-        parser.add_argument("--step", type=int, help="of a run's checkpoint (default: the best, or else the latest)")
+        add_step(parser)
         parser.add_argument(
             "--crop", choices=CROPS, default="none", help="how faces are cut (default: none, as they are)"
         )
@@ -70,6 +69,7 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.embedders import open_embedder
     from facenet_jax.evaluation.request import Request
+    from facenet_jax.runtime.files import write_whole
     from facenet_jax.training.run_identities import own_held_out, trained_on
 
     protocol = protocols.load(options.protocol)

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from facenet_jax.commands.options import add_command
+
 _EPILOG = """\
 The file takes uint8 RGB images [N, rows, columns, 3] as they are decoded and gives float32 embeddings [N, d] of norm 1;
 scaling and normalisation are inside. FILE.json beside it is its card. To be measured like any other:
@@ -15,13 +17,13 @@ scaling and normalisation are inside. FILE.json beside it is its card. To be mea
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    export = commands.add_parser(
+    export = add_command(
+        commands,
         "export",
+        _export,
         help="write a checkpoint as ONNX or StableHLO, for other programs",
         description="Writes a checkpoint as one file that other programs run without this project.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the working directory of a run")
     export.add_argument("--to", required=True, choices=("onnx", "stablehlo"), help="the form")
@@ -34,7 +36,6 @@ def add_parser(commands: Any) -> None:
     export.add_argument(
         "--evaluation", type=Path, metavar="FILE", help="JSON of `evaluate --out` on this checkpoint, for the card"
     )
-    export.set_defaults(run=_export)
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> int:

@@ -6,28 +6,27 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.face_options import EPILOG, add_embedder, add_threshold
+from facenet_jax.commands.options import EPILOG, add_command, add_embedder, add_evaluation
 from facenet_jax.errors import InputError
 
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    identify = commands.add_parser(
+    identify = add_command(
+        commands,
         "identify",
+        _identify,
         help="who of an index is in photographs",
         description="Names the faces of photographs by the people of an index; beyond the threshold they are unknown.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     identify.add_argument("photos", type=Path, nargs="+", metavar="PHOTO", help="photographs, or folders of them")
     identify.add_argument("index", type=Path, metavar="INDEX", help="what `facenet-jax enroll` made")
     add_embedder(identify, needed=False)
-    add_threshold(identify, "where the threshold comes from (default: what was given to `enroll`)")
+    add_evaluation(identify, "where the threshold comes from (default: what was given to `enroll`)")
     identify.add_argument("--far", type=float, help="the rate to take it at (default: the smallest that was measured)")
     identify.add_argument("-k", type=int, default=3, help="how many of the nearest people to name (default: 3)")
     identify.add_argument("-o", "--out", type=Path, metavar="FILE", help="a .json or .csv file for all of it")
-    identify.set_defaults(run=_identify)
 
 
 def _identify(options: argparse.Namespace, _: list[str]) -> int:

@@ -6,17 +6,19 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from facenet_jax.commands.options import add_command
+
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    merge = commands.add_parser(
+    merge = add_command(
+        commands,
         "merge",
+        _merge,
         help="join the shares of prepare --shard into one dataset",
         description="Joins what `facenet-jax prepare --shard i/n` made, once all n are done, and prints the report.",
-        allow_abbrev=False,
     )
     merge.add_argument("out", type=Path, metavar="OUT", help="the folder that was prepared into")
-    merge.set_defaults(run=_merge)
 
 
 def _merge(options: argparse.Namespace, _: list[str]) -> int:

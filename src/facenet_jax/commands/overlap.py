@@ -7,23 +7,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.errors import InputError
-from facenet_jax.runtime.files import write_whole
+from facenet_jax.commands.options import add_command, write_out
 
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    overlap = commands.add_parser(
+    overlap = add_command(
+        commands,
         "overlap",
+        _overlap,
         help="list people and images that two datasets share",
         description="Lists identities by name, and images by their bytes and by their looks, that two datasets share; "
         "each is a prepared dataset, or anything that `facenet-jax prepare` takes.",
-        allow_abbrev=False,
     )
     overlap.add_argument("a", type=Path, metavar="A", help="a dataset, to train on for instance")
     overlap.add_argument("b", type=Path, metavar="B", help="another, to measure on for instance")
     overlap.add_argument("--out", type=Path, help="a file for all of it, in JSON")
-    overlap.set_defaults(run=_overlap)
 
 
 def _overlap(options: argparse.Namespace, _: list[str]) -> int:
@@ -32,9 +31,6 @@ def _overlap(options: argparse.Namespace, _: list[str]) -> int:
     found = find_overlap(open_compared(options.a), open_compared(options.b))
     print(format_overlap(found))
     if options.out:
-        try:
-            write_whole(options.out, json.dumps(found.to_json(), indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"--out={options.out} cannot be written ({error.strerror}); give another file.") from error
+        write_out(options.out, json.dumps(found.to_json(), indent=1) + "\n", "--out")
         print(f"written         {options.out}")
     return 0

@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from facenet_jax.commands.options import add_command, write_out
 from facenet_jax.errors import InputError
-from facenet_jax.runtime.files import write_whole
 
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for instance
@@ -21,13 +21,14 @@ above. --compiler=tpu asks TPU's own compiler, which needs no TPU but takes minu
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    plan = commands.add_parser(
+    plan = add_command(
+        commands,
         "plan",
+        _plan,
         help="predict memory, traffic and time of a run on chips that are not here",
         description="Predicts from the compiled step what a run takes: bytes, time a step, days and chip-hours.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        takes_overrides=True,
     )
     plan.add_argument("--config", required=True, help="a config file, or the name of one")
     plan.add_argument("--chips", type=int, default=1, help="how many (default: 1)")
@@ -39,7 +40,6 @@ def add_parser(commands: Any) -> None:
     plan.add_argument("--utilisation", type=_share, help="of the peak in arithmetic (default: 0.4; cpu: 1)")
     plan.add_argument("--bandwidth-share", type=_share, help="of memory and links (default: 0.8; cpu: 1)")
     plan.add_argument("--out", type=Path, metavar="FILE", help="write the same as JSON")
-    plan.set_defaults(run=_plan, takes_overrides=True)
 
 
 def _share(text: str) -> float:
@@ -83,8 +83,5 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
     prediction = predict(program, chip, assumptions)
     print(format_prediction(prediction, images))
     if options.out:
-        try:
-            write_whole(options.out, json.dumps(to_json(prediction, images), indent=1) + "\n")
-        except OSError as error:
-            raise InputError(f"--out={options.out} cannot be written ({error.strerror}); give another.") from error
+        write_out(options.out, json.dumps(to_json(prediction, images), indent=1) + "\n", "--out")
     return 0

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from facenet_jax.commands.options import add_command
+
 if TYPE_CHECKING:
     from facenet_jax.prepare.summary import DatasetSummary
 
@@ -23,13 +25,13 @@ and train:
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    prepare = commands.add_parser(
+    prepare = add_command(
+        commands,
         "prepare",
+        _prepare,
         help="find, cut and store the faces of anyone's photographs",
         description="Turns photographs into a dataset to train on: faces found, cut out, resized and stored.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     prepare.add_argument("source", type=Path, metavar="SOURCE", help="what to prepare")
     prepare.add_argument("out", type=Path, metavar="OUT", help="a folder for the dataset")
@@ -48,7 +50,6 @@ def add_parser(commands: Any) -> None:
     prepare.add_argument(
         "--shard", type=_share, default=(0, 1), metavar="i/n", help="only the i-th of n shares, from 0/n to (n-1)/n"
     )
-    prepare.set_defaults(run=_prepare)
 
 
 def _share(text: str) -> tuple[int, int]:

@@ -6,17 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.errors import InputError
-from facenet_jax.runtime.files import write_whole
+from facenet_jax.commands.options import add_command, write_out
 
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    report = commands.add_parser(
+    report = add_command(
+        commands,
         "report",
+        _report,
         help="one page of all that was measured, with the paper's figures beside",
         description="Writes one self-contained page from runs and from what `evaluate --out` wrote.",
-        allow_abbrev=False,
     )
     report.add_argument(
         "folders",
@@ -30,7 +30,6 @@ def add_parser(commands: Any) -> None:
     report.add_argument(
         "--no-images", action="store_true", help="show wrong pairs by name only: with images, the page holds faces"
     )
-    report.set_defaults(run=_report)
 
 
 def _report(options: argparse.Namespace, _: list[str]) -> int:
@@ -38,9 +37,6 @@ def _report(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.report.collect import collect
 
     text = build(collect(options.folders), options.title, not options.no_images)
-    try:
-        write_whole(options.output, text)
-    except OSError as error:
-        raise InputError(f"{options.output} cannot be written ({error.strerror}); give another file.") from error
+    write_out(options.output, text)
     print(f"written         {options.output} ({len(text) / 1e6:.1f} MB)")
     return 0

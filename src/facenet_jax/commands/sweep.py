@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from facenet_jax.commands.options import add_command
+
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for all points; for instance
   facenet-jax sweep embedding_size --config=nn4 --config.data.path=faces --config.steps=5000
@@ -17,13 +19,14 @@ what was not sent yet and collects what is finished.
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    sweep = commands.add_parser(
+    sweep = add_command(
+        commands,
         "sweep",
+        _sweep,
         help="answer a question by several runs: embedding size, networks, triplets",
         description="Trains every point of a sweep, and ends with one table, one picture and one CSV over all of them.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        takes_overrides=True,
     )
     sweep.add_argument(
         "sweep", help="a file, or one of choices, embedding_size, learning_rate, networks, training_images, triplets"
@@ -35,7 +38,6 @@ def add_parser(commands: Any) -> None:
     )
     sweep.add_argument("--again", action="store_true", help="send jobs again that were sent and have not finished")
     sweep.add_argument("--dry-run", action="store_true", help="print the points and the commands, and run none")
-    sweep.set_defaults(run=_sweep, takes_overrides=True)
 
 
 def _sweep(options: argparse.Namespace, overrides: list[str]) -> int:

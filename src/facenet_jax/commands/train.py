@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from facenet_jax.commands.options import add_command
 from facenet_jax.errors import InputError
 
 _EPILOG = """\
@@ -18,13 +19,14 @@ a finished run prints its table again. Ctrl-C saves and leaves.
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    train = commands.add_parser(
+    train = add_command(
+        commands,
         "train",
+        _train,
         help="train a network, or go on training it",
         description="Trains a network in a working directory, or goes on where it stopped.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        takes_overrides=True,
     )
     train.add_argument("--config", default="quickstart", help="a config file, or the name of one (default: quickstart)")
     train.add_argument("--workdir", help="where the run lives, on a disk or on gs:// (default: runs/<config>)")
@@ -38,7 +40,6 @@ def add_parser(commands: Any) -> None:
     hosts.add_argument("--coordinator", metavar="HOST:PORT", help="elsewhere: an address of the first process")
     hosts.add_argument("--processes", type=int, metavar="N", help="elsewhere: how many there are")
     hosts.add_argument("--process", type=int, metavar="I", help="elsewhere: which this is, from 0")
-    train.set_defaults(run=_train, takes_overrides=True)
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:

@@ -5,27 +5,34 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from facenet_jax.commands.face_options import EPILOG, add_embedder, add_threshold, finder_of
+from facenet_jax.commands.options import (
+    EPILOG,
+    add_command,
+    add_embedder,
+    add_evaluation,
+    add_far,
+    add_largest,
+    finder_of,
+)
 from facenet_jax.errors import InputError
 
 
 def add_parser(commands: Any) -> None:
     """Adds the subcommand to argparse's subparsers."""
-    verify = commands.add_parser(
+    verify = add_command(
+        commands,
         "verify",
+        _verify,
         help="whether two photographs are of the same person",
         description="Compares two faces. Exit code 0: the same person; 1: different people; 2: bad input.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     for name in ("first", "second"):
         verify.add_argument(name, metavar="PHOTO", help="a photograph, or photo.jpg#2: its second face from the left")
     add_embedder(verify)
-    add_threshold(verify, "what `evaluate holdout|photos|lfw|pairs --out` wrote: where the threshold comes from")
-    verify.add_argument("--far", type=float, help="false accept rate (default: the smallest that was measured)")
-    verify.add_argument("--largest", action="store_true", help="of several faces take the largest near the centre")
-    verify.set_defaults(run=_verify)
+    add_evaluation(verify)
+    add_far(verify)
+    add_largest(verify)
 
 
 def _verify(options: argparse.Namespace, _: list[str]) -> int:

@@ -1,0 +1,116 @@
+"""What the subcommands share: how they are declared, options that several take, and files that they write."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from facenet_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from facenet_jax.recognition.finder import FaceFinder
+
+CROPS = ("none", "centre", "tight", "similarity")
+
+EPILOG = """\
+EMBEDDER is the working directory of a run, sface, or onnx:PATH, as for `facenet-jax evaluate`. Finding faces (crops
+tight and similarity) needs
+  pip install 'facenet-jax[align]'
+Only with the consent of those who are shown: docs/recognition.md.
+"""
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace, list[str]], int],
+    *,
+    help: str,
+    description: str,
+    epilog: str = "",
+    takes_overrides: bool = False,
+) -> argparse.ArgumentParser:
+    """Adds a subcommand to argparse's subparsers.
+
+    Args:
+      commands: the subparsers.
+      name: of the subcommand.
+      run: takes the parsed options and the overrides of a config, and returns the exit code.
+      help: its line in the list of all.
+      description: what its own --help begins with.
+      epilog: what that ends with, line for line.
+      takes_overrides: whether --config.KEY=VALUE may be given.
+    """
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run, takes_overrides=takes_overrides)
+    return parser
+
+
+def add_step(parser: Any) -> None:
+    """Adds --step."""
+    parser.add_argument("--step", type=int, help="of a run's checkpoint (default: the best, or else the latest)")
+
+
+def add_embedder(parser: Any, needed: bool = True) -> None:
+    """Adds --embedder, --step and --crop."""
+    parser.add_argument("--embedder", required=needed, metavar="EMBEDDER", help="what makes the points")
+    add_step(parser)
+    parser.add_argument(
+        "--crop",
+        choices=CROPS,
+        help="how faces are cut: tight, similarity (all that are found), centre (the middle), none (they are cut "
+        "already) (default: as the embedder, or the dataset that a run was trained on, says)",
+    )
+
+
+def add_evaluation(
+    parser: Any, text: str = "what `evaluate holdout|photos|lfw|pairs --out` wrote: where the threshold comes from"
+) -> None:
+    """Adds --evaluation."""
+    parser.add_argument("--evaluation", type=Path, metavar="FILE.json", help=text)
+
+
+def add_far(parser: Any) -> None:
+    """Adds --far."""
+    parser.add_argument("--far", type=float, help="false accept rate (default: the smallest that was measured)")
+
+
+def add_largest(parser: Any) -> None:
+    """Adds --largest."""
+    parser.add_argument("--largest", action="store_true", help="of several faces take the largest near the centre")
+
+
+def write_out(path: Path, text: str, option: str = "") -> None:
+    """Writes a file that was asked for.
+
+    Args:
+      path: the file.
+      text: all of it.
+      option: the option that named it, such as `--out`; empty where the file speaks for itself.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    from facenet_jax.runtime.files import write_whole  # not for --help: this brings NumPy
+
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        named = f"{option}={path}" if option else f"{path}"
+        raise InputError(f"{named} cannot be written ({error.strerror}); give another file.") from error
+
+
+def finder_of(options: argparse.Namespace) -> FaceFinder:
+    """Opens what was asked for."""
+    from facenet_jax.recognition.finder import open_finder
+
+    return open_finder(options.embedder, options.step, options.crop)

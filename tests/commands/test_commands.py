@@ -1,0 +1,105 @@
+"""Every command: its --help names each option's meaning, and what is wrong ends in one sentence and exit code 2."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from facenet_jax import cli
+
+# Words with which each command is refused for want of what it reads: `none` is not there.
+MISSING = {
+    "prepare": ["none", "out"],
+    "merge": ["none"],
+    "overlap": ["none", "none"],
+    "train": ["--config=none"],
+    "sweep": ["none"],
+    "config": ["none"],
+    "describe": ["none"],
+    "plan": ["--config=none", "--chip=v5e"],
+    "report": ["none"],
+    "embed": ["none", "-o", "e.npz", "--embedder=none"],
+    "verify": ["none", "none", "--embedder=none"],
+    "enroll": ["none", "index", "--embedder=none"],
+    "identify": ["photo.jpg", "none"],
+    "cluster": ["none", "-o", "out", "--embedder=none"],
+    "audit": ["none", "-o", "out", "--embedder=none"],
+    "export": ["none", "--to=onnx", "-o", "x.onnx"],
+    "evaluate": ["holdout", "--embedder=none"],
+}
+# Commands that read a config say so of a wrong option when the config is found.
+FOUND = {
+    "train": ["--config=nn1"],
+    "sweep": ["networks"],
+    "config": ["nn1"],
+    "plan": ["--config=nn1", "--chip=v5e"],
+}
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    (commands,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(commands.choices)
+
+
+def test_every_command_is_tried_here():
+    assert set(MISSING) == set(parsers())
+
+
+@pytest.mark.parametrize("command", sorted(MISSING))
+def test_help_says_what_the_command_and_each_option_does(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([command, "--help"])
+    assert end.value.code == 0
+    said = capsys.readouterr().out
+    parser = parsers()[command]
+    assert " ".join((parser.description or "-").split()) in " ".join(said.split())
+    for action in parser._actions:
+        assert action.help or isinstance(action, argparse._SubParsersAction), action
+        assert action.option_strings or action.metavar or action.dest
+        assert all(name in said for name in action.option_strings)
+
+
+@pytest.mark.parametrize("command", sorted(MISSING))
+def test_a_wrong_option_is_refused_in_one_sentence(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code: object
+    try:
+        code = cli.main([command, *FOUND.get(command, MISSING[command]), "--no-such-option"])
+    except SystemExit as end:  # argparse's own
+        code = end.code
+    assert code == 2
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert sentence.startswith("facenet-jax: ")
+    assert "--no-such-option" in sentence
+
+
+@pytest.mark.parametrize("command", sorted(MISSING))
+def test_what_is_missing_is_named_in_one_sentence(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([command, *MISSING[command]]) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    sentence = error.splitlines()[-1]
+    assert sentence.startswith("facenet-jax: ")
+    assert "none" in sentence
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"), [("trian", "did you mean train? "), ("evalute", "did you mean evaluate? "), ("xyz", "There are")]
+)
+def test_an_unknown_command_has_the_nearest_named(word, hint, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([word])
+    assert end.value.code == 2
+    assert f"{word}: there is no such command; {hint}" in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    program = (
+        "import sys\nfrom facenet_jax import cli\ncli._parser().format_help()\n"
+        "print(*{'numpy', 'jax', 'flax', 'matplotlib', 'ml_collections'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == ""
