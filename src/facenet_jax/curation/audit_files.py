@@ -1,4 +1,4 @@
-"""What an audit found -> its files and its table: a list to leave out, everything for machines, a table for people."""
+"""Findings of an audit -> its files and its table: a list to leave out, everything for machines, a table for people."""
 
 from __future__ import annotations
 

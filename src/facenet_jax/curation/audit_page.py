@@ -1,4 +1,4 @@
-"""What an audit found -> a page to look through: each suspect beside what it is compared with."""
+"""Findings of an audit -> a page to look through: each suspect next to the faces it is compared with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from facenet_jax.curation.audit_files import EXCLUDE_FILE, FINDINGS_FILE, cautio
 from facenet_jax.images.decode import BadFace
 from facenet_jax.report.page import Cell, Faces, Table, render, thumbnail
 
-# Of each kind so many are shown, the surest: a page of more is no longer looked through.
+# Findings shown of each kind, the surest; a longer page is not looked through.
 _MOST = 200
 _EXEMPLARS = 4
 _PART = 10

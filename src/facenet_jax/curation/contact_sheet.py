@@ -11,10 +11,10 @@ from facenet_jax.images.decode import BadFace, decode_whole
 from facenet_jax.report.page import render, thumbnail
 from facenet_jax.runtime.progress import Progress, Tally
 
-# A page of more is no longer looked through; all are in the folders and the table.
+# A longer page is not looked through; all are in the folders and the table.
 _MOST_PEOPLE, _MOST_FACES, _MOST_ONCE = 300, 24, 120
 _SIDE = 84
-# What is shown about a face, so many times the longer side of its box.
+# Side of what is shown about a face, in lengths of the longer side of its box.
 _MARGIN = 1.3
 
 
@@ -82,7 +82,7 @@ def _cut(found: People, faces: list[int], progress: Progress) -> dict[int, str]:
 
 
 def _about(picture: Image.Image, box: list[float]) -> Image.Image:
-    """The square about a face's box, or all of a picture in which nobody looked for faces."""
+    """The square about a face's box, or all of a picture in which faces were not looked for."""
     if np.isnan(box).any():
         return picture
     x, y, width, height = box

@@ -74,7 +74,7 @@ def group(points: NDArray[np.float32], threshold: float, most_faces: int = MOST_
         found[here] = groups + cut(merges(points[here]), threshold, len(here))
         groups = int(found[here].max()) + 1
     exactly = "" if limit == threshold else f", sets of more than {most_faces:,} faces cut apart at {limit:.4f}"
-    return Grouped(_by_size(found), f"average linkage of what hangs together{exactly}")
+    return Grouped(_by_size(found), f"average linkage of connected sets{exactly}")
 
 
 def _connected(pairs: NDArray[np.int64], count: int) -> NDArray[np.int32]:
@@ -107,7 +107,7 @@ def k_means(points: NDArray[np.float32], people: int) -> Grouped:
 
 
 def _by_size(found: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Groups numbered anew, the largest first; of two as large that of the earlier face."""
+    """Groups renumbered, the largest first; of two as large that of the earlier face."""
     _, first, groups, sizes = np.unique(found, return_index=True, return_inverse=True, return_counts=True)
     rank = np.empty(len(sizes), np.int64)
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))

@@ -17,7 +17,7 @@ from facenet_jax.evaluation.clustering import MOST_FACES, cut, merges
 _BLOCK = 1024
 # Pairs that are kept, 20 bytes each.
 _MOST_PAIRS = 2**26
-# A folder holds two people where each of them has so many faces: one odd face alone is a wrong label.
+# A folder holds two people where each has at least this many faces: a single odd face is a wrong label.
 _LEAST_OF_ANOTHER = 2
 
 
@@ -128,7 +128,7 @@ def wrong_labels(near: Nearness, identity: NDArray[np.int64], least: float = 0.0
 
 @dataclass(frozen=True, eq=False)
 class Merged:
-    """An identity whose faces fall apart.
+    """An identity with two groups of faces.
 
     Attributes:
       identity: its number.

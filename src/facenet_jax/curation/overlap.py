@@ -100,7 +100,7 @@ def alike(a: NDArray[np.uint16], b: NDArray[np.uint16]) -> Pairs:
 
 
 def _candidates(values: NDArray[Any], keys: NDArray[Any]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Pairs (place in values, place in sorted keys) of equal ones, so many at a time."""
+    """Pairs (place in values, place in sorted keys) of equal ones, in blocks."""
     low, high = np.searchsorted(keys, values, "left"), np.searchsorted(keys, values, "right")
     some = np.flatnonzero(high > low)
     low, counts = low[some], (high - low)[some]

@@ -145,7 +145,7 @@ def _flat(name: str, file: str) -> str:
     if len(whole) <= _LONGEST:
         return flat
     digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
-    # Not from the midst of a letter, whose further bytes in UTF-8 are these.
+    # Not from the middle of a letter: its further bytes in UTF-8 are these.
     return f"{digest}_" + os.fsdecode(whole[len(digest) + 1 - _LONGEST :].lstrip(bytes(range(0x80, 0xC0))))
 
 

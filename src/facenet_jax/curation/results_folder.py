@@ -1,4 +1,4 @@
-"""A folder for results, in which nothing that somebody else put there is touched."""
+"""A folder for results, in which the files of others are never touched."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def claimed(out: Path, own: Collection[str]) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         _refuse_strange(out, own)
         (out / KEPT).mkdir(exist_ok=True)
-        lock = locked(out / KEPT / ".lock")  # it goes with the embeddings, and no result has it beside it
+        lock = locked(out / KEPT / ".lock")  # removed with the embeddings, so that it does not lie among the results
     except BlockingIOError as error:
         raise InputError(f"another process is at work in {out}; wait for it, or give another folder.") from error
     except OSError as error:
@@ -49,7 +49,7 @@ def claimed_for_all(out: Path) -> Iterator[Path]:
     """Claims a folder for results whose names are not known before, and gives a folder within to write them into.
 
     Once they are all there, they are moved out of it, and the kept embeddings go. A process that was killed while it
-    moved them left a list of their names, by which they are known as nobody else's.
+    moved them left a list of their names; these are taken for its results, and replaced.
 
     Raises:
       InputError: as of `claimed`.

@@ -1,4 +1,4 @@
-"""Faces -> a file of embeddings that anybody can read: Parquet, or NumPy's .npz."""
+"""Faces -> a file of embeddings that any tool can read: Parquet, or NumPy's .npz."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def check_table(path: Path) -> None:
 
 
 def write_table(faces: EmbeddedFaces, path: Path, embedder: Embedder, crop: str, compact: bool) -> Written:
-    """Writes a row for each face, and beside it the photographs that gave none; both are there whole or not at all.
+    """Writes a row for each face, and next to it a list of the photographs that gave none; each whole or absent.
 
     Columns (arrays of an .npz): names, files, faces (numbers from the left), boxes, scores, embeddings. Box and score
-    are empty (NaN) where nobody looked for faces. What made them, and the step of bytes, is in the Parquet file's
+    are empty (NaN) where faces were not looked for. What made them, and the step of bytes, is in the Parquet file's
     metadata under `facenet-jax` (the array `about`), as JSON.
 
     Args:

@@ -30,7 +30,7 @@ class NewFaces:
       before: how many photographs were enrolled before.
       rejected: (file, reason) of each that cannot be used.
       several: how many of these because they show several faces.
-      missing: people of the gallery of whom there is no usable face, neither now nor from before.
+      missing: people of the gallery who have no usable face, here or in the index.
     """
 
     points: NDArray[np.float32]

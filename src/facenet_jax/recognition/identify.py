@@ -1,4 +1,4 @@
-"""Who is in these photographs? The nearest people of an index, or nobody who is enrolled."""
+"""Faces -> names: the nearest people of an index, or unknown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Identified:
     Attributes:
       face: its name, see `EmbeddedFaces.names`.
       file, number: its photograph, and its number there from the left.
-      box: (x, y, width, height) in pixels; None where nobody looked for faces.
+      box: (x, y, width, height) in pixels; None where faces were not looked for.
       person: the nearest, if within the threshold; otherwise None.
       neighbours: the nearest people, the nearest first.
     """

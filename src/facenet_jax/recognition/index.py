@@ -17,7 +17,7 @@ from facenet_jax.recognition.finder import FaceFinder, open_finder
 from facenet_jax.recognition.thresholds import Threshold
 from facenet_jax.runtime.cores import usable_cores
 
-# So many faces a person are looked at first when the nearest people are asked for.
+# Faces looked at first for each of the nearest people asked for.
 _FACES_EACH = 4
 
 
@@ -80,11 +80,11 @@ class PeopleIndex:
         if self.digest != finder.embedder.digest:
             raise InputError(
                 f"{root} was enrolled with {self.name}, and {finder.embedder.name} is another embedder (or has changed "
-                "since: its digest is another), whose distances would mean nothing there; give that, or enrol anew."
+                "since: its digest is another), whose distances would mean nothing there; give that, or enrol again."
             )
         if self.crop != finder.crop:
             raise InputError(
-                f"{root} was enrolled with --crop {self.crop}, not {finder.crop}; give that, or enrol anew."
+                f"{root} was enrolled with --crop {self.crop}, not {finder.crop}; give that, or enrol again."
             )
         return finder
 

@@ -1,4 +1,4 @@
-"""An index on disk: a manifest, the vectors, and whose they are.
+"""An index on disk: a manifest, the vectors, and the person of each.
 
 The manifest names the other two files and their SHA-256. They have new names at every change, and the manifest is
 replaced last: at any moment the folder holds a whole index, the old or the new one.
@@ -121,7 +121,7 @@ def _load(root: Path, file: Path) -> PeopleIndex:
         if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
             raise InputError(
                 f"{file} is of {manifest['format']} {manifest['version']}, and this program reads {FORMAT} {VERSION}; "
-                "enrol the gallery anew into another folder."
+                "enrol the gallery again into another folder."
             )
         if _signed(manifest) != manifest:
             raise ValueError("its own digest is another")
@@ -161,7 +161,7 @@ def _load(root: Path, file: Path) -> PeopleIndex:
         raise InputError(f"{root} {what}; make one: facenet-jax enroll GALLERY {root} --embedder EMBEDDER") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{root} is damaged or was tampered with ({error}); copy it again, or enrol the gallery anew."
+            f"{root} is damaged or was tampered with ({error}); copy it again, or enrol the gallery again."
         ) from error
 
 

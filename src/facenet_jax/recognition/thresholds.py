@@ -10,7 +10,7 @@ from typing import Any
 from facenet_jax.errors import InputError
 from facenet_jax.recognition.finder import FaceFinder
 
-# Whose rates are of pairs of single images.
+# Protocols that measure rates over pairs of single images.
 _OF_PAIRS = ("holdout", "photos", "lfw", "lfw-view1", "pairs")
 _OF_STRANGERS = "identify"
 

@@ -1,4 +1,4 @@
-"""Are two photographs of the same person? Their distance."""
+"""Two photographs -> the distance of their faces."""
 
 from __future__ import annotations
 

@@ -16,30 +16,30 @@ def build(collected: Collected, title: str, images: bool = True) -> str:
       title: of it.
       images: whether wrong pairs and clusters are shown by the viewer's own images, where these can be read.
     """
-    everybody = collected.embedders
+    embedders = collected.embedders
     return render(
         "report.html",
         title,
         paper=paper,
-        overview=tables.overview(everybody),
-        table_3=tables.table_3(everybody),
-        table_4=tables.table_4(everybody),
-        table_4_fars=tables.table_4_fars(everybody),
-        table_5=tables.table_5(everybody),
-        table_6=tables.table_6(everybody),
-        accuracies=tables.accuracies(everybody),
-        identification=tables.identification(everybody),
-        clusters=tables.clusters(everybody),
+        overview=tables.overview(embedders),
+        table_3=tables.table_3(embedders),
+        table_4=tables.table_4(embedders),
+        table_4_fars=tables.table_4_fars(embedders),
+        table_5=tables.table_5(embedders),
+        table_6=tables.table_6(embedders),
+        accuracies=tables.accuracies(embedders),
+        identification=tables.identification(embedders),
+        clusters=tables.clusters(embedders),
         comparisons=tables.comparisons(collected),
-        squares=galleries.squares(everybody, images),
+        squares=galleries.squares(embedders, images),
         figures=(
-            ("Figure 4: accuracy against multiply-adds", figures.figure_4(everybody)),
-            ("Figure 5: ROC curves", figures.figure_5(everybody)),
-            ("Distances of pairs", figures.histograms(everybody)),
+            ("Figure 4: accuracy against multiply-adds", figures.figure_4(embedders)),
+            ("Figure 5: ROC curves", figures.figure_5(embedders)),
+            ("Distances of pairs", figures.histograms(embedders)),
         ),
-        wrong_pairs=galleries.wrong_pairs(everybody, images),
-        largest_clusters=galleries.largest_clusters(everybody, images),
-        worst=tables.worst(everybody),
+        wrong_pairs=galleries.wrong_pairs(embedders, images),
+        largest_clusters=galleries.largest_clusters(embedders, images),
+        worst=tables.worst(embedders),
         sweeps=[
             (content["question"], tables.sweep(content), figures.sweep_picture(folder))
             for folder, content in collected.sweeps

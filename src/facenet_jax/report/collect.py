@@ -158,9 +158,9 @@ def finest(result: dict[str, Any] | None) -> dict[str, Any] | None:
     return min(known, key=lambda rate: float(rate["far"]), default=None)
 
 
-def results(everybody: Sequence[Measured], *protocols: str) -> Iterator[tuple[Measured, str, dict[str, Any]]]:
+def results(embedders: Sequence[Measured], *protocols: str) -> Iterator[tuple[Measured, str, dict[str, Any]]]:
     """(embedder, protocol, result) of each of these protocols that was run."""
-    for one in everybody:
+    for one in embedders:
         for protocol in protocols:
             result = one.result(protocol)
             if result is not None:

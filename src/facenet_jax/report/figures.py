@@ -83,11 +83,11 @@ class _Drawing:
         return Markup(ElementTree.tostring(root, encoding="unicode"))
 
 
-def figure_4(everybody: Sequence[Measured]) -> list[Figure]:
-    """Figure 4: accuracy against multiply-adds; none where neither is known of anybody."""
+def figure_4(embedders: Sequence[Measured]) -> list[Figure]:
+    """Figure 4: accuracy against multiply-adds; none where neither is known."""
     measured = [
         (one.name, float(one.about["multiply_adds"]), rate)
-        for one in everybody
+        for one in embedders
         if one.about.get("multiply_adds") and (rate := finest(one.result("photos") or one.result("holdout")))
     ]
     if not measured:
@@ -111,12 +111,12 @@ def figure_4(everybody: Sequence[Measured]) -> list[Figure]:
     return [Figure(drawing.svg(), caption)]
 
 
-def figure_5(everybody: Sequence[Measured]) -> list[Figure]:
+def figure_5(embedders: Sequence[Measured]) -> list[Figure]:
     """Figure 5: ROC curves of all embedders, one figure a protocol; of several splits their mean."""
     figures = []
     for protocol in ("holdout", *PAIR_PROTOCOLS):
         drawing, lowest = _Drawing(4.0), 1.0
-        for i, one in enumerate(everybody):
+        for i, one in enumerate(embedders):
             roc = (one.result(protocol) or {}).get("roc") or []
             curves = [(np.array(c["far"]), np.array(c["val"])) for c in (roc if isinstance(roc, list) else [roc])]
             far, val = mean_curve([(far, val) for far, val in curves if len(far)])
@@ -135,10 +135,10 @@ def figure_5(everybody: Sequence[Measured]) -> list[Figure]:
     return figures
 
 
-def histograms(everybody: Sequence[Measured]) -> list[Figure]:
+def histograms(embedders: Sequence[Measured]) -> list[Figure]:
     """Distances of same and different pairs, one figure for each embedder and protocol, with the thresholds."""
     figures = []
-    for one, protocol, result in results(everybody, *PAIR_PROTOCOLS):
+    for one, protocol, result in results(embedders, *PAIR_PROTOCOLS):
         if "histogram" not in result:
             continue
         drawing = _Drawing(3.2)

@@ -49,10 +49,10 @@ class Square:
         return rows
 
 
-def squares(everybody: Sequence[Measured], images: bool) -> list[Square]:
+def squares(embedders: Sequence[Measured], images: bool) -> list[Square]:
     """Figure 1: squared distances between pictures of a few people under whatever pose and light they were taken."""
     found = []
-    for one in everybody:
+    for one in embedders:
         for protocol in ("photos", "holdout"):
             result = one.result(protocol)
             few = (result or {}).get("few_faces")
@@ -68,10 +68,10 @@ def squares(everybody: Sequence[Measured], images: bool) -> list[Square]:
     return found
 
 
-def wrong_pairs(everybody: Sequence[Measured], images: bool) -> list[tuple[str, list[Faces]]]:
+def wrong_pairs(embedders: Sequence[Measured], images: bool) -> list[tuple[str, list[Faces]]]:
     """Figure 6: false accepts, then false rejects, of each embedder, each under a heading."""
     galleries = []
-    for one, protocol, result in results(everybody, "holdout", *PAIR_PROTOCOLS):
+    for one, protocol, result in results(embedders, "holdout", *PAIR_PROTOCOLS):
         if "wrong" not in result:
             continue
         for kind, words in (("false_accepts", "False accepts"), ("false_rejects", "False rejects")):
@@ -84,10 +84,10 @@ def wrong_pairs(everybody: Sequence[Measured], images: bool) -> list[tuple[str, 
     return galleries
 
 
-def largest_clusters(everybody: Sequence[Measured], images: bool) -> list[tuple[str, list[Faces]]]:
+def largest_clusters(embedders: Sequence[Measured], images: bool) -> list[tuple[str, list[Faces]]]:
     """Figure 7: the largest clusters of each embedder, under its name."""
     galleries = []
-    for one, _, result in results(everybody, "cluster") if images else ():
+    for one, _, result in results(embedders, "cluster") if images else ():
         groups = []
         for keys in result["clusters_shown"]:
             people = len({key.split("/")[0] for key in keys})

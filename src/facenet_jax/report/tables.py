@@ -12,10 +12,10 @@ from facenet_jax.report.page import Cell, Row, Table
 _VALS = ("VAL at FAR 0.001", "VAL at FAR 0.01")
 
 
-def overview(everybody: Sequence[Measured]) -> Table:
+def overview(embedders: Sequence[Measured]) -> Table:
     """What was trained on what."""
     rows: list[Row] = []
-    for one in everybody:
+    for one in embedders:
         about, training = one.about, one.about.get("training", {})
         size = about.get("input_size")
         rows.append(
@@ -35,10 +35,10 @@ def overview(everybody: Sequence[Measured]) -> Table:
     return Table(heads, rows)
 
 
-def table_3(everybody: Sequence[Measured]) -> Table:
+def table_3(embedders: Sequence[Measured]) -> Table:
     """Table 3: VAL on the hold-out."""
     rows: list[Row] = []
-    for one, _, result in results(everybody, "holdout"):
+    for one, _, result in results(embedders, "holdout"):
         network = str(one.about.get("network", ""))
         rows.append(
             [
@@ -53,9 +53,9 @@ def table_3(everybody: Sequence[Measured]) -> Table:
     return Table(("embedder", "network", *_VALS, "the paper's", "on"), rows)
 
 
-def table_4(everybody: Sequence[Measured]) -> list[Table]:
+def table_4(embedders: Sequence[Measured]) -> list[Table]:
     """Table 4: VAL by JPEG quality, and by pixels; none where neither was measured."""
-    measured = [(one.name, result) for one, _, result in results(everybody, "robustness")]
+    measured = [(one.name, result) for one, _, result in results(embedders, "robustness")]
     if not measured:
         return []
     tables = []
@@ -71,15 +71,15 @@ def table_4(everybody: Sequence[Measured]) -> list[Table]:
     return tables
 
 
-def table_4_fars(everybody: Sequence[Measured]) -> str:
+def table_4_fars(embedders: Sequence[Measured]) -> str:
     """The false accept rates of Table 4, in words."""
-    return ", ".join(f"{far:g}" for far in sorted({result["far"] for _, _, result in results(everybody, "robustness")}))
+    return ", ".join(f"{far:g}" for far in sorted({result["far"] for _, _, result in results(embedders, "robustness")}))
 
 
-def table_5(everybody: Sequence[Measured]) -> Table:
+def table_5(embedders: Sequence[Measured]) -> Table:
     """Table 5: VAL by size and form of the embedding."""
     rows: list[Row] = []
-    for one, _, result in results(everybody, "compact"):
+    for one, _, result in results(embedders, "compact"):
         size = int(one.about["embedding_size"])
         for form, width in (("float32", 4), ("int8", 1)):
             vals = _val(result[form], FAR), _val(result[form], 1e-2)
@@ -87,10 +87,10 @@ def table_5(everybody: Sequence[Measured]) -> Table:
     return Table(("embedder", "dimensions", "form", "bytes", *_VALS, "the paper's"), rows)
 
 
-def table_6(everybody: Sequence[Measured]) -> Table:
+def table_6(embedders: Sequence[Measured]) -> Table:
     """Table 6: VAL by the amount of training data."""
     rows: list[Row] = []
-    for one in everybody:
+    for one in embedders:
         training = one.about.get("training")
         protocol = next((name for name in ("photos", "holdout") if one.result(name)), None)
         if not training or protocol is None:
@@ -103,10 +103,10 @@ def table_6(everybody: Sequence[Measured]) -> Table:
     return Table(("embedder", "training faces", "identities", "VAL", "on"), rows)
 
 
-def accuracies(everybody: Sequence[Measured]) -> Table:
+def accuracies(embedders: Sequence[Measured]) -> Table:
     """Accuracies on listed pairs and photographs (sections 4.3, 5.6 and 5.7)."""
     rows: list[Row] = []
-    for one, protocol, result in results(everybody, *PAIR_PROTOCOLS):
+    for one, protocol, result in results(embedders, *PAIR_PROTOCOLS):
         document = one.documents[protocol][0]
         accuracy, rate, area = result.get("accuracy"), result["equal_error_rate"], result["area"]
         text = "" if accuracy is None else f"{100 * accuracy:.2f} % ± {100 * result['standard_error']:.2f}"
@@ -124,10 +124,10 @@ def accuracies(everybody: Sequence[Measured]) -> Table:
     return Table(("embedder", "protocol", "crop", "accuracy", "equal error rate", "area", "on"), rows)
 
 
-def identification(everybody: Sequence[Measured]) -> Table:
+def identification(embedders: Sequence[Measured]) -> Table:
     """Rank-1 and open-set rates."""
     rows: list[Row] = []
-    for one, _, result in results(everybody, "identify"):
+    for one, _, result in results(embedders, "identify"):
         first = Cell(f"{100 * result['rank1']:.1f} %", result["rank1"], f"{result['probes']:,} probes")
         for rate in result["open_set"]:
             alarms = rate["false_alarm_rate"]
@@ -135,7 +135,7 @@ def identification(everybody: Sequence[Measured]) -> Table:
     return Table(("embedder", "rank-1", "identified", "at false-alarm rate"), rows)
 
 
-def clusters(everybody: Sequence[Measured]) -> Table:
+def clusters(embedders: Sequence[Measured]) -> Table:
     """How well faces are grouped."""
     rows: list[Row] = [
         [
@@ -146,7 +146,7 @@ def clusters(everybody: Sequence[Measured]) -> Table:
             _count(result["identities"]),
             Cell(f"{result['threshold']:.4f}", result["threshold"]),
         ]
-        for one, _, result in results(everybody, "cluster")
+        for one, _, result in results(embedders, "cluster")
     ]
     return Table(("embedder", "B-cubed F", "pairwise F", "clusters", "identities", "threshold"), rows)
 
@@ -180,10 +180,10 @@ def sweep(content: dict[str, Any]) -> Table:
     return Table(("point", *(f"VAL at FAR {far:g}" for far in fars), "the paper's at FAR 0.001", "state"), rows)
 
 
-def worst(everybody: Sequence[Measured]) -> list[tuple[str, Table]]:
+def worst(embedders: Sequence[Measured]) -> list[tuple[str, Table]]:
     """The identities most often judged wrong, each table under a heading."""
     tables = []
-    for one, protocol, result in results(everybody, "holdout", *PAIR_PROTOCOLS):
+    for one, protocol, result in results(embedders, "holdout", *PAIR_PROTOCOLS):
         rows: list[Row] = [
             [
                 person["name"],
