@@ -20,3 +20,9 @@ class TrainingError(Exception):
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, without its full stop, to be put into a sentence."""
     return str(error).strip().split("\n")[0].rstrip(".")
+
+
+def how_to_install(*extras: str) -> str:
+    """What installs optional dependencies, to be put into a sentence: no package index has facenet-jax itself."""
+    names = ",".join(extras)
+    return f"make setup EXTRAS={names} in the repository, or pip install -e '.[{names}]' there"

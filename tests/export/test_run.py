@@ -70,7 +70,10 @@ def test_the_card_says_what_a_reader_needs(exported, run):
 def test_stablehlo_says_what_it_needs(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     assert main(["export", str(run), "--to=stablehlo", f"--out={tmp_path / 'net'}"]) == 2
-    assert "need flatbuffers: pip install 'facenet-jax[onnx]'" in capsys.readouterr().err
+    assert (
+        "need flatbuffers: make setup EXTRAS=onnx in the repository, or pip install -e '.[onnx]' there"
+        in capsys.readouterr().err
+    )
 
 
 def test_figures_of_an_evaluation_go_onto_the_card(run, photos, tmp_path, capsys):

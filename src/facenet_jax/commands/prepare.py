@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from facenet_jax.commands.options import add_command
+from facenet_jax.errors import how_to_install
 
 if TYPE_CHECKING:
     from facenet_jax.prepare.summary import DatasetSummary
 
-_EPILOG = """\
+_EPILOG = f"""\
 SOURCE is a folder <identity>/<image>, a manifest (.csv or .parquet with the columns path and identity), or a folder
 with InsightFace's train.rec, train.idx and property. Finding faces (tight, similarity) needs
-  pip install 'facenet-jax[align]'
+  {how_to_install("align")}
 Stopped or killed, the command goes on when given again. On many machines that share OUT, give each its --shard:
   facenet-jax prepare photos faces --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
   facenet-jax merge faces

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from facenet_jax.curation.label_errors import pairs_within
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.evaluation.clustering import MOST_FACES, cut, merges
 
 # A set that is too large is cut apart at this share of the distance, and again.
@@ -101,7 +101,7 @@ def k_means(points: NDArray[np.float32], people: int) -> Grouped:
     try:
         from sklearn.cluster import KMeans
     except ImportError as error:
-        raise InputError("--people needs scikit-learn: pip install 'facenet-jax[cluster]'.") from error
+        raise InputError(f"--people needs scikit-learn: {how_to_install('cluster')}.") from error
     found = KMeans(people, n_init=10, random_state=0).fit_predict(points)
     return Grouped(_by_size(found), "k-means")
 

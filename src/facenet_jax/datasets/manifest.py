@@ -13,7 +13,7 @@ import numpy as np
 from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.datasets.names import raw, text
 from facenet_jax.datasets.source import FileReader, ListedFaces
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 
 _ROWS = 65_536
 
@@ -83,7 +83,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, str]]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
-        raise InputError(f"Reading {path} needs pyarrow: pip install 'facenet-jax[parquet]'.") from error
+        raise InputError(f"Reading {path} needs pyarrow: {how_to_install('parquet')}.") from error
     try:
         file = pq.ParquetFile(path)
         _check_columns(path, file.schema_arrow.names)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.base import check_images, on_unit_sphere
-from facenet_jax.errors import InputError, first_line
+from facenet_jax.errors import InputError, first_line, how_to_install
 from facenet_jax.images.weights import SFACE, read_weights
 
 # The card beside an exported file; its version changes when a reader of the older one would be misled.
@@ -186,7 +186,7 @@ def _session(model: bytes, name: str, widen: bool) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError("ONNX files need onnxruntime: pip install 'facenet-jax[onnx]'.") from error
+        raise InputError(f"ONNX files need onnxruntime: {how_to_install('onnx')}.") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.disable_quant_qdq", str(int(widen)))
@@ -201,7 +201,7 @@ def _with_one_input(model: bytes) -> bytes:
     try:
         import onnx
     except ImportError as error:
-        raise InputError("SFace needs onnx and onnxruntime: pip install 'facenet-jax[onnx,align]'.") from error
+        raise InputError(f"SFace needs onnx and onnxruntime: {how_to_install('onnx', 'align')}.") from error
     graph = onnx.load_from_string(model)
     used = {name for node in graph.graph.node for name in node.input}
     made = {tensor.name for tensor in graph.graph.initializer} | {n for node in graph.graph.node for n in node.output}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.base import on_unit_sphere
-from facenet_jax.errors import InputError, first_line
+from facenet_jax.errors import InputError, first_line, how_to_install
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -87,7 +87,7 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]
         import pyarrow.compute
         import pyarrow.parquet
     except ImportError as error:
-        raise InputError("Parquet files need pyarrow: pip install 'facenet-jax[parquet]'.") from error
+        raise InputError(f"Parquet files need pyarrow: {how_to_install('parquet')}.") from error
     table = pyarrow.parquet.read_table(path, columns=["embeddings", "names"])
     rows = table["embeddings"].combine_chunks()
     lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(rows)).to_pylist()

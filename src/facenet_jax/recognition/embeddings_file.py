@@ -16,7 +16,7 @@ from facenet_jax import __version__
 from facenet_jax.embedders.base import Embedder
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.embedders.table import SUFFIXES
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.evaluation.compact import Packed, calibrate, pack
 from facenet_jax.runtime.files import write_whole
 
@@ -47,7 +47,7 @@ def check_table(path: Path) -> None:
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise InputError(
-                f"Parquet files need pyarrow: pip install 'facenet-jax[parquet]', or -o {path.with_suffix('.npz')}."
+                f"Parquet files need pyarrow: {how_to_install('parquet')}; or give -o {path.with_suffix('.npz')}."
             ) from error
     if not path.parent.is_dir():
         raise InputError(f"The folder {path.parent} does not exist; make it, or give another file.")

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.evaluation.compact import pack
 from facenet_jax.images.crop import Crop
 from facenet_jax.recognition.finder import FaceFinder, open_finder
@@ -262,5 +262,5 @@ def _faiss() -> Any:
     try:
         import faiss
     except ImportError as error:
-        raise InputError("Searching an index needs faiss: pip install 'facenet-jax[index]'.") from error
+        raise InputError(f"Searching an index needs faiss: {how_to_install('index')}.") from error
     return faiss

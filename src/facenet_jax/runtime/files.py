@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, how_to_install
 
 BUCKETS = "gs://"
 
@@ -34,7 +34,7 @@ def locate(path: str) -> Path:
     try:
         fsspec.get_filesystem_class("gcs")
     except ImportError as error:
-        raise InputError(f"{path} is in a bucket, which needs gcsfs: pip install 'facenet-jax[gcs]'.") from error
+        raise InputError(f"{path} is in a bucket, which needs gcsfs: {how_to_install('gcs')}.") from error
     return cast(Path, epath.Path(path))
 
 
