@@ -62,7 +62,7 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
     from facenet_jax.config import load_config
     from facenet_jax.planning.chips import find_chip, topology
     from facenet_jax.planning.host import measure_host
-    from facenet_jax.planning.predict import Assumptions, format_prediction, predict, to_json
+    from facenet_jax.planning.predict import Assumptions, format_prediction, predict, prediction_to_json
     from facenet_jax.planning.program import compile_for
 
     if options.chips < 1:
@@ -83,5 +83,5 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
     prediction = predict(program, chip, assumptions)
     print(format_prediction(prediction, images))
     if options.out:
-        write_out(options.out, json.dumps(to_json(prediction, images), indent=1) + "\n", "--out")
+        write_out(options.out, json.dumps(prediction_to_json(prediction, images), indent=1) + "\n", "--out")
     return 0

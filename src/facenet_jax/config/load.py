@@ -109,13 +109,13 @@ def run_file(path: Path, kind: str, said: str) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise mistake(said, error) from error
+        raise mistake(f"{said}:", error) from error
     return module
 
 
 def mistake(said: str, error: Exception) -> InputError:
-    """What a file of the user's ended in, as a sentence."""
-    return InputError(f"{said}: {type(error).__name__}: {first_line(error)}; mend the file.")
+    """The sentence for an exception that a file of the user's ended in."""
+    return InputError(f"{said} {type(error).__name__}: {first_line(error)}; mend the file.")
 
 
 def _get_config(path: Path) -> ConfigDict:
@@ -124,7 +124,7 @@ def _get_config(path: Path) -> ConfigDict:
     try:
         config = module.get_config()
     except Exception as error:
-        raise mistake(said, error) from error
+        raise mistake(f"{said}:", error) from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"{said}: get_config() returned no ConfigDict; start it from default_config().")
     return config

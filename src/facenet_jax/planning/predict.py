@@ -182,8 +182,8 @@ def format_prediction(prediction: Prediction, images: float) -> str:
     return "\n".join(lines)
 
 
-def to_json(prediction: Prediction, images: float) -> dict[str, Any]:
-    """The same as plain numbers."""
+def prediction_to_json(prediction: Prediction, images: float) -> dict[str, Any]:
+    """The prediction as plain numbers, to be written as JSON."""
     program, chip, given = prediction.program, prediction.chip, prediction.assumptions
     hours = images / prediction.images_per_second / 3600
     return {

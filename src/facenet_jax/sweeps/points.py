@@ -9,16 +9,14 @@ takes the base config (locked) and yields (name, {config key: value}). It may de
 
 from __future__ import annotations
 
-import difflib
-import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from facenet_jax.config import config_folders, load_config
+from facenet_jax.config.load import find_file, mistake, run_file
 from facenet_jax.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -85,15 +83,17 @@ def load_sweep(name: str, base: str, overrides: list[str]) -> Sweep:
     Raises:
       InputError: no such sweep or config, a mistake in the file, or a point whose config will not do.
     """
-    path = _find(name)
+    path = find_file(name, sweep_files(), "sweep", name)
     config = load_config(base, overrides)
-    module = _run_file(path)
+    module = run_file(path, "sweep", str(path))
+    if not callable(getattr(module, "points", None)):
+        raise InputError(f"{path} defines no points(base); see the sweeps in configs/sweeps/.")
     try:
         points = tuple(Point(str(name), dict(values)) for name, values in module.points(config))
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path}: points(base) ended in {type(error).__name__}: {error}; mend the file.") from error
+        raise mistake(f"{path}: points(base) ended in", error) from error
     question = (module.__doc__ or "").strip().split("\n")[0]
     axis, paper = getattr(module, "AXIS", path.stem), getattr(module, "PAPER", {})
     sweep = Sweep(path.stem, question, base, tuple(overrides), points, axis, paper)
@@ -119,32 +119,6 @@ def _check(sweep: Sweep, path: Path) -> None:
             load_config(sweep.base, sweep.arguments(point))
         except InputError as error:
             raise InputError(f"point {point.name} of the sweep {sweep.name}: {error}") from error
-
-
-def _find(name: str) -> Path:
-    path = Path(name)
-    if path.is_file():
-        return path
-    known = sweep_files()
-    if path.name == name and path.stem in known and path.suffix in ("", ".py"):
-        return known[path.stem]
-    nearest = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]}? " if nearest else ""
-    raise InputError(f"{name}: there is no such sweep; {hint}There are {', '.join(sorted(known))}.")
-
-
-def _run_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"facenet_jax_sweep_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path}: not a Python file; sweeps end in .py.")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{path}: {type(error).__name__}: {error}; mend the file.") from error
-    if not callable(getattr(module, "points", None)):
-        raise InputError(f"{path} defines no points(base); see the sweeps in configs/sweeps/.")
-    return module
 
 
 def _written(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the points of a sweep have come to: a table, a picture, and the same for machines."""
+"""The results of a sweep's points: read from their runs, and written as a table, a picture, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Result:
         return next((r for r in self.rates if r["far"] == far and r["val"] is not None), None)
 
 
-def look(sweep: Sweep, point: Point, workdir: Path) -> Result:
+def result_of(sweep: Sweep, point: Point, workdir: Path) -> Result:
     """Where a point stands, by the report that its run leaves.
 
     Raises:

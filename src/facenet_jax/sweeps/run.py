@@ -1,4 +1,4 @@
-"""A sweep from the list of its points to the table of what they came to."""
+"""Runs a sweep: lists its points, starts those that are due, writes the table of their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.launchers import Command, Runner, command_for
 from facenet_jax.sweeps.points import Point, Sweep
-from facenet_jax.sweeps.results import Result, format_plan, format_table, look, write_results
+from facenet_jax.sweeps.results import Result, format_plan, format_table, result_of, write_results
 
 SENT_FILE = "sent.json"
 
@@ -43,7 +43,7 @@ def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False,
     sent = _Sent(folder / SENT_FILE)
     if launcher != "local" and "://" not in workdir:
         workdir = str(Path(workdir).resolve())  # the job starts in a folder of its own choosing
-    results = [_look(sweep, point, workdir, sent) for point in sweep.points]
+    results = [_result_of(sweep, point, workdir, sent) for point in sweep.points]
     commands = {r.point.name: command_for(sweep, r.point, r.workdir, launcher) for r in results}
     print(format_plan(sweep, results), flush=True)
     due = [r.point for r in results if r.state != "finished" and (again or not r.state.startswith("sent"))]
@@ -63,7 +63,7 @@ def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False,
                 failed[point.name] = code
                 print(f"--- {sweep.name}: {point.name} failed with exit code {code}", file=sys.stderr, flush=True)
 
-    results = [_look(sweep, point, workdir, sent) for point in sweep.points]
+    results = [_result_of(sweep, point, workdir, sent) for point in sweep.points]
     results = [
         replace(r, state=f"failed (exit code {failed[r.point.name]})") if r.point.name in failed else r for r in results
     ]
@@ -108,10 +108,10 @@ def _start(command: Command, run: Runner, point: Point, sent: _Sent) -> int:
     return code
 
 
-def _look(sweep: Sweep, point: Point, workdir: str, sent: _Sent) -> Result:
+def _result_of(sweep: Sweep, point: Point, workdir: str, sent: _Sent) -> Result:
     path: Any = epath.Path if "://" in workdir else Path
     try:
-        result = look(sweep, point, path(workdir) / "points" / point.name)
+        result = result_of(sweep, point, path(workdir) / "points" / point.name)
     except ImportError as error:  # what reaches that kind of storage is no dependency of ours
         raise InputError(f"--workdir={workdir} cannot be reached: {error}; install it beside facenet-jax.") from error
     if result.state != "finished" and point.name in sent.names:
