@@ -30,6 +30,7 @@ from facenet_jax.commands import (
     verify,
 )
 from facenet_jax.errors import InputError, TrainingError
+from facenet_jax.runtime.compiled import keep_compiled
 
 _COMMANDS = (
     prepare,
@@ -50,6 +51,8 @@ _COMMANDS = (
     audit,
     export,
 )
+
+_WITHOUT_NETWORKS = ("prepare", "merge", "overlap", "config", "describe", "report")
 
 _EPILOG = """\
 a first run, on drawn faces that need no download:
@@ -75,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, overrides = parser.parse_known_args(arguments)
     if overrides and not getattr(options, "takes_overrides", False):
         parser.error(f"{overrides[0]}: not understood by `{options.command}`; see facenet-jax {options.command} --help")
+    if options.command not in _WITHOUT_NETWORKS:
+        keep_compiled()
     # Libraries report their own affairs at INFO; a person asked for the run's.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:

@@ -20,6 +20,7 @@ from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.checkpoints import Checkpoints
+from facenet_jax.runtime.compiled import announced
 from facenet_jax.runtime.mesh import make_mesh, over_batch, padded_batch_size, replicated
 
 # So many images or fewer are not worth a batch.
@@ -69,11 +70,12 @@ class CheckpointEmbedder:
         self.remarks: list[str] = []
         self.training: dict[str, int | str] = {}
         network = self.network
-        self._embed = jax.jit(
+        embed = jax.jit(
             partial(apply_network, network),
             in_shardings=(replicated(self.mesh), over_batch(self.mesh)),
             out_shardings=over_batch(self.mesh),
         )
+        self._embed = announced(embed, f"{self.config.model.name}, to embed with")
 
     @cached_property
     def crop(self) -> str:

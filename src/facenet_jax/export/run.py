@@ -23,6 +23,7 @@ from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
 from facenet_jax.images.decode import BadFace
 from facenet_jax.models.networks import apply_network
+from facenet_jax.runtime.compiled import announced
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.mesh import make_mesh
 
@@ -132,7 +133,8 @@ def _parity(
 ) -> dict[str, float | int | str]:
     """How far the file is from the Flax module in float32."""
     network = embedder.network.clone(dtype=jnp.float32)
-    expected = jax.jit(partial(apply_network, network))(embedder.params, images)
+    embed = announced(jax.jit(partial(apply_network, network)), f"{embedder.config.model.name}, to compare with")
+    expected = embed(embedder.params, images)
     if wanted.to == "stablehlo":
         found = jax.export.deserialize(bytearray(data)).call(images)
     else:

@@ -18,6 +18,7 @@ from facenet_jax.errors import TrainingError
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch, embedding_batches
 from facenet_jax.models.networks import apply_network
+from facenet_jax.runtime.compiled import announced
 from facenet_jax.runtime.mesh import over_batch, padded_batch_size, replicated
 
 
@@ -40,7 +41,7 @@ class Embedding:
         """
         self._config = config
         self._mesh = mesh
-        self._embed = make_embed(network, mesh)
+        self._embed = announced(make_embed(network, mesh), f"{config.model.name}, to embed with")
         self._everywhere: Callable[[jax.Array], jax.Array] = jax.jit(lambda x: x, out_shardings=replicated(mesh))
 
     def batches(self, source: FaceSource, records: NDArray[np.int64], bad_files: BadFiles | None) -> Iterator[Batch]:

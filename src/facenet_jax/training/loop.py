@@ -24,10 +24,11 @@ from facenet_jax.input.kept_faces import KeptFaces
 from facenet_jax.input.loader import Loader
 from facenet_jax.input.plan import Plan
 from facenet_jax.runtime.checkpoints import Checkpoints
+from facenet_jax.runtime.compiled import compiling
 from facenet_jax.runtime.files import locate
 from facenet_jax.runtime.hosts import AgreedStop, devices, is_first, joined, wait_for_all
 from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
-from facenet_jax.runtime.progress import Progress, duration
+from facenet_jax.runtime.progress import Progress
 from facenet_jax.runtime.shutdown import StopRequest
 from facenet_jax.training.device_batch import DeviceBatch, prefetch
 from facenet_jax.training.evaluator import Evaluator, val_of
@@ -113,10 +114,13 @@ class _Run:
 
     def compile(self) -> None:
         """Compiles the step, says what it takes, and refuses what does not fit."""
-        config, started = self.config, time.perf_counter()
+        config = self.config
 
         def compiled(config: ConfigDict, listed: bool = False) -> jax.stages.Compiled:
-            return compile_step(config, self.network, self.optimizer, self.mesh, self.shapes, listed)
+            what = f"a step of {config.model.name}, {config.batch.size:,} faces"
+            what += f" in pieces of {config.batch.chunk}" if config.batch.chunk else ""
+            with compiling(f"{what}, listed triplets" if listed else what, self.progress.say, at_once=True):
+                return compile_step(config, self.network, self.optimizer, self.mesh, self.shapes, listed)
 
         self.step_of = {False: compiled(config)}  # by whether triplets are listed with the batch, or selected in it
         if config.offline.every and config.offline.mode == "alone":
@@ -124,7 +128,6 @@ class _Run:
         found = estimate(self.step_of[False], self.mesh, config, *models.totals(self.network, self.size))
         taken = max(self.checkpoints.steps(), default=0)
         self.progress.say(found.describe(config.steps - taken))
-        self.progress.say(f"compiled        in {duration(time.perf_counter() - started)}")
 
         def bytes_with(chunk: int) -> int:
             other = config.copy_and_resolve_references()

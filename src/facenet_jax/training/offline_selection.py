@@ -25,6 +25,7 @@ from facenet_jax.errors import InputError, TrainingError, first_line
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.hard_batches import HardTable, MixedPlan, TripletPlan, subset
 from facenet_jax.input.plan import Plan
+from facenet_jax.runtime.compiled import announced
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.hosts import is_first
 from facenet_jax.runtime.mesh import over_batch, padded_batch_size, replicated
@@ -190,7 +191,9 @@ class OfflineSelection:
         )
         found = jax.tree.map(
             lambda x: np.asarray(x)[: len(records)][valid],
-            search(*(jax.device_put(array, over_batch(self._mesh)) for array in padded)),
+            announced(search, f"the search for hard faces among {len(records):,}")(
+                *(jax.device_put(array, over_batch(self._mesh)) for array in padded)
+            ),
         )
         table = HardTable(
             step,

@@ -1,0 +1,107 @@
+"""Compiled programs: kept on disk from one process to the next; what takes long to compile is said on the screen."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from facenet_jax.runtime.progress import Progress, duration
+
+# JAX's own: where programs are kept (nothing: nowhere), and from how many seconds of compiling on.
+_FOLDER, _FROM_SECONDS = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
+# What is compiled sooner is not worth a line.
+_LONG_SECONDS = 2.0
+_HIT, _MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
+
+
+def keep_compiled() -> None:
+    """Has JAX keep what it compiles in `$XDG_CACHE_HOME/facenet-jax/compiled`; to be called before JAX is imported.
+
+    A folder in JAX_COMPILATION_CACHE_DIR is taken in its place; that variable set to nothing, or
+    JAX_ENABLE_COMPILATION_CACHE=false, keeps nothing. A folder that cannot be written is said, and nothing is kept.
+    """
+    given = os.environ.get(_FOLDER)
+    if given == "" or "://" in (given or ""):  # off, or in a bucket, which is JAX's own affair
+        return
+    try:
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(given) if given else Path(caches, "facenet-jax", "compiled")
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError) as error:  # the second where nobody says which folder is this user's
+        os.environ[_FOLDER] = ""
+        print(
+            f"facenet-jax: compiled programs are not kept, because their folder cannot be written ({error}); set "
+            f"{_FOLDER} to another, or to nothing.",
+            file=sys.stderr,
+        )
+        return
+    os.environ[_FOLDER] = str(folder)
+    os.environ.setdefault(_FROM_SECONDS, "0.5")
+
+
+@contextmanager
+def compiling(what: str, say: Callable[[str], None], at_once: bool = False) -> Iterator[None]:
+    """Says what is compiled within `with` if it takes long: so far, and at its end how long, or that it was kept.
+
+    Args:
+      what: such as "a step of nn2".
+      say: takes a line for the screen.
+      at_once: say it at the start, and at the end in any case.
+    """
+    seen, before, started = _events(), _events().copy(), time.perf_counter()
+    line = f"compiling       {what}"
+    later = threading.Timer(_LONG_SECONDS, say, [line])
+    if at_once:
+        say(line)
+    else:
+        later.start()
+    try:
+        yield
+    finally:
+        later.cancel()
+    seconds = time.perf_counter() - started
+    if at_once or seconds >= _LONG_SECONDS:
+        kept = seen[_HIT] > before[_HIT] and seen[_MISS] == before[_MISS]
+        say(f"compiled        {'before, kept, and read ' if kept else ''}in {duration(seconds)}")
+
+
+def announced(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """A jitted function of which the screen says when it takes long to compile, as for the first arrays of a shape."""
+    import jax
+
+    known = set()
+
+    def call(*arguments: Any) -> Any:
+        shapes = tuple(jax.numpy.shape(leaf) for leaf in jax.tree.leaves(arguments))
+        if shapes in known:
+            return function(*arguments)
+        with compiling(what, Progress(quiet=jax.process_index() != 0).say):
+            found = function(*arguments)
+        known.add(shapes)
+        return found
+
+    return call
+
+
+@cache
+def _events() -> Counter[str]:
+    """How often JAX found a program that was kept, and how often it kept another."""
+    import jax
+
+    seen: Counter[str] = Counter()
+
+    def count(event: str, **_: str | int) -> None:
+        seen[event] += 1
+
+    jax.monitoring.register_event_listener(count)
+    return seen

@@ -1,0 +1,103 @@
+"""Compiled programs are kept where they belong, and the screen says what takes long."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from facenet_jax.runtime import compiled
+from facenet_jax.runtime.compiled import announced, compiling, keep_compiled
+from tiny import TINY
+
+FOLDER = "JAX_COMPILATION_CACHE_DIR"
+
+
+@pytest.fixture
+def variables(monkeypatch, tmp_path):
+    monkeypatch.delenv(FOLDER)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    return monkeypatch
+
+
+def test_programs_are_kept_in_the_users_cache_folder(variables, tmp_path, capsys):
+    keep_compiled()
+    folder = tmp_path / "caches" / "facenet-jax" / "compiled"
+    assert os.environ[FOLDER] == str(folder)
+    assert folder.is_dir()
+    variables.delenv(FOLDER)
+    variables.delenv("XDG_CACHE_HOME")
+    variables.setenv("HOME", str(tmp_path))
+    keep_compiled()
+    assert os.environ[FOLDER] == str(tmp_path / ".cache" / "facenet-jax" / "compiled")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("given", ["", "gs://bucket/programs"])
+def test_another_place_or_none_is_left_as_it_is(given, variables, tmp_path):
+    variables.setenv(FOLDER, given)
+    keep_compiled()
+    assert os.environ[FOLDER] == given
+    assert not (tmp_path / "caches").exists()
+
+
+@pytest.mark.parametrize("variable", [FOLDER, "XDG_CACHE_HOME"])
+def test_a_folder_that_cannot_be_written_is_one_line(variable, variables, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    variables.setenv(variable, str(tmp_path / "file"))
+    keep_compiled()
+    assert os.environ[FOLDER] == ""  # off, for JAX
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "compiled programs are not kept" in error
+    assert str(tmp_path / "file") in error
+
+
+def test_what_compiles_at_once_is_not_said(capsys):
+    call = announced(jax.jit(lambda x: x + 1), "a sum")
+    assert call(jnp.ones(3)).tolist() == [2, 2, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_what_takes_long_is_said_before_and_after_once_for_each_shape(monkeypatch, capsys):
+    monkeypatch.setattr(compiled, "_LONG_SECONDS", 0.0)
+
+    def slow(x):  # traced as long as it takes
+        for _ in range(200):
+            x = jnp.sin(x)
+        return x
+
+    call = announced(jax.jit(slow), "a sum")
+    for shape in (3, 3, 4):
+        call(jnp.ones(shape))
+    error = capsys.readouterr().err
+    assert error.count("compiling       a sum\n") == 2
+    assert error.count("compiled        in 0 s\n") == 2
+
+
+def test_an_error_while_compiling_says_nothing_more():
+    said = []
+    with pytest.raises(ValueError, match="on purpose"), compiling("a step", said.append, at_once=True):
+        raise ValueError("on purpose")
+    assert said == ["compiling       a step"]
+
+
+def test_a_second_process_reads_what_the_first_compiled(tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != FOLDER}
+    environment |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+    def train(run, **more):
+        command = [sys.executable, "-m", "facenet_jax", "train", "--config=quickstart", f"--workdir={tmp_path / run}"]
+        options = [*TINY, "--config.steps=1", "--config.eval.drawn_identities=20"]
+        done = subprocess.run([*command, *options], env=environment | more, capture_output=True, text=True, check=True)
+        return done.stderr
+
+    first, second, without = train("a"), train("b"), train("c", JAX_ENABLE_COMPILATION_CACHE="false")
+    said = "compiling       a step of nns2, 18 faces\ncompiled        "
+    assert f"{said}in " in first
+    assert f"{said}before, kept, and read in " in second
+    assert f"{said}in " in without
+    memory = [line for error in (first, second) for line in error.splitlines() if line.startswith("memory")]
+    assert memory[0].split(" of ")[0] == memory[1].split(" of ")[0]  # a program that was read is as large
