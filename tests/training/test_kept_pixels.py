@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from facenet_jax.config import default_config
@@ -17,12 +18,13 @@ FACES = 40 * 20
 NEEDED = FACES * (32 * 32 * 3 + 1)
 
 
-def chosen(monkeypatch, asked, free, step_needs=0):
+def chosen(monkeypatch, asked, free, step_needs=0, on_device=0, **values):
     config = default_config()
-    config.data.cache, config.model.input_size = asked, (32, 32)
+    config.data.cache, config.model.input_size, config.batch.size = asked, (32, 32), 16
+    config.update_from_flattened_dict(values)
     monkeypatch.setattr(kept_pixels, "host_bytes_available", lambda: free)
-    faces = SimpleNamespace(train=DrawnFaces(0, 40, 20))
-    return choose(config, faces, make_mesh(1), Estimate(10**6, 10**9, step_needs, free, 1.0))
+    faces = SimpleNamespace(train=DrawnFaces(0, 40, 20), train_identities=np.arange(40))
+    return choose(config, faces, make_mesh(1), Estimate(10**6, 10**9, step_needs, on_device, 1.0))
 
 
 def test_auto_takes_half_of_what_the_step_leaves_free_of_memory(monkeypatch):
@@ -54,3 +56,26 @@ def test_the_screen_says_which_and_why(monkeypatch):
     )
     assert "(data.cache=none)" in chosen(monkeypatch, "none", MIB).describe()
     assert "cannot be told" in chosen(monkeypatch, "auto", None).describe()
+
+
+ON_DEVICE = 32 * 32 * 3 * (2 * FACES + 2 * 16)  # all, a block of them on its way, and two batches
+
+
+def test_auto_takes_half_of_an_accelerators_memory_beside_the_step_else_the_hosts(monkeypatch):
+    assert chosen(monkeypatch, "auto", 2 * NEEDED, on_device=10**9).where == "host"  # a CPU's memory is the host's
+    monkeypatch.setattr(kept_pixels, "_on_cpu", lambda mesh: False)
+    assert chosen(monkeypatch, "auto", 2 * NEEDED, MIB, 2 * ON_DEVICE + MIB).where == "device"
+    assert chosen(monkeypatch, "auto", 2 * NEEDED, MIB, 2 * ON_DEVICE + MIB - 2).where == "host"
+    assert chosen(monkeypatch, "auto", 2 * NEEDED, MIB, None).where == "host"
+    zoomed = {"data.augment.zoom": 0.1}
+    assert chosen(monkeypatch, "auto", 2 * NEEDED, MIB, 2 * ON_DEVICE + MIB, **zoomed).where == "host"
+
+
+def test_device_takes_all_that_is_free_and_is_refused_beyond(monkeypatch):
+    assert chosen(monkeypatch, "device", 0, MIB, ON_DEVICE + MIB).where == "device"
+    with pytest.raises(InputError, match=r"data\.cache=device: 800 decoded faces take 4\.8 MiB of the 1\.0 MiB that"):
+        chosen(monkeypatch, "device", 0, MIB, 2 * MIB)
+    with pytest.raises(InputError, match=r"data\.augment\.zoom is not 0; set --config\.data\.cache=host"):
+        chosen(monkeypatch, "device", 0, MIB, ON_DEVICE + MIB, **{"data.augment.zoom": 0.1})
+    text = chosen(monkeypatch, "device", 0, MIB, 9 * MIB).describe()
+    assert "kept on every device, each decoded once (4.8 MiB of the 8.0 MiB that the step leaves free)" in text

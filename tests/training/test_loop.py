@@ -100,9 +100,10 @@ def test_more_steps_go_on_and_end_where_one_long_run_ends(finished, tmp_path, ca
     rows = [row | {"spread": 100.0} for row in read_metrics(shorter)]
     (shorter / METRICS_FILE).write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert "collapsing" not in capsys.readouterr().err
-    assert train(shorter, "--config.steps=6", "--config.checkpoint.every=5", "--config.data.workers=1") == 0
+    kept = ("--config.data.cache=device",)
+    assert train(shorter, "--config.steps=6", "--config.checkpoint.every=5", "--config.data.workers=1", *kept) == 0
     error = capsys.readouterr().err
-    assert "kept in memory" in error
+    assert "kept on every device" in error
     assert "from step 3 of 6" in error
     assert "the spread of the embeddings fell from 1.0e+02" in error  # that of the life before counts
     assert_identical(params_at(shorter, 6), params_at(finished, 6))

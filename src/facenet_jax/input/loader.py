@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,14 +44,15 @@ class Batch(NamedTuple):
     """One host's rows of a global batch.
 
     Attributes:
-      images: uint8 [rows, height, width, 3]; zeros where not valid.
+      images: uint8 [rows, height, width, 3]; zeros where not valid. Or, of faces that are kept on the devices, that of
+        the global batch there.
       labels: int32 [rows], identity numbers; -1 in rows that only pad.
       valid: bool [rows]; false where a row only pads or its face cannot be decoded.
       records: int64 [rows]; -1 in rows that only pad.
       status: uint8 [rows]; 0, or the decode.Reason why the face cannot be decoded.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | jax.Array
     labels: NDArray[np.int32]
     valid: NDArray[np.bool_]
     records: NDArray[np.int64]
@@ -109,6 +111,11 @@ class Loader:
         """
         reader = _SlabReader(self, start_step)
         return Batches(_joined(reader, range(start_step, stop_step)))
+
+    def planned(self, step: int) -> PlannedFaces:
+        """Which faces are in this host's rows of the batch of a step; -1 in rows that only pad."""
+        rows = self.padded_size // self.process_count
+        return _padded(self.plan.batch(step), self.process_index * rows, rows)
 
 
 class Batches(Iterator[tuple[int, Batch]]):
@@ -201,11 +208,7 @@ class _SlabReader:
         step += self._start_step
         first = loader.process_index * self.rows
         start, stop = first + part * self._slab_rows, first + min(self.rows, (part + 1) * self._slab_rows)
-        planned = self._planned(step)
-        records = np.full(stop - start, -1, np.int64)
-        labels = np.full(stop - start, -1, np.int32)
-        records[: len(planned.records[start:stop])] = planned.records[start:stop]
-        labels[: len(planned.labels[start:stop])] = planned.labels[start:stop]
+        records, labels = _padded(self._planned(step), start, stop - start)
         mirrored = change.flips(loader.seed, step, records) if loader.flip else np.zeros(len(records), bool)
         images = self.slots.begin(slab)
         images[: len(records)][records < 0] = 0
@@ -239,6 +242,14 @@ class _SlabReader:
 
     def __reduce__(self) -> tuple[Callable[..., _SlabReader], tuple[Any, ...]]:
         return _SlabReader, (self.loader, self._start_step, self.slots)
+
+
+def _padded(planned: PlannedFaces, start: int, rows: int) -> PlannedFaces:
+    # Rows start, ..., start + rows - 1 of a batch; -1 beyond its end.
+    records, labels = np.full(rows, -1, np.int64), np.full(rows, -1, np.int32)
+    there = len(planned.records[start : start + rows])
+    records[:there], labels[:there] = (part[start : start + there] for part in planned)
+    return PlannedFaces(records, labels)
 
 
 def _joined(reader: _SlabReader, steps: range) -> Generator[tuple[int, Batch], None, None]:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
+from numpy.typing import NDArray
 
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch
@@ -62,14 +62,17 @@ def prefetch(
       A batch, and the seconds that were spent waiting for it while no step ran.
     """
 
+    def divided(part: NDArray[Any] | jax.Array) -> jax.Array:
+        # Pixels that are kept on the devices are there already.
+        there = isinstance(part, jax.Array)
+        return part if there else jax.make_array_from_process_local_data(over_batch(mesh), part)
+
     def load() -> DeviceBatch | None:
         _, batch = next(batches, (0, None))
         if batch is None:
             return None
         bad_files.update(batch)
-        parts = (batch.images, batch.labels, batch.valid)
-        rows = over_batch(mesh)
-        return DeviceBatch(*(jax.make_array_from_process_local_data(rows, np.asarray(part)) for part in parts))
+        return DeviceBatch(*map(divided, (batch.images, batch.labels, batch.valid)))
 
     with ThreadPoolExecutor(1) as thread:
         loading = thread.submit(load)

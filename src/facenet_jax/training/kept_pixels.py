@@ -9,12 +9,14 @@ from ml_collections import ConfigDict
 
 from facenet_jax.errors import InputError
 from facenet_jax.input.kept_faces import KeptFaces
-from facenet_jax.runtime.hosts import processes_here
+from facenet_jax.runtime.hosts import all_say, processes_here
+from facenet_jax.runtime.mesh import padded_batch_size
 from facenet_jax.runtime.progress import amount
+from facenet_jax.training.device_faces import bytes_on_device
 from facenet_jax.training.preflight import Estimate, host_bytes_available
 from facenet_jax.training.training_faces import TrainingFaces
 
-# Unless it is asked for, no more than this share of what is free is taken.
+# Unless more is asked for, faces are kept where they take at most this share of what is free.
 _SHARE = 0.5
 
 
@@ -52,23 +54,67 @@ def choose(config: ConfigDict, faces: TrainingFaces, mesh: Mesh, step: Estimate)
     Raises:
       InputError: what is asked for does not fit.
     """
-    asked, size, here = config.data.cache, tuple(config.model.input_size), processes_here()
+    asked = config.data.cache
     if asked == "none":
         return Keeping("none", "data.cache=none")
-    needed = KeptFaces.bytes_of(faces.train, size)
-    free = host_bytes_available()
-    if free is not None:
-        free //= here
-    if free is not None and mesh.devices.flat[0].platform == "cpu":
-        free = max(0, free - step.bytes_needed * len(mesh.local_devices))  # the step takes memory of the host
-    if asked == "auto" and free is None:
-        return Keeping("none", "how much memory is free cannot be told")
-    why = f"{amount(needed)}" + ("" if free is None else f" of the {amount(free)} that the step leaves free")
-    if free is None or needed <= free * (1 if asked == "host" else _SHARE):
-        return Keeping("host", why)
+    changes = [f"data.augment.{name}" for name, strength in config.data.augment.items() if strength]
+    if asked == "device" and changes:
+        raise InputError(
+            f"config.data.cache=device: faces that are kept on the devices are not changed, and config.{changes[0]} is "
+            "not 0; set --config.data.cache=host."
+        )
+    if asked == "device" or (asked == "auto" and not _on_cpu(mesh) and not changes):
+        room = _room_on_device(config, faces, mesh, step)
+        if all_say(room.suffices(asked == "device")):
+            return Keeping("device", str(room))
+        if asked == "device":
+            raise InputError(
+                f"config.data.cache=device: {faces.train.index.records:,} decoded faces take {room}; set "
+                "--config.data.cache=host."
+            )
+    room = _room_on_host(config, faces, mesh, step)
+    if room.suffices(asked == "host"):
+        return Keeping("host", str(room))
     if asked == "host":
         raise InputError(
-            f"config.data.cache=host: {faces.train.index.records:,} decoded faces take {why}; set "
+            f"config.data.cache=host: {faces.train.index.records:,} decoded faces take {room}; set "
             "--config.data.cache=none, or lower config.model.input_size."
         )
-    return Keeping("none", f"they would take {why}")
+    return Keeping("none", f"they would take {room}")
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Bytes that decoded faces take, and those that are free beside the step; None: it cannot be told."""
+
+    needed: int
+    free: int | None
+
+    def suffices(self, asked: bool) -> bool:
+        """Whether there is enough: where it is asked for, all that is free may be taken."""
+        return asked if self.free is None else self.needed <= self.free * (1 if asked else _SHARE)
+
+    def __str__(self) -> str:
+        if self.free is None:
+            return f"{amount(self.needed)}, and how much the step leaves free cannot be told"
+        return f"{amount(self.needed)} of the {amount(self.free)} that the step leaves free"
+
+
+def _room_on_device(config: ConfigDict, faces: TrainingFaces, mesh: Mesh, step: Estimate) -> _Room:
+    count = int(faces.train.index.counts[faces.train_identities].sum())
+    rows = padded_batch_size(config.batch.size, mesh, config.batch.chunk)
+    free = None if step.bytes_available is None else max(0, step.bytes_available - step.bytes_needed)
+    return _Room(bytes_on_device(count, tuple(config.model.input_size), rows, mesh), free)
+
+
+def _room_on_host(config: ConfigDict, faces: TrainingFaces, mesh: Mesh, step: Estimate) -> _Room:
+    here = processes_here()
+    free = host_bytes_available()
+    if free is not None:
+        step_takes = step.bytes_needed * len(mesh.local_devices) if _on_cpu(mesh) else 0
+        free = max(0, free // here - step_takes)
+    return _Room(KeptFaces.bytes_of(faces.train, tuple(config.model.input_size)), free)
+
+
+def _on_cpu(mesh: Mesh) -> bool:
+    return bool(mesh.devices.flat[0].platform == "cpu")

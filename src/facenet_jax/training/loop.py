@@ -31,6 +31,7 @@ from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
 from facenet_jax.runtime.progress import Progress
 from facenet_jax.runtime.shutdown import StopRequest
 from facenet_jax.training.device_batch import DeviceBatch, prefetch
+from facenet_jax.training.device_faces import DeviceFaces
 from facenet_jax.training.evaluator import Evaluator, val_of
 from facenet_jax.training.figures import Figures
 from facenet_jax.training.kept_pixels import choose
@@ -85,6 +86,7 @@ class _Run:
 
     state: TrainState
     first_step: int  # steps taken before this process; 0: the run is fresh
+    on_devices: DeviceFaces | None = None  # where pixels are kept there
 
     def __init__(self, config: ConfigDict, flat_config: dict[str, Any], workdir: Path) -> None:
         """Configures: most that can be wrong is found here, before anything is compiled."""
@@ -135,9 +137,9 @@ class _Run:
             return bytes_of(compiled(other))
 
         check_fits(found, padded_batch_size(config.batch.size, self.mesh, 0) // self.mesh.size, bytes_with)
-        keeping = choose(config, self.faces, self.mesh, found)
-        self.progress.say(keeping.describe())
-        if keeping.where == "host":
+        self.keeping = choose(config, self.faces, self.mesh, found)
+        self.progress.say(self.keeping.describe())
+        if self.keeping.where == "host":
             self.faces = replace(self.faces, train=KeptFaces(self.faces.train, self.size))
 
     def restore(self, trace_step: int | None) -> None:
@@ -165,6 +167,10 @@ class _Run:
         config, first_step, checkpoints, result = self.config, self.first_step, self.checkpoints, None
         bad_held_out = BadFiles(self.faces.held_out.source, self.workdir, config.data.max_bad_share)
         evaluator = Evaluator(config, self.network, self.mesh, self.faces.held_out, bad_held_out)
+        if self.keeping.where == "device":
+            index, workers = self.faces.train.index, config.data.workers
+            records = index.records_of(self.faces.train_identities)
+            self.on_devices = DeviceFaces(self.faces.train, records, self.size, self.mesh, workers, self.progress)
         figures = Figures(config, self.mesh, first_step)
         with closing(StepLog(config, self.workdir, first_step, self.progress, figures)) as log:
 
@@ -239,7 +245,7 @@ class _Run:
             with _pause(log):
                 piece = replace(loader, plan=self._plan(start, bad_files, log))
             with (
-                piece(start, end) as loaded,
+                closing(self.on_devices.batches(piece, start, end) if self.on_devices else piece(start, end)) as loaded,
                 closing(prefetch(loaded, self.mesh, bad_files, figures.running)) as batches,
             ):
                 for step, (batch, waited) in enumerate(batches, start + 1):
