@@ -14,6 +14,7 @@ from facenet_jax.images import change as augment
 from facenet_jax.images.decode import Reason
 from facenet_jax.input.loader import Loader, embedding_batches
 from facenet_jax.input.plan import BatchPlan
+from facenet_jax.input.ring import Ring
 from stub_faces import BAD, SIZE, Stub, assert_same
 
 SEED = 5
@@ -57,6 +58,25 @@ def test_batches_are_the_same_from_any_number_of_workers_which_end_when_left(exp
     assert multiprocessing.active_children() == []
     with pytest.raises(StopIteration):
         next(batches)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lent_batches_hold_until_the_next_is_asked_for_however_late(expected, workers):
+    with make_loader(workers=workers)(3, 10**9, lent=True) as batches:
+        for lent_step, batch in expected:
+            step, lent = next(batches)
+            assert step == lent_step
+            time.sleep(0.3)  # by now all is loaded that is loaded ahead
+            assert_same([(step, lent)], [(step, batch)])
+
+
+def test_a_ring_that_comes_round_too_soon_is_noticed(monkeypatch):
+    monkeypatch.setattr(Loader, "_ring", lambda loader, lent: Ring(2, (160, *SIZE, 3), 64))
+    with make_loader()(3, 10**9, lent=True) as batches:
+        next(batches)
+        time.sleep(0.3)
+        with pytest.raises(RuntimeError, match="was overwritten before it was read"):
+            next(batches)
 
 
 def test_changed_faces_are_the_same_from_any_number_of_workers():

@@ -3,6 +3,7 @@
 import threading
 from contextlib import closing
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch
 from facenet_jax.runtime.mesh import make_mesh
+from facenet_jax.training import device_batch
 from facenet_jax.training.device_batch import prefetch
 
 ROWS = 8
@@ -54,6 +56,24 @@ def test_the_next_batch_is_on_the_devices_before_it_is_taken(tmp_path):
         assert (np.asarray(batch.images) == step).all()
         np.testing.assert_array_equal(np.asarray(batch.labels), np.arange(ROWS))
         assert batch.images.sharding.mesh.size == mesh.size
+
+
+def test_no_batch_is_asked_for_before_the_last_one_is_on_the_devices(tmp_path, monkeypatch):
+    ready = []
+
+    def noted(batch):
+        jax.tree.map(lambda part: part.block_until_ready(), batch)
+        ready.append(int(batch.images[0, 0, 0, 0]))
+        return batch
+
+    def batches():
+        for step in range(3):
+            assert ready == list(range(step))
+            yield step, make_batch(step)
+
+    monkeypatch.setattr(device_batch.jax, "block_until_ready", noted)
+    with closing(prefetch(batches(), make_mesh(0), BadFiles(DrawnFaces(0, 4, 4), tmp_path))) as on_devices:
+        assert len(list(on_devices)) == 3
 
 
 def test_an_error_comes_with_the_batch(tmp_path):

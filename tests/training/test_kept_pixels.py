@@ -63,7 +63,7 @@ ON_DEVICE = 32 * 32 * 3 * (2 * FACES + 2 * 16)  # all, a block of them on its wa
 
 def test_auto_takes_half_of_an_accelerators_memory_beside_the_step_else_the_hosts(monkeypatch):
     assert chosen(monkeypatch, "auto", 2 * NEEDED, on_device=10**9).where == "host"  # a CPU's memory is the host's
-    monkeypatch.setattr(kept_pixels, "_on_cpu", lambda mesh: False)
+    monkeypatch.setattr(kept_pixels, "on_cpu", lambda mesh: False)
     assert chosen(monkeypatch, "auto", 2 * NEEDED, MIB, 2 * ON_DEVICE + MIB).where == "device"
     assert chosen(monkeypatch, "auto", 2 * NEEDED, MIB, 2 * ON_DEVICE + MIB - 2).where == "host"
     assert chosen(monkeypatch, "auto", 2 * NEEDED, MIB, None).where == "host"

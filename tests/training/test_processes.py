@@ -112,7 +112,8 @@ def test_killed_and_preempted_jobs_go_on_bit_for_bit(whole, tmp_path):
     subprocess.run(["kill", "-TERM", str(process_of(preempted, chance.randint(0, 1)))], check=True)
     assert "stopped by SIGTERM" in finish(preempted, 128 + signal.SIGTERM)
 
-    finish(launch(workdir, 2, 2))
+    output = finish(launch(workdir, 2, 2, more=("--config.data.cache=device",)))
+    assert "kept on every device" in output
     assert losses(workdir) == losses(whole)
     for left, right in zip(params(workdir), params(whole), strict=True):
         np.testing.assert_array_equal(left, right)

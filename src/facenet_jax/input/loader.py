@@ -1,14 +1,15 @@
 """Batches of pixels: the plan's faces, decoded by worker processes, joined in order.
 
 plan -> slabs -> batches. A slab is a constant number of rows of one batch, so that several workers share a batch and
-what waits stays bounded whatever the batch's size. A worker writes a slab's pixels into a slot of shared memory
-(facenet_jax.input.slots) and sends the rest; here they are copied to their rows. Which face is in which row is the
-plan's decision, so batches are the same for any number of workers, hosts and resumptions.
+what waits stays bounded whatever the batch's size. A worker writes a slab's pixels to their rows in a ring of batches
+in shared memory (facenet_jax.input.ring) and sends the rest. Which face is in which row is the plan's decision, so
+batches are the same for any number of workers, hosts and resumptions.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import weakref
 from collections import OrderedDict, deque
@@ -28,7 +29,7 @@ from facenet_jax.images import change
 from facenet_jax.images.decode import BadFace
 from facenet_jax.input import workers as processes
 from facenet_jax.input.plan import InOrder, Plan
-from facenet_jax.input.slots import Slots
+from facenet_jax.input.ring import Ring
 from facenet_jax.input.visits import PlannedFaces
 
 # What a worker hands over at a time.
@@ -100,8 +101,13 @@ class Loader:
         if self.workers < 0:
             raise InputError(f"data.workers is {self.workers}: choose 0 (threads) or the number of processes.")
 
-    def __call__(self, start_step: int, stop_step: int) -> Batches:
+    def __call__(self, start_step: int, stop_step: int, lent: bool = False) -> Batches:
         """This host's part of the batches of steps start_step, ..., stop_step - 1.
+
+        Args:
+          start_step, stop_step: global steps.
+          lent: pixels stay where the workers wrote them, and hold until the next batch is asked for; else each batch
+            has its own.
 
         Returns:
           An iterator of (step, Batch) that reads ahead; close it, or use it in a `with` statement, to end its workers.
@@ -109,8 +115,16 @@ class Loader:
         Raises:
           TrainingError: a worker process died. Whatever else a worker raises is raised here too.
         """
-        reader = _SlabReader(self, start_step)
-        return Batches(_joined(reader, range(start_step, stop_step)))
+        reader = _SlabReader(self, start_step, self._ring(lent))
+        return Batches(_joined(reader, range(start_step, stop_step), lent), reader.ring if lent else None)
+
+    def _ring(self, lent: bool) -> Ring:
+        rows, (height, width) = self.padded_size // self.process_count, self.size
+        slab_rows = min(rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
+        # The place of a batch that is read must not be reached by workers, who are ahead of what has been taken from
+        # them; where it is lent, all batches that wait have been taken too.
+        ahead = -(-processes.most_ahead(self.workers) // -(-rows // slab_rows))
+        return Ring(1 + ahead + (_BATCHES_AHEAD if lent else 0), (rows, height, width, 3), slab_rows)
 
     def planned(self, step: int) -> PlannedFaces:
         """Which faces are in this host's rows of the batch of a step; -1 in rows that only pad."""
@@ -121,8 +135,9 @@ class Loader:
 class Batches(Iterator[tuple[int, Batch]]):
     """An iterator of (step, Batch) whose workers end when it does: exhausted, failed, closed or left by `with`."""
 
-    def __init__(self, joined: Generator[tuple[int, Batch], None, None]) -> None:
+    def __init__(self, joined: Generator[tuple[int, Batch], None, None], lent: Ring | None) -> None:
         self._joined = joined
+        self._lent, self._given = lent, 0
         self._thread = ThreadPoolExecutor(1)
         self._waiting: deque[Future[tuple[int, Batch] | None]] = deque()
         # Closed before the interpreter ends even if forgotten: Grain's iterators close themselves again when they are
@@ -132,6 +147,8 @@ class Batches(Iterator[tuple[int, Batch]]):
     def __next__(self) -> tuple[int, Batch]:
         if not self._close.alive:
             raise StopIteration
+        if self._lent is not None and self._given:
+            self._lent.check(self._given - 1)
         # The workers start with the first batch, and inherit what is held back here: a Ctrl-C on a terminal, which goes
         # to every process, must not end them before they know to ignore it.
         with processes.signals_held_back():
@@ -151,6 +168,7 @@ class Batches(Iterator[tuple[int, Batch]]):
         if batch is None:
             self.close()
             raise StopIteration
+        self._given += 1
         return batch
 
     def close(self) -> None:
@@ -170,11 +188,11 @@ def _end(thread: ThreadPoolExecutor, joined: Generator[Any, None, None], waiting
     thread.shutdown(cancel_futures=True)
     joined.close()
     waiting.clear()
-    gc.collect()  # Grain's iterators and the slots hang in cycles of its frames and the exceptions that ended them
+    gc.collect()  # Grain's iterators and the ring hang in cycles of its frames and the exceptions that ended them
 
 
 class _Slab(NamedTuple):
-    """All of a slab but its pixels, which are in its slot."""
+    """All of a slab but its pixels, which are in the ring."""
 
     labels: NDArray[np.int32]
     records: NDArray[np.int64]
@@ -185,33 +203,27 @@ class _SlabReader:
     """Slab number -> its rows. Runs in the workers, in several threads of each.
 
     Attributes:
-      slots: where the pixels are.
+      ring: where the pixels are.
       rows: of this host's part of a batch.
-      slabs: how many make it up.
     """
 
-    def __init__(self, loader: Loader, start_step: int, slots: Slots | None = None) -> None:
-        height, width = loader.size
+    def __init__(self, loader: Loader, start_step: int, ring: Ring) -> None:
+        self.loader, self.ring = loader, ring
         self.rows = loader.padded_size // loader.process_count
-        self._slab_rows = min(self.rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
-        self.slabs = -(-self.rows // self._slab_rows)
-        shape = (self._slab_rows, height, width, 3)
-        self.slots = Slots(processes.most_ahead(loader.workers), shape) if slots is None else slots
-        self.loader = loader
         self._start_step = start_step
         self._plans: OrderedDict[int, PlannedFaces] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, slab: int) -> _Slab:
         loader = self.loader
-        step, part = divmod(slab, self.slabs)
+        step, part = divmod(slab, self.ring.slabs)
         step += self._start_step
         first = loader.process_index * self.rows
-        start, stop = first + part * self._slab_rows, first + min(self.rows, (part + 1) * self._slab_rows)
+        start, stop = first + part * self.ring.slab_rows, first + min(self.rows, (part + 1) * self.ring.slab_rows)
         records, labels = _padded(self._planned(step), start, stop - start)
         mirrored = change.flips(loader.seed, step, records) if loader.flip else np.zeros(len(records), bool)
-        images = self.slots.begin(slab)
-        images[: len(records)][records < 0] = 0
+        images = self.ring.begin(slab)
+        images[records < 0] = 0
         status = np.zeros(len(records), np.uint8)
         for row in np.flatnonzero(records >= 0):
             record = int(records[row])
@@ -229,7 +241,7 @@ class _SlabReader:
             except Exception as error:
                 error.add_note(f"while loading {loader.source.describe(record)}")
                 raise
-        self.slots.end(slab)
+        self.ring.end(slab)
         return _Slab(labels, records, status)
 
     def _planned(self, step: int) -> PlannedFaces:
@@ -241,7 +253,7 @@ class _SlabReader:
             return self._plans[step]
 
     def __reduce__(self) -> tuple[Callable[..., _SlabReader], tuple[Any, ...]]:
-        return _SlabReader, (self.loader, self._start_step, self.slots)
+        return _SlabReader, (self.loader, self._start_step, self.ring)
 
 
 def _padded(planned: PlannedFaces, start: int, rows: int) -> PlannedFaces:
@@ -252,24 +264,22 @@ def _padded(planned: PlannedFaces, start: int, rows: int) -> PlannedFaces:
     return PlannedFaces(records, labels)
 
 
-def _joined(reader: _SlabReader, steps: range) -> Generator[tuple[int, Batch], None, None]:
+def _joined(reader: _SlabReader, steps: range, lent: bool) -> Generator[tuple[int, Batch], None, None]:
     """Starts the workers, joins their slabs into batches, and ends them."""
-    rows, loader = reader.rows, reader.loader
-    slabs = processes.in_order(reader, len(steps) * reader.slabs, loader.workers)
-    number = 0
+    ring, rows = reader.ring, reader.rows
+    slabs = processes.in_order(reader, len(steps) * ring.slabs, reader.loader.workers)
     try:
-        for step in steps:
-            images = np.empty((rows, *loader.size, 3), np.uint8)
+        for number, step in enumerate(steps):
             labels, records, status = np.empty(rows, np.int32), np.empty(rows, np.int64), np.empty(rows, np.uint8)
             first = 0
-            while first < rows:
-                # Each slab is copied as it comes, so that its slot is free again.
-                slab = next(slabs)
+            for slab in itertools.islice(slabs, ring.slabs):
                 part = slice(first, first + len(slab.records))
-                reader.slots.read(number, images[part])
                 labels[part], records[part], status[part] = slab
-                number += 1
                 first = part.stop
+            images = ring.batch(number)
+            if not lent:
+                images = images.copy()
+                ring.check(number)
             yield step, Batch(images, labels, (records >= 0) & (status == 0), records, status)
     finally:
         slabs.close()

@@ -31,7 +31,7 @@ _WAITING = 2  # results of each worker
 _AHEAD = 12
 
 # Larger arrays would go through shared memory of their own, in /dev/shm: a result holds none (pixels go through
-# `Slots`). All that wait must fit into the pipe (64 kB), or a worker that is told to end while it is full hangs until
+# `Ring`). All that wait must fit into the pipe (64 kB), or a worker that is told to end while it is full hangs until
 # Grain kills it after 25 s.
 _SHARED_BYTES = 2**12
 

@@ -63,6 +63,11 @@ def check_shares(processes: Sequence[int], process_count: int, data: int, fsdp: 
         )
 
 
+def on_cpu(mesh: Mesh) -> bool:
+    """Whether its devices are this machine's processor, simulated ones or one, with the host's memory."""
+    return bool(mesh.devices.flat[0].platform == "cpu")
+
+
 def over_batch(mesh: Mesh) -> NamedSharding:
     """Rows divided over all devices."""
     return NamedSharding(mesh, P(BATCH_AXES))

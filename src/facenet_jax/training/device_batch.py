@@ -63,16 +63,18 @@ def prefetch(
     """
 
     def divided(part: NDArray[Any] | jax.Array) -> jax.Array:
-        # Pixels that are kept on the devices are there already.
-        there = isinstance(part, jax.Array)
-        return part if there else jax.make_array_from_process_local_data(over_batch(mesh), part)
+        if isinstance(part, jax.Array):  # pixels that are kept on the devices
+            return part
+        return jax.make_array_from_process_local_data(over_batch(mesh), part)
 
     def load() -> DeviceBatch | None:
         _, batch = next(batches, (0, None))
         if batch is None:
             return None
         bad_files.update(batch)
-        return DeviceBatch(*map(divided, (batch.images, batch.labels, batch.valid)))
+        there = DeviceBatch(*map(divided, (batch.images, batch.labels, batch.valid)))
+        # With the next batch the loader writes over pixels that it lent.
+        return jax.block_until_ready(there)
 
     with ThreadPoolExecutor(1) as thread:
         loading = thread.submit(load)

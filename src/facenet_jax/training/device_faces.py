@@ -80,7 +80,7 @@ class DeviceFaces:
         )
         for number, batch in enumerate(batches):
             first = number * block
-            pixels = put(pixels, self._divided(batch.images), np.int32(first))
+            pixels = put(pixels, self._divided(np.asarray(batch.images)), np.int32(first))
             pixels.block_until_ready()
             there = self._status[first : first + block]
             there[...] = np.asarray(same(self._divided(batch.status)))[: len(there)]

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from facenet_jax.errors import InputError
 from facenet_jax.input.kept_faces import KeptFaces
 from facenet_jax.runtime.hosts import all_say, processes_here
-from facenet_jax.runtime.mesh import padded_batch_size
+from facenet_jax.runtime.mesh import on_cpu, padded_batch_size
 from facenet_jax.runtime.progress import amount
 from facenet_jax.training.device_faces import bytes_on_device
 from facenet_jax.training.preflight import Estimate, host_bytes_available
@@ -63,7 +63,7 @@ def choose(config: ConfigDict, faces: TrainingFaces, mesh: Mesh, step: Estimate)
             f"config.data.cache=device: faces that are kept on the devices are not changed, and config.{changes[0]} is "
             "not 0; set --config.data.cache=host."
         )
-    if asked == "device" or (asked == "auto" and not _on_cpu(mesh) and not changes):
+    if asked == "device" or (asked == "auto" and not on_cpu(mesh) and not changes):
         room = _room_on_device(config, faces, mesh, step)
         if all_say(room.suffices(asked == "device")):
             return Keeping("device", str(room))
@@ -111,10 +111,6 @@ def _room_on_host(config: ConfigDict, faces: TrainingFaces, mesh: Mesh, step: Es
     here = processes_here()
     free = host_bytes_available()
     if free is not None:
-        step_takes = step.bytes_needed * len(mesh.local_devices) if _on_cpu(mesh) else 0
+        step_takes = step.bytes_needed * len(mesh.local_devices) if on_cpu(mesh) else 0
         free = max(0, free // here - step_takes)
     return _Room(KeptFaces.bytes_of(faces.train, tuple(config.model.input_size)), free)
-
-
-def _on_cpu(mesh: Mesh) -> bool:
-    return bool(mesh.devices.flat[0].platform == "cpu")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.compiled import compiling
 from facenet_jax.runtime.files import locate
 from facenet_jax.runtime.hosts import AgreedStop, devices, is_first, joined, wait_for_all
-from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
+from facenet_jax.runtime.mesh import make_mesh, on_cpu, padded_batch_size
 from facenet_jax.runtime.progress import Progress
 from facenet_jax.runtime.shutdown import StopRequest
 from facenet_jax.training.device_batch import DeviceBatch, prefetch
@@ -244,8 +245,10 @@ class _Run:
             log.look()  # no hard faces are found with what is not finite
             with _pause(log):
                 piece = replace(loader, plan=self._plan(start, bad_files, log))
+            # On a CPU an array of JAX may be the very memory that it was made from, so that is not lent.
+            loads = self.on_devices.batches if self.on_devices else partial(Loader.__call__, lent=not on_cpu(self.mesh))
             with (
-                closing(self.on_devices.batches(piece, start, end) if self.on_devices else piece(start, end)) as loaded,
+                closing(loads(piece, start, end)) as loaded,
                 closing(prefetch(loaded, self.mesh, bad_files, figures.running)) as batches,
             ):
                 for step, (batch, waited) in enumerate(batches, start + 1):

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from facenet_jax.errors import InputError
-from facenet_jax.runtime.mesh import padded_batch_size
+from facenet_jax.runtime.mesh import on_cpu, padded_batch_size
 from facenet_jax.runtime.progress import amount, duration
 
 # A gradient takes about twice the arithmetic of the forward pass; chunks run forward once more.
@@ -72,7 +72,7 @@ def estimate(
     arithmetic = passes * 2.0 * multiply_adds * rows
     seconds = arithmetic / (_matrix_product_rate(mesh) * _SHARE_OF_PEAK)
     available = _bytes_available(mesh)
-    if available is not None and mesh.devices.flat[0].platform == "cpu":
+    if available is not None and on_cpu(mesh):
         available //= len(mesh.local_devices)  # simulated devices share one memory
     return Estimate(parameters, multiply_adds, bytes_of(compiled), available, seconds)
 
@@ -118,7 +118,7 @@ def bytes_of(compiled: jax.stages.Compiled) -> int:
 
 def _matrix_product_rate(mesh: Mesh) -> float:
     """Floating-point operations a second of all devices together in a float32 matrix product."""
-    n = 1024 if mesh.devices.flat[0].platform == "cpu" else 8192
+    n = 1024 if on_cpu(mesh) else 8192
     product = jax.jit(jnp.dot)
     x = jnp.ones((n, n), jnp.float32)
     product(x, x).block_until_ready()
@@ -128,16 +128,14 @@ def _matrix_product_rate(mesh: Mesh) -> float:
         product(x, x).block_until_ready()
         best = min(best, time.perf_counter() - start)
     # Simulated devices share the same cores.
-    alone = mesh.devices.flat[0].platform == "cpu"
-    return 2.0 * n**3 / best * (1 if alone else mesh.size)
+    return 2.0 * n**3 / best * (1 if on_cpu(mesh) else mesh.size)
 
 
 def _bytes_available(mesh: Mesh) -> int | None:
     """Free memory of one device, or None where the platform does not say."""
-    device = mesh.devices.flat[0]
-    if device.platform == "cpu":
+    if on_cpu(mesh):
         return host_bytes_available()
-    stats = device.memory_stats() or {}
+    stats = mesh.devices.flat[0].memory_stats() or {}
     limit = stats.get("bytes_limit")
     return None if limit is None else int(limit - stats.get("bytes_in_use", 0))
 

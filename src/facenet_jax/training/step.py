@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.layers import PRODUCT
 from facenet_jax.models.networks import apply_network
-from facenet_jax.runtime.mesh import BATCH_AXES, over_batch, padded_batch_size, replicated
+from facenet_jax.runtime.mesh import BATCH_AXES, on_cpu, over_batch, padded_batch_size, replicated
 from facenet_jax.training.device_batch import DeviceBatch, abstract_batch
 from facenet_jax.training.state import TrainState, shardings_of
 from facenet_jax.triplets import (
@@ -130,7 +130,7 @@ def make_train_step(
     embed: Callable[[Any, jax.Array], jax.Array] = partial(apply_network, network)
     if rematerialise:
         embed = jax.checkpoint(embed, policy=_KEPT)
-    if mesh.size == 1 and _on_cpu(mesh):
+    if mesh.size == 1 and on_cpu(mesh):
         embed = partial(embed_in_parts, embed)
 
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
@@ -149,7 +149,7 @@ def make_train_step(
         step,
         in_shardings=(None, DeviceBatch(rows, rows, rows)),  # the state comes, and leaves, as it is divided already
         donate_argnums=0,
-        compiler_options=_REMATERIALISE_ON_CPU if rematerialise and _on_cpu(mesh) else None,
+        compiler_options=_REMATERIALISE_ON_CPU if rematerialise and on_cpu(mesh) else None,
     )
 
 
@@ -204,10 +204,6 @@ def embed_in_parts(embed: Callable[[Any, jax.Array], jax.Array], params: Any, im
     rows = images.shape[0]
     parts = max(n for n in range(1, _MOST_PARTS + 1) if n == 1 or (rows % n == 0 and rows >= n * _FEWEST_ROWS))
     return jnp.concatenate([embed(params, part) for part in _in_chunks(images, rows // parts)])
-
-
-def _on_cpu(mesh: Mesh) -> bool:
-    return bool(mesh.devices.flat[0].platform == "cpu")
 
 
 def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
