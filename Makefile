@@ -16,7 +16,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep reproduce test test-cluster lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency
+.PHONY: help setup train sweep reproduce test test-cluster lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -73,3 +73,6 @@ bench-index: $(STAMP)  ## search a million faces, as float32 and as bytes; needs
 
 bench-latency: $(STAMP)  ## NNS1 and NNS2 at batch 1 on one core under ONNX Runtime; needs EXTRAS=onnx; ARGS="--rounds 20" for less
 	$(BIN)/python -m benchmarks.latency $(ARGS)
+
+bench-device: $(STAMP)  ## steps, triplets, loader and whole runs on a GPU or TPU, in eight minutes; ARGS="--only networks" for less
+	$(BIN)/python -m benchmarks.device $(ARGS)

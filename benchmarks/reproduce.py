@@ -31,7 +31,7 @@ from benchmarks.ending import exit_code
 from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
-from benchmarks.peers.table import nn4_table
+from benchmarks.peers.table import table_2
 from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, judge, kept, seen, train
 from facenet_jax.config import load_config
 from facenet_jax.datasets.folder import FolderSource
@@ -74,7 +74,7 @@ def yardstick(task: Task, python: Path, clock: str, seed: int) -> Path:
         "clock": clock,
         "seed": seed,
         "size": 96,
-        "table": nn4_table(),
+        "table": table_2(),
         "judged": {name: [faces.describe(n) for n in range(faces.index.records)] for name, faces in judged.items()},
         "names": {name: list(faces.places()) for name, faces in judged.items()},
         "out": str(out),

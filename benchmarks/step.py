@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.lines import ROOT, Child, Refused
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
-from benchmarks.peers.table import nn4_table
+from benchmarks.peers.table import table_2
 
 FACES = {"nns2": 360, "nns1": 240, "nn4": 120}
 # Our own, by what the command `facenet-jax train` does: (rows in parts, memory in huge pages).
@@ -52,7 +52,7 @@ def measure(network: str, turns: int, python: Path | None) -> dict[str, list[flo
             child.ask(_TIMEOUT, "prepare", network=network, faces=faces, in_parts=in_parts)
         if python is not None and network == "nn4":
             peer = stack.enter_context(Child(python, "benchmarks.peers.step", **limits))
-            peer.ask(_TIMEOUT, "prepare", table=nn4_table(), faces=faces)
+            peer.ask(_TIMEOUT, "prepare", table=table_2(), faces=faces)
             children[PEER] = peer
         for _ in range(turns):
             for name, child in children.items():

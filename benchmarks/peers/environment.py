@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import venv
@@ -33,3 +34,11 @@ def peers_python(folder: Path = FOLDER / ".venv") -> Path | str:
         return f"not installed: {error}"
     stamp.write_text(wanted)
     return python
+
+
+def torch_python(folder: Path = FOLDER / ".venv") -> Path | str:
+    """An interpreter that has PyTorch already, this one or that of the peers, or why there is none; makes nothing."""
+    if importlib.util.find_spec("torch"):
+        return Path(sys.executable)
+    python = folder / "bin" / "python"
+    return python if (folder / ".installed").exists() and python.exists() else "torch is not installed"

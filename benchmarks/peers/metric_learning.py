@@ -27,11 +27,11 @@ class Miner:
         self.miner = TripletMarginMiner(margin=0.2, type_of_triplets="semihard", distance=squared)
         self.loss = TripletMarginLoss(margin=0.2, distance=squared)
 
-    def read(self, batch: str) -> dict[str, Any]:
-        """Reads an .npz file with embeddings [B, d] and labels [B]."""
+    def read(self, batch: str, device: str = "cpu") -> dict[str, Any]:
+        """Reads an .npz file with embeddings [B, d] and labels [B] onto a device."""
         with np.load(batch) as arrays:
-            self.embeddings = torch.from_numpy(arrays["embeddings"]).requires_grad_()
-            self.labels = torch.from_numpy(arrays["labels"].astype(np.int64))
+            self.embeddings = torch.from_numpy(arrays["embeddings"]).to(device).requires_grad_()
+            self.labels = torch.from_numpy(arrays["labels"].astype(np.int64)).to(device)
         return {}
 
     def run(self, contender: str, calls: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from benchmarks.lines import serve, timed
-from benchmarks.peers.yardstick import NN4, pixels
+from benchmarks.peers.network import Table2, pixels
 
 
 class Peer:
@@ -21,7 +21,7 @@ class Peer:
         rng = np.random.default_rng(0)
         images = torch.from_numpy(rng.integers(0, 256, (faces, 3, 96, 96), np.uint8))
         weights = torch.from_numpy(rng.standard_normal((faces, 128)).astype(np.float32))
-        network = NN4(table).to(memory_format=torch.channels_last)
+        network = Table2(table).to(memory_format=torch.channels_last)
 
         def run() -> float:
             network.zero_grad()

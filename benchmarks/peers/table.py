@@ -1,4 +1,4 @@
-"""NN4's table as plain values, which the peers' environment, without Flax, can take."""
+"""Table 2 as plain values, which the peers' environment, without Flax, can take."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 from facenet_jax.models.networks import TABLE_2, WITHOUT_5X5
 
 
-def nn4_table() -> dict[str, dict[str, Any]]:
-    """Table 2 without the 5x5 branches of the lower modules, as NN4 has it: row -> fields of `Columns`."""
+def table_2(five_by_five: str = "lower") -> dict[str, dict[str, Any]]:
+    """Row -> fields of `Columns`; 5x5 branches stay as a key of WITHOUT_5X5 says: NN4 has 'lower', NN2 'all'."""
     return {
-        row: dataclasses.asdict(columns.without_5x5() if row in WITHOUT_5X5["lower"] else columns)
+        row: dataclasses.asdict(columns.without_5x5() if row in WITHOUT_5X5[five_by_five] else columns)
         for row, columns in TABLE_2.items()
     }

@@ -16,7 +16,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,80 +24,12 @@ from pytorch_metric_learning.miners import TripletMarginMiner
 from pytorch_metric_learning.samplers import MPerClassSampler
 from torch import nn
 
+from benchmarks.peers.network import Table2, pixels
 from facenet_jax.images.decode import BadFace, decode
 from facenet_jax.runtime.files import write_whole
 
 IDENTITIES, FACES = 20, 15
 MIN_FACES = 5
-
-
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """With batch normalisation and a ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class L2Pool(nn.Module):
-    """The root of the sum of squares of a 3x3 neighbourhood."""
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.pool = nn.AvgPool2d(3, stride, 1, divisor_override=1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sqrt(self.pool(x * x) + 1e-12)
-
-
-class Inception(nn.Module):
-    """One row of Table 2; `columns` as in facenet_jax.models.layers.Columns."""
-
-    def __init__(self, inputs: int, columns: dict[str, Any]) -> None:
-        super().__init__()
-        c, stride = columns, columns["stride"]
-        self.branches = nn.ModuleList()
-        self.outputs = 0
-        if c["conv1x1"]:
-            self._add(convolution(inputs, c["conv1x1"], 1, stride), c["conv1x1"])
-        for k in (3, 5):
-            reduced, outputs = c[f"reduce{k}x{k}"], c[f"conv{k}x{k}"]
-            if outputs:
-                both = nn.Sequential(convolution(inputs, reduced, 1), convolution(reduced, outputs, k, stride))
-                self._add(both, outputs)
-        if c["pool"]:
-            pool: nn.Module = nn.MaxPool2d(3, stride, 1) if c["pool"] == "m" else L2Pool(stride)
-            if c["project"]:
-                self._add(nn.Sequential(pool, convolution(inputs, c["project"], 1)), c["project"])
-            else:
-                self._add(pool, inputs)
-
-    def _add(self, branch: nn.Module, outputs: int) -> None:
-        self.branches.append(branch)
-        self.outputs += outputs
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cat([branch(x) for branch in self.branches], 1)
-
-
-class NN4(nn.Module):
-    """NN2's table at 96x96, with batch normalisation: [N, 3, 96, 96] in [-1, 1] -> [N, 128] of norm 1."""
-
-    def __init__(self, table: dict[str, dict[str, Any]]) -> None:
-        super().__init__()
-        rows = list(table.values())
-        layers: list[nn.Module] = [convolution(3, 64, 7, 2), nn.MaxPool2d(3, 2, 1)]
-        first = Inception(64, rows[0])
-        layers += [first, nn.MaxPool2d(3, 2, 1)]
-        channels = first.outputs
-        for row in rows[1:]:
-            layers.append(module := Inception(channels, row))
-            channels = module.outputs
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 128))
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return nn.functional.normalize(self.body(pixels))
 
 
 def load(files: list[str], size: int) -> tuple[torch.Tensor, list[int]]:
@@ -113,10 +44,6 @@ def load(files: list[str], size: int) -> tuple[torch.Tensor, list[int]]:
     if len(kept) < len(files):
         print(f"{len(files) - len(kept):,} of {len(files):,} faces cannot be decoded", file=sys.stderr)
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), kept
-
-
-def pixels(images: torch.Tensor) -> torch.Tensor:
-    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -144,7 +71,7 @@ def main() -> None:
     labels = torch.tensor([label for label, files in enumerate(people) for _ in files])[kept]
     judged = {name: load(files, size) for name, files in job["judged"].items()}
 
-    network = NN4(job["table"]).to(memory_format=torch.channels_last)
+    network = Table2(job["table"]).to(memory_format=torch.channels_last)
     miner = TripletMarginMiner(margin=0.2, type_of_triplets="semihard")
     criterion = TripletMarginLoss(margin=0.2)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from facenet_jax.errors import InputError
@@ -70,7 +71,7 @@ def estimate(
     rows = padded_batch_size(config.batch.size, mesh, chunk)
     passes = _PASSES_IN_CHUNKS if 0 < chunk < rows // mesh.size else _PASSES
     arithmetic = passes * 2.0 * multiply_adds * rows
-    seconds = arithmetic / (_matrix_product_rate(mesh) * _SHARE_OF_PEAK)
+    seconds = arithmetic / (matrix_product_rate(mesh) * _SHARE_OF_PEAK)
     available = _bytes_available(mesh)
     if available is not None and on_cpu(mesh):
         available //= len(mesh.local_devices)  # simulated devices share one memory
@@ -116,11 +117,11 @@ def bytes_of(compiled: jax.stages.Compiled) -> int:
     )
 
 
-def _matrix_product_rate(mesh: Mesh) -> float:
-    """Floating-point operations a second of all devices together in a float32 matrix product."""
+def matrix_product_rate(mesh: Mesh, dtype: DTypeLike = jnp.float32) -> float:
+    """Floating-point operations a second of all devices together in a matrix product."""
     n = 1024 if on_cpu(mesh) else 8192
     product = jax.jit(jnp.dot)
-    x = jnp.ones((n, n), jnp.float32)
+    x = jnp.ones((n, n), dtype)
     product(x, x).block_until_ready()
     best = float("inf")
     for _ in range(3):
