@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.names import comparable
 from facenet_jax.datasets.open import open_dataset
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.source import StoredFaces
@@ -235,8 +236,8 @@ def _side(dataset: Dataset) -> dict[str, Any]:
 
 def find_overlap(a: Dataset, b: Dataset) -> Overlap:
     """Finds what two datasets share; the smaller is held in memory, the larger read once."""
-    known = set(b.names)
-    names = [name for name in a.names if name in known]
+    known = set(map(comparable, b.names))
+    names = [name for name in a.names if comparable(name) in known]
     if len(a.contents) >= len(b.contents):
         same, near = same_contents(a.contents, b.contents), alike(a.looks, b.looks)
     else:

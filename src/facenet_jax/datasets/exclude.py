@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.index import IdentityIndex
-from facenet_jax.datasets.names import raw
+from facenet_jax.datasets.names import comparable, is_text, raw
 from facenet_jax.datasets.source import FaceSource, ListedFaces, Reader
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason
@@ -55,13 +56,50 @@ class Named(NamedTuple):
         return ", ".join(self.unknown[:3])
 
 
-def find_named(source: FaceSource, lines: set[str]) -> Named:
-    """Finds the identities and faces that lines name; an identity's name is not looked for among the places."""
-    identities = {number: name for number, name in enumerate(source.index.names) if name in lines}
-    rest = lines - set(identities.values())
-    records = {record: place for record, place in enumerate(source.places()) if place in rest} if rest else {}
-    unknown = sorted(rest - set(records.values()))
-    return Named(np.array(list(identities), np.int64), np.array(list(records), np.int64), unknown)
+def find_named(source: FaceSource, lines: set[str], where: str = "the list") -> Named:
+    """Finds the identities and faces that lines name, whichever Unicode form either has.
+
+    Args:
+      source: of the faces.
+      lines: an identity's name is not looked for among the places.
+      where: the lines stand, for the error.
+
+    Raises:
+      InputError: a line that names nothing is no UTF-8, or is an identity's name but for its case or blanks: somebody
+        who was to be left out would stay.
+    """
+    wanted = {comparable(line): line for line in lines}
+    identities = _find(source.index.names, wanted)
+    records = _find(source.places(), wanted) if wanted else np.empty(0, np.int64)
+    unknown = sorted(wanted.values())
+    _check_unknown(source, unknown, where)
+    return Named(identities, records, unknown)
+
+
+def _find(names: Iterable[str], wanted: dict[str, str]) -> NDArray[np.int64]:
+    """The numbers of the names that are wanted, which are taken out of these."""
+    found = [(number, name) for number, name in enumerate(map(comparable, names)) if name in wanted]
+    for _, name in found:
+        wanted.pop(name, None)
+    return np.array([number for number, _ in found], np.int64)
+
+
+def _check_unknown(source: FaceSource, unknown: list[str], where: str) -> None:
+    for line in unknown:
+        if not is_text(line):
+            raise InputError(f"{where}: the line {raw(line)!r} is no UTF-8 and names nothing; save the list as UTF-8.")
+    loose = {_loosely(line): line for line in unknown}
+    if loose:
+        for name in source.index.names:
+            if _loosely(name) in loose:
+                raise InputError(
+                    f"{where}: the line {loose[_loosely(name)]!r} names nobody, and there is the identity {name!r}; "
+                    "write it as that is, or take the line out."
+                )
+
+
+def _loosely(name: str) -> str:
+    return unicodedata.normalize("NFKC", name).casefold().strip().rstrip("/\\")
 
 
 class WithoutFaces:
@@ -118,17 +156,17 @@ class RejectedFaces(ListedFaces):
 
     Args:
       source: it is made from.
-      lines: names of identities, and places of faces.
+      lines, where: see `find_named`.
 
     Attributes:
       named: what the lines name.
     """
 
-    def __init__(self, source: ListedFaces, lines: set[str]) -> None:
+    def __init__(self, source: ListedFaces, lines: set[str], where: str) -> None:
         self._source = source
         self.kind, self.root, self.index, self.ignored = source.kind, source.root, source.index, source.ignored
-        self.named = find_named(source, lines)
-        excluded = set(lines)
+        self.named = find_named(source, lines, where)
+        excluded = {source.place(record) for record in self.named.records.tolist()}
         for identity in self.named.identities.tolist():
             excluded.update(source.places(int(self.index.offsets[identity]), int(self.index.offsets[identity + 1])))
         digest = hashlib.blake2b(source.digest.encode(), digest_size=16)

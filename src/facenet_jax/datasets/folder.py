@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.index import IdentityIndex
+from facenet_jax.datasets.names import check_distinct
 from facenet_jax.datasets.source import FileReader, ListedFaces
 from facenet_jax.datasets.walk import is_folder, is_image, is_image_name, list_entries
 from facenet_jax.errors import MACHINE_ERRORS, InputError
@@ -37,7 +38,7 @@ class FolderSource(ListedFaces):
 
     Raises:
       InputError: the folder is missing, cannot be read, is not a folder, has no images in identity folders, none of
-        these can be read, or no identity has two.
+        these can be read, no identity has two, or two have names that only their bytes tell apart.
     """
 
     kind = "folder"
@@ -113,6 +114,7 @@ class FolderSource(ListedFaces):
                 f"None of the {len(names)} identities in {self.root} has two images, so there is no anchor with a "
                 "positive: put all images of one person into one folder."
             )
+        check_distinct(names, str(self.root))
         self.index = IdentityIndex(names, np.cumsum(counts, dtype=np.int64))
         self.digest = digest.hexdigest()
         self.reader = FileReader(self.root)

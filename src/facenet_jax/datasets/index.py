@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.names import comparable
 from facenet_jax.errors import InputError
 
 
@@ -63,8 +64,9 @@ def _mapped(names: Sequence[str], file: str) -> IdentityIndex:
 def split_holdout(index: IdentityIndex, share: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Splits the identities into those to train on and those held out; no identity is in both.
 
-    The held-out identities are the first of those with at least two faces in the order of a hash of their names, so a
-    folder that grows keeps almost all of its held-out identities, and equal names of two datasets stay together.
+    The held-out identities are the first of those with at least two faces in the order of a hash of their names, in
+    one Unicode form, so a folder that grows keeps almost all of its held-out identities, and equal names of two
+    datasets stay together.
     Identities with a single face can only serve as negatives and always go to training.
 
     Args:
@@ -90,7 +92,7 @@ def split_holdout(index: IdentityIndex, share: float, seed: int = 0) -> tuple[ND
     key = (seed % 2**64).to_bytes(8, "little")
 
     def place(name: str) -> int:
-        return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=16, key=key).digest()[:8])
+        return int.from_bytes(hashlib.blake2b(os.fsencode(comparable(name)), digest_size=16, key=key).digest()[:8])
 
     # Eight bytes an identity, for a microsecond or two.
     places = np.fromiter(map(place, itertools.compress(index.names, paired)), np.uint64, pairs)

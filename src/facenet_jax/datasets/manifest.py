@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from facenet_jax.datasets.index import IdentityIndex
-from facenet_jax.datasets.names import raw, text
+from facenet_jax.datasets.names import check_distinct, raw, text
 from facenet_jax.datasets.source import FileReader, ListedFaces
 from facenet_jax.errors import InputError, how_to_install
 
@@ -51,7 +51,9 @@ class Manifest(ListedFaces):
         rank[[numbers[name] for name in ordered]] = np.arange(len(numbers))
         ranks = rank[np.frombuffer(identities, np.int64)]
         offsets = np.concatenate([[0], np.cumsum(np.bincount(ranks, minlength=len(numbers)))]).astype(np.int64)
-        self.index = IdentityIndex([text(name) for name in ordered], offsets)
+        names = [text(name) for name in ordered]
+        check_distinct(names, str(path))
+        self.index = IdentityIndex(names, offsets)
         # All paths in one run of bytes: a string object each would cost several times as much.
         self._order = np.argsort(ranks, kind="stable")
         self._ends = np.frombuffer(ends, np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -10,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import ArrayWriter
 
 _BLOCK = 65_536
@@ -99,9 +101,36 @@ def write_names(stem: Path, names: Iterable[str], count: int) -> None:
             size = int(ends[-1])
 
 
+def comparable(name: str) -> str:
+    """The form in which names are compared: Unicode's composed one (NFC). Two that a person cannot tell apart are equal
+    in it, such as `é` in one character and in two; a name is written as it came.
+    """
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def check_distinct(names: Iterable[str], where: str) -> None:
+    """That no two identities have names that only their bytes tell apart: one person would be two.
+
+    Raises:
+      InputError: two have.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        if not name.isascii() and seen.setdefault(comparable(name), name) != name:
+            raise InputError(
+                f"{where} has two identities that are both called {name!r} and differ only in how Unicode writes an "
+                "accent: give one of them another name, or put their faces together if they are one person."
+            )
+
+
 def text(name: bytes) -> str:
     """A name's characters, bytes that are no UTF-8 escaped."""
     return name.decode("utf-8", "surrogateescape")
+
+
+def is_text(name: str) -> bool:
+    """Whether it has no escaped bytes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def raw(name: str) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.names import comparable
 from facenet_jax.embedders.base import on_unit_sphere
 from facenet_jax.errors import InputError, first_line, how_to_install
 
@@ -48,14 +49,15 @@ class FileOfEmbeddings:
         self.names = [n.decode() if isinstance(n, bytes) else str(n) for n in names.tolist()]
         names_as_bytes = "\0".join(self.names).encode("utf-8", "surrogatepass")  # a file's name need not be text
         self.digest = hashlib.sha256(self.points.tobytes() + names_as_bytes).hexdigest()
-        self._rows = {name: row for row, name in enumerate(self.names)}
+        self._rows = {comparable(name): row for row, name in enumerate(self.names)}
         if len(self._rows) < len(self.names):
-            twice = next(name for row, name in enumerate(self.names) if self._rows[name] != row)
+            twice = next(name for row, name in enumerate(self.names) if self._rows[comparable(name)] != row)
             raise InputError(f"{path} holds the name {twice!r} twice; give every face one embedding.")
 
     def look_up(self, keys: Sequence[str]) -> NDArray[np.float32]:
         """See `EmbeddingTable`."""
-        rows = [self._rows.get(key, self._rows.get(key.rsplit(".", 1)[0], -1)) for key in keys]
+        forms = map(comparable, keys)
+        rows = [self._rows.get(key, self._rows.get(key.rsplit(".", 1)[0], -1)) for key in forms]
         missing = [key for key, row in zip(keys, rows, strict=True) if row < 0]
         if missing:
             raise InputError(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.config import flatten
+from facenet_jax.datasets.names import comparable
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, OnnxEmbedder
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.embedders.labelled_images import LabelledImages, open_labelled, without
@@ -66,7 +67,8 @@ class Request:
 
     def known_names(self, names: Sequence[str]) -> set[str]:
         """Which of these identities any embedder was trained on; if they are to be left out, they are noted."""
-        known = set(names) & set().union(*self.trained_on.values())
+        trained_on = set(map(comparable, set().union(*self.trained_on.values())))
+        known = {name for name in names if comparable(name) in trained_on}
         if known:
             self.left_out = sorted({*self.left_out, *known})
         return known

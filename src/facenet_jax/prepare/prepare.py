@@ -127,7 +127,7 @@ def _open(source: Path, exclude: Path | None, progress: Progress) -> ListedFaces
     faces = open_listed(source)
     if exclude is None:
         return faces
-    kept = RejectedFaces(faces, read_list(exclude, "--exclude"))
+    kept = RejectedFaces(faces, read_list(exclude, "--exclude"), f"--exclude={exclude}")
     if unknown := kept.named.unknown:
         some = kept.named.some_unknown()
         progress.say(f"{len(unknown):,} of the names in {exclude} match no identity or face, such as {some}")

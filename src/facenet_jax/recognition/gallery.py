@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.names import comparable
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.embedders.labelled_images import LabelledImages, only, open_labelled
 from facenet_jax.errors import MACHINE_ERRORS, InputError
@@ -101,7 +102,7 @@ def _new_faces(
         rejected += [*faces.rejected, *several]
     numbers = [numbers[photo] for photo in photos]
     people = folder.labels[numbers].tolist()
-    there = {person for person, _ in known} | set(people)
+    there = {person for person, _ in known} | set(map(comparable, people))
     return NewFaces(
         points,
         people,
@@ -110,7 +111,7 @@ def _new_faces(
         before,
         rejected,
         len(several),
-        [person for person in dict.fromkeys(folder.labels.tolist()) if person not in there],
+        [person for person in dict.fromkeys(folder.labels.tolist()) if comparable(person) not in there],
     )
 
 
@@ -130,8 +131,8 @@ def _unknown(
                 raise
             rejected.append((folder.images.keys[number], Reason.UNREADABLE.words))
             continue
-        if (person, content) not in known:  # nor a second time under another name
-            known.add((person, content))
+        if (comparable(person), content) not in known:  # nor a second time under another name
+            known.add((comparable(person), content))
             contents[number] = content
     return contents, rejected
 

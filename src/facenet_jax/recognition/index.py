@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.names import comparable
 from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.evaluation.compact import pack
 from facenet_jax.images.crop import Crop
@@ -89,9 +90,9 @@ class PeopleIndex:
         return finder
 
     def known(self) -> set[tuple[str, bytes]]:
-        """(person, digest of the photograph's bytes) of every face."""
+        """(person, as names are compared, digest of the photograph's bytes) of every face."""
         return {
-            (self.people[person], content.tobytes())
+            (comparable(self.people[person]), content.tobytes())
             for person, content in zip(self.person.tolist(), self.contents, strict=True)
         }
 
@@ -104,12 +105,12 @@ class PeopleIndex:
           points: float32 [n, d], of norm 1.
           people, files, contents: name, photograph and its digest of each.
         """
-        numbers = {name: number for number, name in enumerate(self.people)}
+        numbers = {comparable(name): number for number, name in enumerate(self.people)}
         for name in people:
-            if numbers.setdefault(name, len(self.people)) == len(self.people):
+            if numbers.setdefault(comparable(name), len(self.people)) == len(self.people):
                 self.people.append(name)
         self.vectors.add(points)
-        self.person = np.append(self.person, [numbers[name] for name in people]).astype(np.int64)
+        self.person = np.append(self.person, [numbers[comparable(name)] for name in people]).astype(np.int64)
         self.files += files
         added = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 16)
         self.contents = np.concatenate([self.contents, added])
@@ -120,13 +121,14 @@ class PeopleIndex:
         Raises:
           InputError: somebody is not enrolled.
         """
-        strangers = [name for name in names if name not in self.people]
+        forms = list(map(comparable, self.people))
+        strangers = [name for name in names if comparable(name) not in forms]
         if strangers:
             raise InputError(
                 f"{', '.join(strangers)}: not enrolled under this name; the {len(self.people):,} names are those of "
                 "the gallery's folders."
             )
-        leaving = np.isin(np.array(self.people), names)
+        leaving = np.isin(forms, list(map(comparable, names)))
         gone = leaving[self.person]
         self.vectors.remove(np.flatnonzero(gone).astype(np.int64))
         numbers = np.cumsum(~leaving) - 1

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from facenet_jax.curation.overlap import alike, same_contents
 from facenet_jax.datasets.exclude import WithoutFaces
 from facenet_jax.datasets.mixture import sources_of
+from facenet_jax.datasets.names import comparable
 from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.datasets.source import FaceSource
 
@@ -26,8 +27,8 @@ def shared_names(train: FaceSource, identities: NDArray[np.int64], held_out: Fac
       held_out: faces to evaluate on, another source.
     """
     is_trained_on = np.isin(np.arange(len(train.index.names)), identities, assume_unique=True)
-    held_out_names = set(held_out.index.names)
-    names = zip(train.index.names, is_trained_on, strict=True)
+    held_out_names = set(map(comparable, held_out.index.names))
+    names = zip(map(comparable, train.index.names), is_trained_on, strict=True)
     return len({name for name, learnt in names if learnt and name in held_out_names})
 
 

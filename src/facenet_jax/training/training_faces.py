@@ -138,7 +138,8 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
         remarks.append(f"passed over     {whole.ignored:,} files that are no images in an identity's folder")
     excluded, train = _NONE, whole
     if config.data.exclude:
-        named = find_named(whole, read_list(config.data.exclude, "config.data.exclude"))
+        option = "config.data.exclude"
+        named = find_named(whole, read_list(config.data.exclude, option), f"{option}={config.data.exclude}")
         remarks.append(_left_out(named, config.data.exclude))
         excluded = named.identities
         train = WithoutFaces(whole, named.records) if len(named.records) else whole
