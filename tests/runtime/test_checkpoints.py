@@ -8,6 +8,7 @@ import signal
 import jax
 import pytest
 
+from facenet_jax.errors import InputError
 from facenet_jax.runtime.checkpoints import Checkpoints
 
 
@@ -101,3 +102,19 @@ def test_where_val_stands_in_orbax_metrics_as_it_once_did_the_best_is_found_and_
     checkpoints.close()
     checkpoints = Checkpoints(tmp_path, read_only=True)
     assert (checkpoints.steps(), checkpoints.vals()) == ([2, 4], {2: 0.9, 4: 0.7})
+
+
+def test_a_checkpoint_under_another_steps_name_is_named_and_left_out(tmp_path):
+    state = {"step": jax.numpy.int32(6), "params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(6, state, {}, None)
+    checkpoints.close()
+    shutil.copytree(tmp_path / "checkpoints" / "6", tmp_path / "checkpoints" / "8")
+    said, checkpoints = [], Checkpoints(tmp_path)
+    with pytest.raises(InputError, match=r"checkpoints/8 holds step 6"):
+        checkpoints.restore_params(8)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    assert checkpoints.restore_latest(shapes, said.append)[0] == 6
+    assert "holds step 6" in said[0]
+    assert checkpoints.steps() == [6]
+    checkpoints.close()

@@ -1,6 +1,7 @@
 """Files of a run on a disk and in a bucket: the same, whole or not at all."""
 
 import builtins
+import errno
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ from facenet_jax.cli import main
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
 from facenet_jax.runtime import checkpoints
-from facenet_jax.runtime.files import append, in_bucket, locate, write_whole
+from facenet_jax.runtime.files import append, in_bucket, locate, locked, write_whole
 from facenet_jax.training import loop
 from facenet_jax.training.metrics import read_metrics
 from tiny import TINY
@@ -141,3 +142,15 @@ def test_what_reads_buckets_may_be_missing(monkeypatch):
 
 def test_a_disk_is_no_bucket(tmp_path):
     assert not in_bucket(locate(str(tmp_path)))
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_said_and_used(number, tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(tmp_path / ".lock"):
+        said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{tmp_path / '.lock'} cannot be locked ({os.strerror(number)})" in said

@@ -178,7 +178,7 @@ class Checkpoints:
                 damaged.append((step, reason))
                 continue
             try:
-                self._check(step, _parts(restored))
+                self._check(step, restored, _parts(restored))
             except InputError as error:
                 damaged.append((step, first_line(error)))
                 continue
@@ -206,14 +206,16 @@ class Checkpoints:
         They are the average of the parameters where the run kept one.
 
         Raises:
-          InputError: they are other values than were saved. What cannot be read at all raises what Orbax does.
+          InputError: they are other values than were saved, or those of another step. What cannot be read at all
+            raises what Orbax does.
         """
         here = SingleDeviceSharding(jax.local_devices()[0])
         saved = self._manager.item_metadata(step)["state"]
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=here), saved.tree)
-        parts = _parts(self._restore(step, target))
+        restored = self._restore(step, target)
+        parts = _parts(restored)
         part = "average" if "average" in parts else "params"
-        self._check(step, {part: parts[part]})
+        self._check(step, restored, {part: parts[part]})
         return parts[part]
 
     def config(self, step: int) -> dict[str, Any]:
@@ -224,9 +226,15 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
         return self._manager.restore(step, args=items)["state"]
 
-    def _check(self, step: int, parts: dict[str, Any]) -> None:
-        """Raises InputError where arrays are not those that were saved."""
+    def _check(self, step: int, state: Any, parts: dict[str, Any]) -> None:
+        """Raises InputError where a state is that of another step, or its arrays are not those that were saved."""
         folder = self._folder / str(step)
+        inside = int(_fields(state).get("step", step))
+        if inside != step:
+            raise InputError(
+                f"{folder} holds step {inside:,}, which is not what its name says: it was copied or renamed; remove "
+                "it, or take another checkpoint."
+            )
         if not (folder / FINGERPRINT).is_dir():  # saved before there were fingerprints
             return
         items = ocp.args.Composite(**{FINGERPRINT: ocp.args.JsonRestore()})

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import io
 import os
+import sys
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,8 @@ class ArrayWriter:
 def locked(path: Path) -> IO[str]:
     """Holds a file, made where it is not there, for this process until it is closed; on a disk only.
 
+    Where the file system has no locks, as some on a network, that is said, and nothing is held.
+
     Raises:
       BlockingIOError: another process holds it.
       OSError: it cannot be made.
@@ -123,6 +126,12 @@ def locked(path: Path) -> IO[str]:
     except BlockingIOError:
         file.close()
         raise
+    except OSError as error:
+        print(
+            f"facenet-jax: warning: {path} cannot be locked ({error.strerror}), as where a file system has no locks; "
+            f"see to it that no other process writes in {path.parent} meanwhile.",
+            file=sys.stderr,
+        )
     return file
 
 
