@@ -71,3 +71,19 @@ def test_arrays_and_temporaries_grow_with_the_batch_and_not_with_its_square(devi
 )
 def test_the_papers_batch_takes_less_than_64_mib(selection):
     assert compiled(1800, 1, 128, selection).memory_analysis().temp_size_in_bytes < 64 * 2**20
+
+
+@pytest.mark.parametrize("negatives", ["semi_hard", "random_semi_hard"])
+def test_the_papers_batch_on_an_accelerator_is_one_block_and_one_loop(negatives, monkeypatch):
+    selection = Selection(negatives=negatives)
+    on_cpu = loops(compiled(1800, 1, 128, selection))
+    monkeypatch.setattr("facenet_jax.triplets.selection.on_cpu", lambda mesh: False)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *values, cpu, default: default(*values))
+    program = compiled.__wrapped__(1800, 1, 128, selection)
+    # Each turn of a loop is kernels of its own. The loop left, over groups of 40 positives, turns once.
+    assert loops(program) == 1 < on_cpu
+    assert program.memory_analysis().temp_size_in_bytes < 128 * 2**20
+
+
+def loops(program):
+    return len(re.findall(r" while\(", program.as_text()))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import reference_triplets as reference
 from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.triplets import Selection, select_triplets, triplet_loss_and_gradient
+from facenet_jax.triplets.selection import ANCHOR_BLOCK, tiling
 
 BATCH, SIZE = 40, 8
 MARGIN, SEED, STEP = 0.2, 7, 11
@@ -177,3 +178,52 @@ def test_choosing_the_farthest_keeps_a_collapsed_embedding_at_the_margin():
 def test_an_unknown_name_is_refused_with_the_known_ones(field):
     with pytest.raises(ValueError, match=f"{field} is 'easy'; one of"):
         Selection(**{field: "easy"})
+
+
+@pytest.fixture
+def as_on_an_accelerator(monkeypatch):
+    """Programs made meanwhile are tiled as on an accelerator, and add up as there."""
+    monkeypatch.setattr("facenet_jax.triplets.selection.on_cpu", lambda mesh: False)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *values, cpu, default: default(*values))
+
+
+@pytest.mark.parametrize("name", ["default", "random", "hardest positives, random or farthest"])
+def test_an_accelerators_blocks_find_the_same_triplets(name, request):
+    rng = np.random.default_rng(5)
+    # More anchors than a CPU's block; an identity of more faces than an accelerator looks at together.
+    labels = rng.permutation(np.concatenate([np.repeat(np.arange(12), [50, *[9] * 11]), 100 + np.arange(21)]))
+    embeddings = rng.normal(size=(len(labels), SIZE)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    valid = rng.random(len(labels)) < 0.95
+    arguments = {"mesh": make_mesh(1), "selection": SELECTIONS[name], "seed": SEED, "step": STEP}
+
+    def found():
+        @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        def both(embeddings, labels, valid):
+            chosen = select_triplets(embeddings, labels, valid, faces_per_identity=50, **arguments)
+            return chosen, triplet_loss_and_gradient(embeddings, labels, valid, **arguments)
+
+        return jax.device_get(both(embeddings, labels, valid))
+
+    chosen, (loss, stats, gradient) = found()
+    request.getfixturevalue("as_on_an_accelerator")
+    theirs, (their_loss, their_stats, their_gradient) = found()
+    assert theirs.positive.shape[1] == 80 or name.startswith("hardest")  # two groups of 40
+    for mine, other in zip(chosen, theirs, strict=True):
+        places = min(mine.shape[1], other.shape[1])
+        np.testing.assert_array_equal(mine[:, :places], other[:, :places])
+    assert not chosen.is_pair[:, 50:].any()
+    assert not theirs.is_pair[:, 50:].any()
+    assert (stats.pairs, stats.triplets, stats.active) == their_stats[:3]
+    np.testing.assert_allclose(loss, their_loss, rtol=1e-6)
+    np.testing.assert_allclose(gradient, their_gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [24, 180, 1800, 7200, 65_536, 1_000_000])
+def test_no_block_of_an_accelerator_holds_more_distances_than_a_cpus_does_at_65536_faces(rows):
+    anchors, together = tiling(rows, cpu=False)
+    assert anchors * rows <= ANCHOR_BLOCK * max(rows, 65_536)
+    assert anchors >= ANCHOR_BLOCK
+    assert together >= 40  # the paper's faces of an identity in one group
+    assert tiling(rows, cpu=True).anchors == ANCHOR_BLOCK
+    assert anchors >= rows or rows > 2800  # the paper's batch in one block

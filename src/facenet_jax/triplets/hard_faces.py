@@ -20,6 +20,7 @@ from facenet_jax.triplets.selection import (
     AnchorBlock,
     Anchors,
     Exemplars,
+    Tiling,
     axes_of,
     each_block,
     on_whole_batch,
@@ -74,7 +75,13 @@ def hardest_faces(
 
 
 def _on_one_device(
-    anchors: Anchors, exemplars: Exemplars, *_: jax.Array, positives: int, negatives: int, most_faces: int
+    anchors: Anchors,
+    exemplars: Exemplars,
+    tiling: Tiling,
+    *_: jax.Array,
+    positives: int,
+    negatives: int,
+    most_faces: int,
 ) -> HardFaces:
     def of_block(block: AnchorBlock) -> HardFaces:
         far_first = LARGEST - bits(block.distances)
@@ -84,7 +91,7 @@ def _on_one_device(
         nearer = _nearer_negatives(exemplars, block, most_faces)
         return HardFaces(positive.T, d_ap.T, negative.T, d_an.T, nearer)
 
-    return each_block(of_block, anchors, exemplars)
+    return each_block(of_block, anchors, exemplars, tiling)
 
 
 def _first_few(key: jax.Array, block: AnchorBlock, count: int) -> tuple[jax.Array, jax.Array]:

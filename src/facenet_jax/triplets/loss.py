@@ -29,6 +29,7 @@ from facenet_jax.triplets.selection import (
     AxisName,
     Exemplars,
     Selection,
+    Tiling,
     axes_of,
     block_distances,
     blocks_of,
@@ -176,6 +177,7 @@ def triplet_loss_and_gradient(
 def _on_one_device(
     anchors: Anchors,
     exemplars: Exemplars,
+    tiling: Tiling,
     margin: jax.Array,
     *draw: jax.Array,
     axes: tuple[str, ...],
@@ -192,7 +194,7 @@ def _on_one_device(
 
         def one_group(group, carry):  # type: ignore[no-untyped-def]
             sums, weights = carry
-            chosen = choose(exemplars, block, group, selection, margin, draw)
+            chosen = choose(exemplars, block, group, tiling.together, selection, margin, draw)
             hinge = jnp.where(chosen.is_triplet, jnp.maximum(chosen.d_ap - chosen.d_an + margin, 0.0), 0.0)
             active = (hinge > 0.0).astype(jnp.float32)
             weights = weights.at[line, chosen.positive].add(active, mode="promise_in_bounds")
@@ -201,7 +203,7 @@ def _on_one_device(
             more = [jnp.sum(x, axis=0) for x in (hinge, chosen.is_pair, chosen.is_triplet, active, ap)]
             return sums + jnp.stack(more), weights
 
-        count = groups(selection, jnp.max(block.anchors.faces))
+        count = groups(selection, tiling.together, jnp.max(block.anchors.faces))
         zeros = jnp.zeros((5, size), jnp.float32), jnp.zeros((size, exemplars.labels.shape[0]), jnp.float32)
         pair_sums, weights = jax.lax.fori_loop(0, count, one_group, _varying(zeros, axes))
         # Each active triplet puts +1 and -1 into its anchor's line, so the lines of W sum to 0, and the anchor's own
@@ -218,7 +220,7 @@ def _on_one_device(
 
     zero_sums = _varying(jnp.zeros(7, jnp.float32), axes)
     zero_gradient = jnp.zeros_like(exemplars.points)
-    (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, zero_gradient), blocks_of(anchors))
+    (sums, gradient), _ = jax.lax.scan(one_block, (zero_sums, zero_gradient), blocks_of(anchors, tiling))
     # |sum of embeddings|^2, each device with its own rows: a scalar to add up like the others.
     of_all, is_face = jnp.sum(exemplars.points, axis=0), anchors.faces > 0
     of_faces = jnp.stack([jnp.sum(anchors.points * of_all), jnp.sum(is_face, dtype=jnp.float32)])

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from facenet_jax.runtime.mesh import on_cpu
 from facenet_jax.triplets.device_hash import as_word, hash32
 from facenet_jax.triplets.distances import ABSENT, CHUNK, LARGEST, any_between, bits, nearest, squared_distances, take
 
@@ -19,10 +20,15 @@ POSITIVES = ("all", "hardest")
 NEGATIVES = ("semi_hard", "hardest", "random_semi_hard")
 NO_SEMI_HARD = ("skip", "farthest")
 
-# Anchors whose distances to the whole batch are held at once. A constant, so that memory does not depend on the mesh.
+# Anchors whose distances to the whole batch are held at once: on a CPU, and elsewhere in large batches. Not a matter of
+# the mesh, so that memory does not depend on it.
 ANCHOR_BLOCK = 128
-# Positives of an anchor that are looked at together, while a piece of the distances is at hand.
-_TOGETHER = 10
+# Elsewhere time goes by the number of kernels, and a block has as many anchors as this many distances allow: what 128
+# anchors have in a batch of 65,536.
+_MOST_DISTANCES = 2**23
+# Positives of an anchor that are looked at together: while a piece of the distances lies in a CPU's cache; and all that
+# the paper has of an identity.
+_TOGETHER_ON_CPU, _TOGETHER = 10, 40
 
 AxisName = str | tuple[str, ...]
 
@@ -120,6 +126,25 @@ class Anchors(NamedTuple):
     faces: jax.Array
 
 
+class Tiling(NamedTuple):
+    """How much is searched at once; what is found is the same with any.
+
+    Attributes:
+      anchors: of a block.
+      together: positives of an anchor in a group.
+    """
+
+    anchors: int
+    together: int
+
+
+def tiling(rows: int, cpu: bool) -> Tiling:
+    """For a batch of so many rows, on a CPU or an accelerator."""
+    if cpu:
+        return Tiling(ANCHOR_BLOCK, _TOGETHER_ON_CPU)
+    return Tiling(max(1, _MOST_DISTANCES // (ANCHOR_BLOCK * rows)) * ANCHOR_BLOCK, _TOGETHER)
+
+
 class AnchorBlock(NamedTuple):
     """A block of anchors, and what selection asks of them.
 
@@ -185,18 +210,21 @@ def select_triplets(
 def _select_on_one_device(
     anchors: Anchors,
     exemplars: Exemplars,
+    tiling: Tiling,
     margin: jax.Array,
     *draw: jax.Array,
     selection: Selection,
     most_faces: int | None,
 ) -> Triplets:
-    each = jnp.arange(groups(selection, exemplars.labels.shape[0] if most_faces is None else most_faces))
+    most_faces = exemplars.labels.shape[0] if most_faces is None else most_faces
+    together = min(tiling.together, most_faces)  # no more places than there can be positives
+    each = jnp.arange(groups(selection, together, most_faces))
 
     def of_block(block: AnchorBlock) -> Triplets:
-        chosen = jax.lax.map(lambda group: choose(exemplars, block, group, selection, margin, draw), each)
+        chosen = jax.lax.map(lambda group: choose(exemplars, block, group, together, selection, margin, draw), each)
         return jax.tree.map(lambda x: x.reshape(-1, x.shape[-1]).T, chosen)
 
-    return each_block(of_block, anchors, exemplars)
+    return each_block(of_block, anchors, exemplars, tiling)
 
 
 def axes_of(mesh: Mesh | None, axis_name: AxisName | None) -> tuple[str, ...]:
@@ -230,7 +258,7 @@ def on_whole_batch(
     seed: int | jax.Array = 0,
     step: int | jax.Array = 0,
 ) -> Any:
-    """Runs body(anchors, exemplars, margin, seed, step) on each device: its rows as anchors, the batch as exemplars.
+    """Runs body(anchors, exemplars, tiling, margin, seed, step) on each device: its rows as anchors, all as exemplars.
 
     Without a mesh it is the program around that is divided, or not: a shard_map over `axes`, or a jit, in which the
     compiler divides the work as the embeddings are divided.
@@ -253,7 +281,9 @@ def on_whole_batch(
         )
 
     def on_one_device(points: jax.Array, labels: jax.Array, valid: jax.Array, *numbers: jax.Array) -> Any:
-        return body(*gather(points, labels, valid, axes), *numbers)
+        cpu = jax.default_backend() == "cpu" if mesh is None else on_cpu(mesh)
+        anchors, exemplars = gather(points, labels, valid, axes, cpu)
+        return body(anchors, exemplars, tiling(exemplars.labels.shape[0], cpu), *numbers)
 
     # What stands in a masked row could be anything, and 0 x anything would be 0 but for NaN.
     rows = jnp.where(valid[:, None], embeddings.astype(jnp.float32), 0.0), labels.astype(jnp.int32), valid
@@ -267,7 +297,9 @@ def on_whole_batch(
     return jax.shard_map(on_one_device, mesh=mesh, in_specs=in_specs, out_specs=out_specs)(*rows, *numbers)
 
 
-def gather(points: jax.Array, labels: jax.Array, valid: jax.Array, axes: tuple[str, ...]) -> tuple[Anchors, Exemplars]:
+def gather(
+    points: jax.Array, labels: jax.Array, valid: jax.Array, axes: tuple[str, ...], cpu: bool
+) -> tuple[Anchors, Exemplars]:
     """One device's rows, [A, d], as anchors, and the rows of all devices; two all-gathers."""
     labels = jnp.where(valid, labels, _NOBODY)
     all_points, all_labels, first = points, labels, jnp.int32(0)
@@ -282,26 +314,27 @@ def gather(points: jax.Array, labels: jax.Array, valid: jax.Array, axes: tuple[s
     exemplars = Exemplars(all_points, all_labels, by_label, all_labels[by_label])
 
     rows = first + jnp.arange(labels.shape[0], dtype=jnp.int32)
-    start = jnp.searchsorted(exemplars.sorted_labels, labels, side="left").astype(jnp.int32)
-    end = jnp.searchsorted(exemplars.sorted_labels, labels, side="right").astype(jnp.int32)
+    # Bisection is a loop of kernels; comparing all labels is one.
+    search = partial(jnp.searchsorted, exemplars.sorted_labels, labels, method="scan" if cpu else "compare_all")
+    start, end = search(side="left").astype(jnp.int32), search(side="right").astype(jnp.int32)
     return Anchors(points, labels, rows, start, jnp.where(valid, end - start, 0)), exemplars
 
 
-def blocks_of(anchors: Anchors) -> tuple[jax.Array, jax.Array]:
+def blocks_of(anchors: Anchors, tiling: Tiling) -> tuple[jax.Array, jax.Array]:
     """Which of a device's anchors form blocks, [blocks, block] int32, and False where the last one is filled up.
 
     They go by identity, so that a block holds few identities and loops no more often than its largest asks.
     """
     which = jnp.argsort(anchors.labels, stable=True).astype(jnp.int32)
-    block = min(ANCHOR_BLOCK, which.shape[0])
+    block = min(tiling.anchors, which.shape[0])
     padding = -which.shape[0] % block
     real = jnp.pad(jnp.ones_like(which, bool), (0, padding))
     return jnp.pad(which, (0, padding)).reshape(-1, block), real.reshape(-1, block)
 
 
-def each_block(of_block: Callable[[AnchorBlock], Any], anchors: Anchors, exemplars: Exemplars) -> Any:
+def each_block(of_block: Callable[[AnchorBlock], Any], anchors: Anchors, exemplars: Exemplars, tiling: Tiling) -> Any:
     """of_block's arrays, [block, ...], for each block of a device's anchors, joined in the order of the anchors."""
-    which, real = blocks_of(anchors)
+    which, real = blocks_of(anchors, tiling)
     found = jax.lax.map(lambda inputs: of_block(block_distances(anchors, exemplars, *inputs)), (which, real))
     # Back from the order by identity; what fills the last block up comes last.
     order = jnp.argsort(which.ravel()[: anchors.rows.shape[0]])
@@ -326,15 +359,16 @@ def sum_of_negatives(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Arra
     return jnp.sum(distances), jnp.sum(others, dtype=jnp.float32)
 
 
-def groups(selection: Selection, most_faces: int | jax.Array) -> int | jax.Array:
+def groups(selection: Selection, together: int, most_faces: int | jax.Array) -> int | jax.Array:
     """How many groups `choose` has, for anchors of identities with at most so many faces."""
-    return 1 if selection.positives == "hardest" else (most_faces + _TOGETHER - 1) // _TOGETHER
+    return 1 if selection.positives == "hardest" else (most_faces + together - 1) // together
 
 
 def choose(
     exemplars: Exemplars,
     block: AnchorBlock,
     group: int | jax.Array,
+    together: int,
     selection: Selection,
     margin: jax.Array,
     draw: tuple[jax.Array, ...],
@@ -345,6 +379,7 @@ def choose(
       exemplars: the batch.
       block: the anchors.
       group: which of their positives: 0 <= group < groups(...).
+      together: positives of an anchor in a group.
       selection: how.
       margin: alpha of equation (1); only a random choice asks for it.
       draw: seed and step, uint32, of a random choice.
@@ -355,7 +390,7 @@ def choose(
     if selection.positives == "hardest":
         positive, is_pair = _farthest_positive(exemplars, block)
     else:
-        place = group * _TOGETHER + jnp.arange(_TOGETHER, dtype=jnp.int32)[:, None]
+        place = group * together + jnp.arange(together, dtype=jnp.int32)[:, None]
         last = exemplars.by_label.shape[0] - 1
         positive = exemplars.by_label[jnp.minimum(block.anchors.start + place, last)]
         is_pair = (place < block.anchors.faces) & (positive != block.anchors.rows)
