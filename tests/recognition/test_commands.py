@@ -154,8 +154,15 @@ class TestVerify:
         file = evaluations / "holdout.json"
         result = json.loads(file.read_text())["embedders"][0]["result"]
         pair = [photos / "person 00" / "0.png", photos / "person 00" / "1.jpg"]
-        _, text, _ = said("verify", *pair, "--embedder", network, "--crop=none", "--evaluation", file)
         (rate,) = result["rates"]
+        given = ["verify", *pair, "--embedder", network, "--crop=none", "--evaluation", file]
+        code, _, sentence = said(*given)
+        share = f"{100 * rate['far_at_threshold']:.3g}%"
+        assert code == 2
+        assert f"about {share} of strangers would be taken for somebody in one comparison" in sentence
+        code, text, _ = said(*given, "--accept-rate=0.2")
+        assert code in (0, 1)
+        assert f"warning: up to {share} of different people may be taken for the same person" in text
         assert f"threshold       {rate['threshold']:.4f}: of {result['different_pairs']:,} pairs" in text
         assert f"pairs of different people {100 * rate['far_at_threshold']:.3g}% were accepted" in text
         assert rate["far_at_threshold"] != rate["far_reached"]

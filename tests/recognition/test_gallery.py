@@ -9,6 +9,9 @@ import pytest
 
 from networks import distance
 
+# Thresholds of these few faces say little; most tests are of something else.
+MANY = ("--accept-rate", 1)
+
 
 class TestGallery:
     @pytest.fixture
@@ -34,7 +37,7 @@ class TestGallery:
         assert f"threshold       {limit:.4f}: of 34 faces of strangers" in text
 
         asked = [photos / "person 03" / "0.png", photos / "person 11" / "0.png"]
-        code, text, _ = said("identify", *asked, index, "-k", 2, "-o", tmp_path / "found.json")
+        code, text, _ = said("identify", *asked, index, "-k", 2, "-o", tmp_path / "found.json", *MANY)
         assert code == 0
         found = json.loads((tmp_path / "found.json").read_text())
         known, stranger = found["faces"]
@@ -66,7 +69,7 @@ class TestGallery:
         )
         assert "no usable face  1 people: nobody" in text
         assert (index / "rejected.txt").read_text().count("\n") == 2
-        said("identify", *asked, index, "-o", tmp_path / "found.csv")
+        said("identify", *asked, index, "-o", tmp_path / "found.csv", *MANY)
         rows = list(csv.DictReader((tmp_path / "found.csv").read_text().splitlines()))
         assert [row["person"] for row in rows if row["rank"] == "1"] == ["person 03", "person 11"]
         assert len(rows) == 6
@@ -75,7 +78,7 @@ class TestGallery:
         assert code == 0
         assert "removed         7 faces of 2 people" in text
         assert "7 faces of 7 people" in text
-        said("identify", photos / "person 11", index, "-k", 99, "-o", tmp_path / "found.json")
+        said("identify", photos / "person 11", index, "-k", 99, "-o", tmp_path / "found.json", *MANY)
         found = json.loads((tmp_path / "found.json").read_text())
         assert [len(face["neighbours"]) for face in found["faces"]] == [7] * 5
         assert "person 11" not in {near["person"] for face in found["faces"] for near in face["neighbours"]}
@@ -87,11 +90,33 @@ class TestGallery:
         code, _, sentence = said("identify", gallery, index)
         assert code == 2
         assert "has none: give --evaluation, or make one, on other people: facenet-jax evaluate identify" in sentence
-        code, text, _ = said("identify", gallery, index, "--evaluation", evaluations / "photos.json", "--far=0.1")
+        asked = ["identify", gallery, index, "--evaluation", evaluations / "photos.json", "--far=0.1"]
+        code, _, sentence = said(*asked)
+        assert code == 2
+        assert "% of strangers would be taken for somebody among 8 enrolled faces, and more than 10% is" in sentence
+        code, text, _ = said(*asked, "--accept-rate=0.8")
         assert code == 0
+        assert "warning: with 8" in text
         assert "with 8 faces enrolled, up to 79." in text
         assert said("enroll", index, "--evaluation", evaluations / "photos.json")[0] == 0
         assert said("identify", gallery, index)[0] == 0
+        assert "--accept-rate=0: give a rate" in said("identify", gallery, index, "--accept-rate=0")[2]
+
+    def test_a_rate_measured_with_few_people_is_worked_out_for_many(self, photos, network, evaluations, tmp_path, said):
+        pytest.importorskip("faiss")
+        index, file = tmp_path / "index", evaluations / "identify.json"
+        result = json.loads(file.read_text())["embedders"][0]["result"]
+        code, text, _ = said("enroll", photos, index, "--embedder", network, "--crop=none", "--evaluation", file)
+        assert code == 0
+        rate = 1 - (1 - result["open_set"][0]["reached"]) ** (64 / result["open_enrolled"])
+        means = f"with 64 faces enrolled, about {100 * rate:.3g}% of strangers may be named (it was measured with "
+        assert f"warning: {means}{result['open_enrolled']})" in text
+        code, _, sentence = said("identify", photos, index)
+        assert code == 2
+        assert f"about {100 * rate:.3g}% of strangers would be taken for somebody among 64 enrolled faces" in sentence
+        code, text, _ = said("identify", photos, index, *MANY)
+        assert code == 0
+        assert means in text
 
     def test_an_index_of_another_embedder_is_refused(self, gallery, network, tmp_path, said):
         pytest.importorskip("faiss")

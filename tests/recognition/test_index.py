@@ -198,3 +198,21 @@ def test_one_process_changes_it_at_a_time(tmp_path):
     (tmp_path / "other" / "thing").mkdir(parents=True)
     with pytest.raises(InputError, match="is not empty"), held(tmp_path / "other"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("rate", "trials", "measured", "faces", "expected"),
+    [
+        (0.01, 1000, 100, 100, 0.01),
+        (0.01, 1000, 100, 200, 0.0199),
+        (0.01, 1000, 100, 50, 0.005013),
+        (0.0, 100, 10, 10, 0.01),  # that nobody of a hundred was accepted promises no more
+        (0.001, 10_000, None, 30, 0.03),
+        (0.001, 10_000, None, 5000, 1),
+        (0.1, 0, None, 1, 0.01),  # a hold-out: what was asked for
+        (1.0, 50, 10, 10, 1),
+    ],
+)
+def test_a_rate_is_worked_out_for_the_faces_enrolled(rate, trials, measured, faces, expected):
+    threshold = Threshold(0.01, 1.1, rate, "photos", "people", "none", trials, measured)
+    assert threshold.expected(faces) == pytest.approx(expected, rel=1e-3)

@@ -79,6 +79,7 @@ def _change(options: argparse.Namespace) -> int:
     print(f"index           {root}: {len(index.files):,} faces of {len(index.people):,} people, {form}")
     for threshold in index.thresholds:
         print(f"threshold       {threshold}")
+        print(f"                {threshold.promise(len(index.files), len(index.people))}")
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.options import EPILOG, add_command, add_embedder, add_evaluation
+from facenet_jax.commands.options import EPILOG, add_accept_rate, add_command, add_embedder, add_evaluation
 from facenet_jax.errors import InputError
 
 
@@ -25,6 +25,7 @@ def add_parser(commands: Any) -> None:
     add_embedder(identify, needed=False)
     add_evaluation(identify, "where the threshold comes from (default: what was given to `enroll`)")
     identify.add_argument("--far", type=float, help="the rate to take it at (default: the smallest that was measured)")
+    add_accept_rate(identify)
     identify.add_argument("-k", type=int, default=3, help="how many of the nearest people to name (default: 3)")
     identify.add_argument("-o", "--out", type=Path, metavar="FILE", help="a .json or .csv file for all of it")
 
@@ -55,16 +56,12 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
             f"{how_to_evaluate(finder, among_people=True)}"
         )
     threshold = choose_threshold(thresholds, options.far)
+    threshold.check(len(index.files), options.accept_rate)
     faces = finder.find(open_photos(options.photos).images, progress=Progress())
     found = identify(index, faces, threshold, options.k)
     print(format_identified(found))
     print(f"threshold       {threshold}")
-    if threshold.enrolled is None:
-        most = "up to" if threshold.trials else "some"  # where it was not counted at this very distance
-        print(
-            f"                with {len(index.files):,} faces enrolled, {most} "
-            f"{100 * min(1, threshold.reached * len(index.files)):.3g}% of strangers may be named"
-        )
+    print(f"                {threshold.promise(len(index.files), len(index.people))}")
     for file, reason in faces.rejected:
         print(f"passed over     {file} ({reason})")
     if options.out:

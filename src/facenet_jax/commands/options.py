@@ -84,6 +84,16 @@ def add_far(parser: Any) -> None:
     parser.add_argument("--far", type=float, help="false accept rate (default: the smallest that was measured)")
 
 
+def add_accept_rate(parser: Any) -> None:
+    """Adds --accept-rate."""
+    parser.add_argument(
+        "--accept-rate",
+        type=float,
+        metavar="RATE",
+        help="the highest rate to expect of strangers being taken for somebody (default: 0.1; beyond is refused)",
+    )
+
+
 def add_largest(parser: Any) -> None:
     """Adds --largest."""
     parser.add_argument("--largest", action="store_true", help="of several faces take the largest near the centre")

@@ -7,6 +7,7 @@ from typing import Any
 
 from facenet_jax.commands.options import (
     EPILOG,
+    add_accept_rate,
     add_command,
     add_embedder,
     add_evaluation,
@@ -32,6 +33,7 @@ def add_parser(commands: Any) -> None:
     add_embedder(verify)
     add_evaluation(verify)
     add_far(verify)
+    add_accept_rate(verify)
     add_largest(verify)
 
 
@@ -44,11 +46,13 @@ def _verify(options: argparse.Namespace, _: list[str]) -> int:
         if options.evaluation is None:
             raise InputError(f"A threshold comes from an evaluation: give --evaluation, or {how_to_evaluate(finder)}")
         threshold = choose_threshold(read_thresholds(options.evaluation, finder), options.far)
+        threshold.check(1, options.accept_rate)
         compared = compare(finder, options.first, options.second, options.largest)
     except OSError as error:  # 1 says that the people are different
         raise InputError(f"{error.filename or 'a file'} cannot be read ({error.strerror}); check it.") from error
     same = compared.distance <= threshold.distance
     print(f"distance        {compared.distance:.4f} between {compared.first} and {compared.second}")
     print(f"threshold       {threshold}")
+    print(f"                {threshold.promise()}")
     print(f"decision        {'the same person' if same else 'different people'}")
     return 0 if same else 1

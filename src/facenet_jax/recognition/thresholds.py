@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from facenet_jax.recognition.finder import FaceFinder
 # Protocols that measure rates over pairs of single images.
 _OF_PAIRS = ("holdout", "photos", "lfw", "lfw-view1", "pairs")
 _OF_STRANGERS = "identify"
+# Rates to expect of strangers being named: above the one a threshold is refused, above the other there is a warning.
+ACCEPT_RATE = 0.1
+_WARN_RATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,62 @@ class Threshold:
     crop: str
     trials: int
     enrolled: int | None = None
+
+    def expected(self, faces: int) -> float:
+        """The rate at which a stranger is to be expected to be taken for somebody, compared with this many faces.
+
+        Each comparison may go wrong. From pairs follows a bound, their rate times the faces. From an evaluation of
+        strangers, where each of the people was enrolled by one face, follows the rate of independent comparisons.
+        Where nobody was accepted, the next trial is taken to be.
+        """
+        rate = min(1.0, max(self.reached, 1 / self.trials) if self.trials else self.far)
+        if not self.enrolled:
+            return min(1.0, rate * faces)
+        return 1 - (1 - rate) ** (faces / self.enrolled)
+
+    def promise(self, faces: int = 1, people: int | None = None) -> str:
+        """What the threshold means where it is used, with a warning where that is much.
+
+        Args:
+          faces, people: enrolled; None: two faces are compared.
+        """
+        rate = self.expected(faces)
+        share = f"{'about' if self.enrolled else 'up to' if self.trials else 'some'} {100 * rate:.3g}%"
+        if people is None:
+            text = f"{share} of different people may be taken for the same person"
+        else:
+            text = f"with {faces:,} faces enrolled, {share} of strangers may be named{self._grown(faces)}"
+        if rate > ACCEPT_RATE and people is not None:
+            text += f"; above {100 * ACCEPT_RATE:g}% `identify` refuses it unless --accept-rate allows it"
+        return f"{'warning: ' if rate > _WARN_RATE else ''}{text}"
+
+    def check(self, faces: int, accept_rate: float | None) -> None:
+        """Refuses a threshold at which too many strangers would be taken for somebody.
+
+        Args:
+          faces: that a stranger is compared with.
+          accept_rate: the highest rate to expect that is taken; None: `ACCEPT_RATE`.
+
+        Raises:
+          InputError: more is to be expected, or the rate is out of range.
+        """
+        most = ACCEPT_RATE if accept_rate is None else accept_rate
+        if not 0 < most <= 1:
+            raise InputError(f"--accept-rate={most:g}: give a rate above 0 and up to 1.")
+        rate = self.expected(faces)
+        if rate > most:
+            among = f"among {faces:,} enrolled faces" if faces > 1 else "in one comparison"
+            raise InputError(
+                f"At the threshold {self.distance:.4f} (evaluate {self.protocol} on {self.data}) about "
+                f"{100 * rate:.3g}% of strangers would be taken for somebody {among}{self._grown(faces)}, and more "
+                f"than {100 * most:g}% is refused: take a stricter rate with --far, measure on as many people as are "
+                f"enrolled, or allow it with --accept-rate {math.ceil(100 * rate) / 100:g}."
+            )
+
+    def _grown(self, faces: int) -> str:
+        if self.enrolled is None or faces <= self.enrolled:
+            return ""
+        return f" (it was measured with {self.enrolled:,})"
 
     def __str__(self) -> str:
         where = f"evaluate {self.protocol} on {self.data}, crop {self.crop}"
