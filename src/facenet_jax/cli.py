@@ -31,6 +31,7 @@ from facenet_jax.commands import (
 )
 from facenet_jax.errors import InputError, TrainingError
 from facenet_jax.runtime.compiled import keep_compiled
+from facenet_jax.runtime.output import code_for_output, kept_output
 
 _COMMANDS = (
     prepare,
@@ -68,6 +69,19 @@ what a network is made of:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; bad input is one sentence on standard error and exit code 2."""
     _print_any_name()
+    with kept_output() as (output, _):
+        try:
+            code = _run(arguments)
+        except SystemExit as leaving:  # of argparse: after --help, or a command line that it does not understand
+            code = leaving.code if isinstance(leaving.code, int) else 0
+            output.flush()
+            if output.error is None:
+                raise
+        output.flush()
+        return code_for_output(code, output)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     arguments = sys.argv[1:] if arguments is None else arguments
     names = [command.__name__.rpartition(".")[2] for command in _COMMANDS]

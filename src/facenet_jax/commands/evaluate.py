@@ -95,6 +95,11 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         held_out=own_held_out,
     )
     outcome = protocol.run(request, options)
+    written: list[Path] = []
+    if options.out:
+        file = _place(options.out, outcome)
+        write_whole(file, json.dumps(outcome.document, indent=1, allow_nan=False) + "\n")
+        written = [file, *(draw(options.out / f"{file.stem}_{name}") for name, draw in outcome.figures.items())]
     data = outcome.document["data"]
     print(f"{outcome.protocol} on {data}, crop {outcome.document['crop']}")
     if request.left_out:
@@ -102,11 +107,8 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         shown = ", ".join(request.left_out[:5]) + (", ..." if len(request.left_out) > 5 else "")
         print(f"{len(request.left_out):,} identities were trained on too, and are {done}: {shown}")
     print(outcome.table)
-    if options.out:
-        file = _place(options.out, outcome)
-        write_whole(file, json.dumps(outcome.document, indent=1, allow_nan=False) + "\n")
-        drawn = [draw(options.out / f"{file.stem}_{name}") for name, draw in outcome.figures.items()]
-        print(f"written         {', '.join(str(path) for path in [file, *drawn])}")
+    if written:
+        print(f"written         {', '.join(map(str, written))}")
     return 0
 
 

@@ -59,12 +59,13 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     threshold.check(len(index.files), options.accept_rate)
     faces = finder.find(open_photos(options.photos).images, progress=Progress())
     found = identify(index, faces, threshold, options.k)
+    if options.out:
+        write_identified(options.out, found, threshold, faces.rejected)
     print(format_identified(found))
     print(f"threshold       {threshold}")
     print(f"                {threshold.promise(len(index.files), len(index.people))}")
     for file, reason in faces.rejected:
         print(f"passed over     {file} ({reason})")
     if options.out:
-        write_identified(options.out, found, threshold, faces.rejected)
         print(f"written         {options.out}")
     return 0

@@ -29,8 +29,9 @@ def _overlap(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.curation.overlap import find_overlap, format_overlap, open_compared
 
     found = find_overlap(open_compared(options.a), open_compared(options.b))
-    print(format_overlap(found))
     if options.out:
         write_out(options.out, json.dumps(found.to_json(), indent=1) + "\n", "--out")
+    print(format_overlap(found))
+    if options.out:
         print(f"written         {options.out}")
     return 0

@@ -12,6 +12,7 @@ from etils import epath
 
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.output import CLOSED_PIPE
 from facenet_jax.sweeps.launchers import Command, Runner, command_for
 from facenet_jax.sweeps.points import Point, Sweep
 from facenet_jax.sweeps.results import Result, format_plan, format_table, result_of, write_results
@@ -59,7 +60,7 @@ def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False,
             code = _start(commands[point.name], run, point, sent)
             if run.asked is not None:
                 break
-            if code:
+            if code not in (0, CLOSED_PIPE):  # a point whose screen was closed ran to its end all the same
                 failed[point.name] = code
                 print(f"--- {sweep.name}: {point.name} failed with exit code {code}", file=sys.stderr, flush=True)
 
@@ -67,8 +68,8 @@ def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False,
     results = [
         replace(r, state=f"failed (exit code {failed[r.point.name]})") if r.point.name in failed else r for r in results
     ]
-    print(f"\n{sweep.question}\n{format_table(sweep, results)}")
     written = write_results(sweep, results, folder)
+    print(f"\n{sweep.question}\n{format_table(sweep, results)}")
     print("written         " + ", ".join(map(str, written)))
     if run.asked is not None:
         print("stopped; the same command goes on where it stopped", file=sys.stderr)
