@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from facenet_jax.runtime import compiled
-from facenet_jax.runtime.compiled import announced, compiling, keep_compiled
+from facenet_jax.runtime.compiled import announced, compiling, deterministic_options, fingerprint, keep_compiled
 from tiny import TINY
 
 FOLDER = "JAX_COMPILATION_CACHE_DIR"
@@ -101,3 +102,47 @@ def test_a_second_process_reads_what_the_first_compiled(tmp_path):
     assert f"{said}in " in without
     memory = [line for error in (first, second) for line in error.splitlines() if line.startswith("memory")]
     assert memory[0].split(" of ")[0] == memory[1].split(" of ")[0]  # a program that was read is as large
+
+
+def test_only_a_gpu_is_asked_for_determinism_by_a_name_that_xla_knows():
+    assert deterministic_options(False, "gpu") is None
+    assert [deterministic_options(True, platform) for platform in ("cpu", "tpu")] == [None, None]
+    options = deterministic_options(True, "gpu")
+    assert float(jax.jit(jnp.sum, compiler_options=options)(jnp.ones(3))) == 3  # another name is refused
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_gpu_deterministic_op"):
+        jax.jit(jnp.sum, compiler_options={"xla_gpu_deterministic_op": True})(jnp.ones(3))
+
+
+def test_a_fingerprint_is_of_what_runs_and_not_of_where_it_stands():
+    def program(function):
+        return jax.jit(function).lower(jnp.ones(3)).compile()
+
+    def here(x):
+        return jnp.sin(x) + 1
+
+    def there(x):  # elsewhere in the source
+        return jnp.sin(x) + 1
+
+    def other(x):
+        return jnp.sin(x) + 2
+
+    there.__name__ = other.__name__ = here.__name__
+    first, same, changed = (fingerprint([program(function)]) for function in (here, there, other))
+    assert first == same != changed
+    assert fingerprint([program(here), program(other)]) not in (first, changed)
+
+
+class Text(NamedTuple):
+    text: str
+
+    def as_text(self):
+        return self.text
+
+
+def test_a_fingerprint_of_a_gpus_program_tells_kernels_apart():
+    text = 'HloModule step\n\nFileNames\n1 "/home/a/step.py"\n\nENTRY main {\n  c = f32[] custom-call(), '
+    chosen = 'metadata={op_name="jit(step)/{conv}" source_line=7}, backend_config={"algorithm":{"algo_id":"%d"}}\n}\n'
+    one, other = text + chosen % 1, text + chosen % 2
+    moved = one.replace("/home/a", "/srv").replace("=7", "=9")
+    assert moved != one
+    assert fingerprint([Text(one)]) == fingerprint([Text(moved)]) != fingerprint([Text(other)])

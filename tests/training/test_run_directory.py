@@ -15,15 +15,15 @@ DIGESTS = {"train": "a", "held_out": "b"}
 @pytest.fixture
 def directory(tmp_path):
     directory = RunDirectory(tmp_path / "runs" / "one")
-    directory.begin(CONFIG, DIGESTS)
+    directory.begin(CONFIG, DIGESTS, "c")
     yield directory
     directory.close()
 
 
 def test_what_began_is_read_back_and_goes_on(directory):
-    assert read_run(directory.path) == {"config": CONFIG, "digests": DIGESTS}
+    assert read_run(directory.path) == {"config": CONFIG, "digests": DIGESTS, "program": "c"}
     directory.check(CONFIG, DIGESTS)
-    directory.check(CONFIG | {"data.workers": 9, "mesh.data": 1, "data.path": "moved"}, DIGESTS)
+    directory.check(CONFIG | {"data.workers": 9, "deterministic": True, "mesh.data": 1, "data.path": "moved"}, DIGESTS)
 
 
 @pytest.mark.parametrize(

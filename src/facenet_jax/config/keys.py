@@ -153,6 +153,7 @@ KEYS: tuple[Key, ...] = (
     # The devices.
     Key("mesh.data", 0, "devices that divide the batch, for each of mesh.fsdp; 0: as many as there are", _from(0)),
     Key("mesh.fsdp", 1, "devices that share one copy of parameters and optimiser's sums, for large networks", _from(1)),
+    Key("deterministic", False, "on a GPU: kernels that give the same bits in every process, for a slower step"),
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ MAY_CHANGE = (
     "data.max_bad_share",
     "data.path",  # to the same data: its digest is compared
     "data.workers",
+    "deterministic",
     "eval.batch",
     "eval.every",
     "eval.path",

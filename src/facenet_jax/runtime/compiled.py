@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facenet_jax.runtime.progress import Progress, duration
+
+if TYPE_CHECKING:  # JAX reads its variables when it is imported
+    import jax
 
 # JAX's own: where programs are kept (nothing: nowhere), and from how many seconds of compiling on.
 _FOLDER, _FROM_SECONDS = "JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"
 # What is compiled sooner is not worth a line.
 _LONG_SECONDS = 2.0
 _HIT, _MISS = "/jax/compilation_cache/cache_hits", "/jax/compilation_cache/cache_misses"
+
+# In the text of a program: tables of files and lines at its head, and what each instruction was made from. They are
+# not those of a program that was kept.
+_OF_THE_SOURCE = re.compile(
+    r"""^(?:FileNames|FunctionNames|FileLocations|StackFrames|\d+ ).*\n|, metadata=\{(?:[^}"]|"[^"]*")*\}""",
+    re.MULTILINE,
+)
 
 
 def keep_compiled() -> None:
@@ -91,6 +103,23 @@ def announced(function: Callable[..., Any], what: str) -> Callable[..., Any]:
         return found
 
     return call
+
+
+def deterministic_options(asked: bool, platform: str) -> dict[str, bool] | None:
+    """Compiler options with which XLA gives the same bits in every process, where it would not without them: on a GPU.
+
+    There it times kernels while compiling and takes the fastest, another one in another process, and some sum in the
+    order in which their parts come.
+    """
+    return {"xla_gpu_deterministic_ops": True} if asked and platform == "gpu" else None
+
+
+def fingerprint(programs: Iterable[jax.stages.Compiled]) -> str:
+    """Of compiled programs: another where XLA chose other instructions or kernels, wherever the source lies."""
+    found = hashlib.blake2b(digest_size=16)
+    for program in programs:
+        found.update(_OF_THE_SOURCE.sub("", program.as_text() or "").encode())
+    return found.hexdigest()
 
 
 @cache

@@ -63,9 +63,14 @@ def check_shares(processes: Sequence[int], process_count: int, data: int, fsdp: 
         )
 
 
+def platform_of(mesh: Mesh) -> str:
+    """cpu, gpu or tpu."""
+    return str(mesh.devices.flat[0].platform)
+
+
 def on_cpu(mesh: Mesh) -> bool:
     """Whether its devices are this machine's processor, simulated ones or one, with the host's memory."""
-    return bool(mesh.devices.flat[0].platform == "cpu")
+    return platform_of(mesh) == "cpu"
 
 
 def over_batch(mesh: Mesh) -> NamedSharding:

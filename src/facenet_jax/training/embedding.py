@@ -18,14 +18,19 @@ from facenet_jax.errors import TrainingError
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch, embedding_batches
 from facenet_jax.models.networks import apply_network
-from facenet_jax.runtime.compiled import announced
-from facenet_jax.runtime.mesh import over_batch, padded_batch_size, replicated
+from facenet_jax.runtime.compiled import announced, deterministic_options
+from facenet_jax.runtime.mesh import over_batch, padded_batch_size, platform_of, replicated
 
 
-def make_embed(network: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array], jax.Array]:
+def make_embed(network: nn.Module, mesh: Mesh, deterministic: bool = False) -> Callable[[Any, jax.Array], jax.Array]:
     """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
     embed = partial(apply_network, network)
-    return jax.jit(embed, in_shardings=(None, over_batch(mesh)), out_shardings=replicated(mesh))
+    return jax.jit(
+        embed,
+        in_shardings=(None, over_batch(mesh)),
+        out_shardings=replicated(mesh),
+        compiler_options=deterministic_options(deterministic, platform_of(mesh)),
+    )
 
 
 class Embedding:
@@ -41,7 +46,7 @@ class Embedding:
         """
         self._config = config
         self._mesh = mesh
-        self._embed = announced(make_embed(network, mesh), f"{config.model.name}, to embed with")
+        self._embed = announced(make_embed(network, mesh, config.deterministic), f"{config.model.name}, to embed with")
         self._everywhere: Callable[[jax.Array], jax.Array] = jax.jit(lambda x: x, out_shardings=replicated(mesh))
 
     def batches(self, source: FaceSource, records: NDArray[np.int64], bad_files: BadFiles | None) -> Iterator[Batch]:

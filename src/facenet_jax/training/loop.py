@@ -25,7 +25,7 @@ from facenet_jax.input.kept_faces import KeptFaces
 from facenet_jax.input.loader import Loader
 from facenet_jax.input.plan import Plan
 from facenet_jax.runtime.checkpoints import Checkpoints
-from facenet_jax.runtime.compiled import compiling
+from facenet_jax.runtime.compiled import compiling, fingerprint
 from facenet_jax.runtime.files import locate
 from facenet_jax.runtime.hosts import AgreedStop, devices, is_first, joined, wait_for_all
 from facenet_jax.runtime.mesh import make_mesh, on_cpu, padded_batch_size
@@ -161,7 +161,14 @@ class _Run:
                 f"--trace={trace_step}: this run takes steps {self.first_step + 1:,} to {config.steps:,}; "
                 "name one of them."
             )
-        self.directory.begin(self.flat_config, self.faces.digests)
+        program = fingerprint(self.step_of.values())
+        if restored and read_run(self.workdir).get("program", program) != program:
+            progress.say(
+                "figures         can differ in the last digits from here on: the step is compiled to another program "
+                "than before (another machine, version, config.mesh or batch.chunk, or kernels chosen again; see "
+                "docs/training.md)"
+            )
+        self.directory.begin(self.flat_config, self.faces.digests, program)
 
     def loop(self, trace_step: int | None) -> int:
         """Takes the steps from first_step to the end, or to where the run is asked to stop; returns the exit code."""

@@ -25,10 +25,10 @@ from facenet_jax.errors import InputError, TrainingError, first_line
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.hard_batches import HardTable, MixedPlan, TripletPlan, subset
 from facenet_jax.input.plan import Plan
-from facenet_jax.runtime.compiled import announced
+from facenet_jax.runtime.compiled import announced, deterministic_options
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.hosts import is_first
-from facenet_jax.runtime.mesh import over_batch, padded_batch_size, replicated
+from facenet_jax.runtime.mesh import over_batch, padded_batch_size, platform_of, replicated
 from facenet_jax.training.embedding import Embedding
 from facenet_jax.training.training_faces import TrainingFaces, online_plan
 from facenet_jax.triplets import hardest_faces
@@ -183,6 +183,7 @@ class OfflineSelection:
                 faces_per_identity=int(np.bincount(places).max()),
             ),
             out_shardings=replicated(self._mesh),
+            compiler_options=deterministic_options(config.deterministic, platform_of(self._mesh)),
         )
         padded = (  # the same in every process
             np.pad(points, ((0, more), (0, 0))),

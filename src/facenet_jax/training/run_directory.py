@@ -21,7 +21,8 @@ REPORT_FILE = "report.json"
 class RunDirectory:
     """Holds a working directory for one process, and holds its run to the config that it began with.
 
-    `run.json` keeps the flattened config and the fingerprints of the faces; what may change is brought up to date.
+    `run.json` keeps the flattened config and the fingerprints of the faces and of the compiled step; what may change is
+    brought up to date.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,15 +72,19 @@ class RunDirectory:
                 "trained network is measured on any faces by `facenet-jax evaluate holdout`)."
             )
 
-    def begin(self, config: dict[str, Any], digests: dict[str, str]) -> None:
+    def begin(self, config: dict[str, Any], digests: dict[str, str], program: str) -> None:
         """Writes run.json.
+
+        Args:
+          config, digests: see `check`.
+          program: the fingerprint of the compiled step.
 
         Raises:
           InputError: other processes of the job do not see what the first writes.
         """
         file = self.path / RUN_FILE
         if is_first():
-            write_whole(file, json.dumps({"config": config, "digests": digests}, indent=1) + "\n")
+            write_whole(file, json.dumps({"config": config, "digests": digests, "program": program}, indent=1) + "\n")
         wait_for_all("run.json is written")
         if not file.exists():
             raise InputError(
@@ -104,7 +109,7 @@ def check_config(path: Path, before: dict[str, Any], now: dict[str, Any]) -> Non
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """The config (flattened) and digests of the run in a working directory.
+    """The config (flattened), digests and, unless it is too old, program of the run in a working directory.
 
     Raises:
       InputError: no run has begun there, or its file is damaged.

@@ -24,7 +24,8 @@ from ml_collections import ConfigDict
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.layers import PRODUCT
 from facenet_jax.models.networks import apply_network
-from facenet_jax.runtime.mesh import BATCH_AXES, on_cpu, over_batch, padded_batch_size, replicated
+from facenet_jax.runtime.compiled import deterministic_options
+from facenet_jax.runtime.mesh import BATCH_AXES, on_cpu, over_batch, padded_batch_size, platform_of, replicated
 from facenet_jax.training.device_batch import DeviceBatch, abstract_batch
 from facenet_jax.training.state import TrainState, shardings_of
 from facenet_jax.triplets import (
@@ -98,7 +99,7 @@ def make_train_step(
     """The jitted step (state, batch) -> (state, metrics); the state is donated.
 
     Args:
-      config: `loss`, `batch.chunk`, `batch.rematerialise` and `seed` are read.
+      config: `loss`, `batch.chunk`, `batch.rematerialise`, `deterministic` and `seed` are read.
       network: pixels -> embeddings, without batch statistics (chunks would make them another function).
       optimizer: applied to the gradient.
       mesh: over which the batch is divided.
@@ -145,11 +146,14 @@ def make_train_step(
         return jax.lax.with_sharding_constraint((after, metrics), (shardings_of(after, mesh), replicated(mesh)))
 
     rows: Any = over_batch(mesh)
+    options = deterministic_options(config.deterministic, platform_of(mesh))
+    if rematerialise and on_cpu(mesh):
+        options = _REMATERIALISE_ON_CPU
     return jax.jit(
         step,
         in_shardings=(None, DeviceBatch(rows, rows, rows)),  # the state comes, and leaves, as it is divided already
         donate_argnums=0,
-        compiler_options=_REMATERIALISE_ON_CPU if rematerialise and on_cpu(mesh) else None,
+        compiler_options=options,
     )
 
 
