@@ -293,10 +293,13 @@ class Bench:
         def rate(work: Work, workers: int) -> None:
             with self._child(module="benchmarks.loader_child") as child:
                 found = {
-                    how: turn(child, of, work, folder, workers, self.left())
-                    for how, of in (("loader", "loader"), ("decoder", "decoder"))
+                    task: turn(child, task, {"workers": workers}, work, folder, self.left())
+                    for task in ("loader", "decoder")
                 }
-            self.found["loader"].append({"files": work.pixels, "size": work.size, "workers": workers} | found)
+            about = {"files": work.pixels, "size": work.size, "workers": workers}
+            rates = {task: figures["images_per_second"] for task, figures in found.items()}
+            main_process = {"main_microseconds": found["loader"]["main_microseconds"]}
+            self.found["loader"].append(about | rates | main_process)
 
         for work in self.sizes.works:
             folder = self.folder / str(work.pixels)

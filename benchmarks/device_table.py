@@ -179,7 +179,7 @@ def _same(runs: dict[str, Any]) -> str:
 def _loader(rows: list[dict[str, Any]]) -> str:
     ordered = sorted(rows, key=lambda row: (-row["files"], row["workers"]))
     return table(
-        ["files", "size", "workers", "loader, images/s", "bare decoder, images/s"],
+        ["files", "size", "workers", "loader, images/s", "bare decoder, images/s", "main process, microseconds a face"],
         [
             [
                 f"{row['files']} px",
@@ -187,6 +187,7 @@ def _loader(rows: list[dict[str, Any]]) -> str:
                 str(row["workers"]),
                 f"{row['loader']:,.0f}",
                 f"{row['decoder']:,.0f}",
+                f"{row['main_microseconds']:.1f}",
             ]
             for row in ordered
         ],

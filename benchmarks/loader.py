@@ -6,14 +6,17 @@
 JPEGs of drawn faces are read from a folder, decoded, cut and resized to the network's input, mirrored every other time
 and joined into batches of P identities with K faces each, by
 
-- ours: `facenet_jax.input.loader`, with as many worker processes as cores, and with threads of one process;
-- the bare decoder: `FolderSource.load` in as many processes as cores, which forget what they decode: no batch, no
-  mirroring, nothing handed over;
-- PyTorch's DataLoader, as many workers, with our decoder and with Pillow, in the environment that benchmarks/peers
-  makes.
+- ours: `facenet_jax.input.loader`, with 1, 2, 4, ... worker processes up to as many as cores; with threads of one
+  process; with a copy of each batch, as a CPU wants it; and with faces that are kept (`data.cache=host`);
+- the bare decoder: `FolderSource.load` of as many faces in as many processes, which forget what they decode: no batch,
+  no mirroring, nothing handed over;
+- PyTorch's DataLoader, as many workers as cores, with our decoder and with Pillow, in the environment that
+  benchmarks/peers makes.
 
 All take turns in one run. A turn begins with a fresh loader and is timed from the first batches on. Rates are medians,
-ratios are medians of the ratios within a round. Tables go to the screen and, with the figures, to benchmarks/results.
+ratios are medians of the ratios within a round. What a face costs the main process is the processor time of all its
+threads while batches are timed; of threads that decode this would be all their work. Tables go to the screen and, with
+the figures, to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -58,13 +61,33 @@ class Work(NamedTuple):
 
 
 WORKS = (Work(112, 112, 40), Work(250, 112, 16))
-CONTENDERS = {
-    "ours, worker processes": ("ours", "loader"),
-    "ours, threads": ("ours", "threads"),
-    "bare decoder": ("ours", "decoder"),
-    "DataLoader, our decoder": ("peers", "loader"),
-    "DataLoader, Pillow": ("peers", "pillow"),
-}
+
+
+class Contender(NamedTuple):
+    """Who takes a turn, asked for what, and beside which bare decoder it stands in the table."""
+
+    whose: str
+    task: str
+    options: dict[str, Any]
+    beside: str
+
+
+def contenders(cores: int) -> dict[str, Contender]:
+    """Who takes turns on so many cores, by name."""
+    found = {}
+    for workers in sorted({cores, *(2**n for n in range(cores.bit_length()) if 2**n <= cores)}):
+        processes = f"{workers} process{'es' * (workers != 1)}"
+        bare = f"bare decoder, {processes}"
+        found[f"ours, {processes}"] = Contender("ours", "loader", {"workers": workers}, bare)
+        found[bare] = Contender("ours", "decoder", {"workers": workers}, bare)
+    most = {"workers": cores}
+    return found | {
+        f"ours, {processes}, each batch copied": Contender("ours", "loader", most | {"lent": False}, bare),
+        f"ours, {processes}, faces kept": Contender("ours", "loader", most | {"keep": True}, bare),
+        "ours, threads": Contender("ours", "loader", {"workers": 0}, bare),
+        "DataLoader, our decoder": Contender("peers", "loader", most, bare),
+        "DataLoader, Pillow": Contender("peers", "loader", most | {"with_pillow": True}, bare),
+    }
 
 
 def draw(folder: Path, pixels: int, people: int = _PEOPLE, faces: int = _FACES_OF_EACH) -> int:
@@ -83,40 +106,49 @@ def _draw_person(folder: Path, pixels: int, faces: int, person: int) -> None:
         image.save(folder / f"{person:03d}" / f"{face:02d}.jpg", quality=90)
 
 
-def turn(child: Child, how: str, work: Work, folder: Path, cores: int, timeout: float = _TIMEOUT) -> float:
-    """Images a second of one contender in one turn, with as many workers as `cores`."""
-    about: dict[str, Any] = {"folder": str(folder), "size": work.size, "workers": cores}
-    if how == "decoder":
-        reply = child.ask(timeout, "decoder", **about, images=work.batches * _IDENTITIES * _FACES)
-    else:
-        about |= {"identities": _IDENTITIES, "faces": _FACES, "warm": _WARM, "batches": work.batches}
-        about |= {"threads": {"workers": 0}, "pillow": {"with_pillow": True}}.get(how, {})
-        reply = child.ask(timeout, "loader", **about)
-    return float(reply["images_per_second"])
+def turn(
+    child: Child, task: str, options: dict[str, Any], work: Work, folder: Path, timeout: float = _TIMEOUT
+) -> dict[str, float]:
+    """Images a second of one contender in one turn, and what a face costs the main process where that is told."""
+    about: dict[str, Any] = {"folder": str(folder), "size": work.size} | options
+    if task == "decoder":
+        return child.ask(timeout, task, **about, images=(_WARM + work.batches) * _IDENTITIES * _FACES)
+    about |= {"identities": _IDENTITIES, "faces": _FACES, "warm": _WARM, "batches": work.batches}
+    return child.ask(timeout, task, **about)
 
 
-def measure(children: dict[str, Child], work: Work, folder: Path, turns: int, cores: int) -> dict[str, list[float]]:
-    """Images a second of each contender in each round; nothing of those whose process is missing or fails."""
-    rates: dict[str, list[float]] = {name: [] for name, (whose, _) in CONTENDERS.items() if whose in children}
+def measure(
+    children: dict[str, Child], work: Work, folder: Path, turns: int, cores: int
+) -> dict[str, list[dict[str, float]]]:
+    """The figures of each contender in each round; nothing of those whose process is missing or fails."""
+    figures: dict[str, list[dict[str, float]]] = {
+        name: [] for name, contender in contenders(cores).items() if contender.whose in children
+    }
     for _ in range(turns):
-        for name in list(rates):
-            whose, how = CONTENDERS[name]
+        for name in list(figures):
+            whose, task, about, _ = contenders(cores)[name]
             try:
-                rates[name].append(turn(children[whose], how, work, folder, cores))
+                figures[name].append(turn(children[whose], task, about, work, folder))
             except Refused as error:
                 print(f"{name}: {error}", file=sys.stderr, flush=True)
-                del rates[name]
-    return rates
+                del figures[name]
+    return figures
 
 
-def table(rates: dict[str, list[float]]) -> list[str]:
-    """Rows of rates and of ratios to the bare decoder's, with the spread over the rounds."""
-    lines = ["| | images/s | lowest to highest | of the bare decoder |", "|---|---|---|---|"]
+def table(figures: dict[str, list[dict[str, float]]], cores: int) -> list[str]:
+    """Rows of rates, of ratios to those of a bare decoder in as many processes, and of the main process's time."""
+    lines = [
+        "| | images/s | lowest to highest | of the bare decoder | main process, microseconds a face |",
+        "|---|---|---|---|---|",
+    ]
+    rates = {name: [each["images_per_second"] for each in turns] for name, turns in figures.items()}
     for name, each in rates.items():
-        ratios = [one / bare for one, bare in zip(each, rates["bare decoder"], strict=True)]
+        bare = rates[contenders(cores)[name].beside]
+        ratio = statistics.median(one / other for one, other in zip(each, bare, strict=True))
+        main_process = [turn["main_microseconds"] for turn in figures[name] if "main_microseconds" in turn]
         lines.append(
-            f"| {name} | {statistics.median(each):,.0f} | {min(each):,.0f} to {max(each):,.0f} "
-            f"| {statistics.median(ratios):.0%} |"
+            f"| {name} | {statistics.median(each):,.0f} | {min(each):,.0f} to {max(each):,.0f} | {ratio:.0%} "
+            f"| {f'{statistics.median(main_process):.1f}' if main_process else ''} |"
         )
     return lines
 
@@ -148,9 +180,9 @@ def main() -> None:
                 print(f"without peers: {python}", file=sys.stderr)
         for work in WORKS:
             size = draw(temporary / str(work.pixels), work.pixels)
-            rates = measure(children, work, temporary / str(work.pixels), options.turns, cores)
-            found.append(work._asdict() | {"mean_bytes": size, "images_per_second": rates})
-            text += [f"{work.words} ({size / 1000:.1f} kB each)", "", *table(rates), ""]
+            figures = measure(children, work, temporary / str(work.pixels), options.turns, cores)
+            found.append(work._asdict() | {"mean_bytes": size, "turns": figures})
+            text += [f"{work.words} ({size / 1000:.1f} kB each)", "", *table(figures, cores), ""]
     machine = describe_machine(("numpy", "grain", "simplejpeg", "pillow")) | versions
     text += [f"Batches of {_IDENTITIES} identities x {_FACES} faces; {options.turns} rounds. {in_words(machine)}", ""]
     options.out.mkdir(parents=True, exist_ok=True)

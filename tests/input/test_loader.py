@@ -12,6 +12,7 @@ import pytest
 from facenet_jax.errors import InputError, TrainingError
 from facenet_jax.images import change as augment
 from facenet_jax.images.decode import Reason
+from facenet_jax.input import loader
 from facenet_jax.input.loader import Loader, embedding_batches
 from facenet_jax.input.plan import BatchPlan
 from facenet_jax.input.ring import Ring
@@ -25,6 +26,12 @@ PLAN = BatchPlan(Stub().index, size=150, faces_per_identity=6, random_negatives=
 
 def make_loader(source: Stub | None = None, **values) -> Loader:
     return Loader(source or Stub(bad=BAD), PLAN, SIZE, **{"padded_size": 160, "seed": SEED, **values})
+
+
+@pytest.fixture(autouse=True)
+def slabs_of_64_rows(monkeypatch):
+    """Batches come in several slabs, the last one smaller; `expected` was made in one."""
+    monkeypatch.setattr(loader, "_SLAB_ROWS", 64)
 
 
 @pytest.fixture(scope="module")

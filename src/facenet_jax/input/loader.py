@@ -32,9 +32,10 @@ from facenet_jax.input.plan import InOrder, Plan
 from facenet_jax.input.ring import Ring
 from facenet_jax.input.visits import PlannedFaces
 
-# What a worker hands over at a time.
-_SLAB_BYTES = 2**21
-_SLAB_ROWS = 64
+# What a worker hands over at a time: many faces, since each slab costs this process half a millisecond; but all slabs
+# that can be ahead take no more than _AHEAD_BYTES.
+_SLAB_BYTES, _SLAB_ROWS = 2**23, 256
+_AHEAD_BYTES = 2**29
 
 _BATCHES_AHEAD = 2
 _PLANS_KEPT = 4
@@ -120,10 +121,13 @@ class Loader:
 
     def _ring(self, lent: bool) -> Ring:
         rows, (height, width) = self.padded_size // self.process_count, self.size
-        slab_rows = min(rows, _SLAB_ROWS, max(1, _SLAB_BYTES // (3 * height * width)))
+        most_ahead = processes.most_ahead(self.workers)
+        slab_bytes = min(_SLAB_BYTES, _AHEAD_BYTES // most_ahead)
+        slabs = -(-rows // max(1, min(_SLAB_ROWS, slab_bytes // (3 * height * width))))
+        slab_rows = -(-rows // slabs)  # all about as large, so that workers have as much to do
         # The place of a batch that is read must not be reached by workers, who are ahead of what has been taken from
         # them; where it is lent, all batches that wait have been taken too.
-        ahead = -(-processes.most_ahead(self.workers) // -(-rows // slab_rows))
+        ahead = -(-most_ahead // -(-rows // slab_rows))
         return Ring(1 + ahead + (_BATCHES_AHEAD if lent else 0), (rows, height, width, 3), slab_rows)
 
     def planned(self, step: int) -> PlannedFaces:
