@@ -2,10 +2,12 @@
 
 import errno
 import os
+import unicodedata
 
 import pytest
 
-from facenet_jax.datasets.walk import images_below
+from facenet_jax.datasets.folder import FolderSource
+from facenet_jax.datasets.walk import LEFT_BEHIND, TOO_HIGH, images_below, in_words, stored_path
 from facenet_jax.errors import InputError
 
 
@@ -20,8 +22,8 @@ def album(tmp_path):
 
 def test_own_images_come_before_those_of_folders_in_the_order_of_bytes(album):
     images, ignored = images_below(album)
-    assert [str(file.relative_to(album)) for file in images] == ["a.png", "b.JPG", "Z/1.webp", "c/d/2.ppm"]
-    assert ignored == 2
+    assert [str(file.relative_to(album)) for file in images] == ["a.png", "b.JPG", "Z/1.webp", "c/d/2.ppm", "e/4.gif"]
+    assert ignored == {".txt": 1, LEFT_BEHIND: 2}
 
 
 def test_links_are_followed_and_none_leads_in_a_circle(album, tmp_path):
@@ -32,8 +34,8 @@ def test_links_are_followed_and_none_leads_in_a_circle(album, tmp_path):
     (album / "broken.png").symlink_to(album / "gone.png")
     (album / "self.png").symlink_to(album / "self.png")
     images, ignored = images_below(album)
-    assert [str(file.relative_to(album)) for file in images][2:] == ["Z/1.webp", "c/d/2.ppm", "to/5.png"]
-    assert ignored == 4
+    assert [str(file.relative_to(album)) for file in images][2:] == ["Z/1.webp", "c/d/2.ppm", "e/4.gif", "to/5.png"]
+    assert ignored == {".txt": 1, LEFT_BEHIND: 2, "links that lead nowhere": 2}
 
 
 def test_a_folder_that_cannot_be_read_is_said(album, monkeypatch):
@@ -47,3 +49,51 @@ def test_a_folder_that_cannot_be_read_is_said(album, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InputError, match=r"The folder .*/c/d cannot be read \(Permission denied\); check it"):
         images_below(album)
+
+
+def test_what_systems_leave_is_nobody_and_is_counted(tmp_path):
+    for name in (
+        "ada/1.png",
+        "ada/@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg",
+        "ada/Thumbs.db",
+        "ada/._1.png",
+        "ada/notes.TXT",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    left = ("@eaDir", "__MACOSX", ".Trash-1000", "#recycle", "lost+found", ".thumbnails", ".git", "$RECYCLE.BIN")
+    for name in left:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").touch()
+    (tmp_path / "desktop.ini").touch()
+    (tmp_path / "dana").mkdir()
+    (tmp_path / "dana" / "1.CR2").touch()
+    (tmp_path / "loose.png").touch()
+    source = FolderSource(tmp_path, singles=True)
+    assert source.index.names == ["ada"]
+    assert source.without_images == ["dana"]
+    assert source.passed_over == {LEFT_BEHIND: 3 + len(left) + 1, ".txt": 1, ".cr2": 1, TOO_HIGH: 1}
+    assert source.ignored == 3
+    assert in_words(source.passed_over, most=2).startswith(f"12 {LEFT_BEHIND}, 1 ")
+    assert in_words(source.passed_over, most=2).endswith(", 2 others")
+    images, passed_over = images_below(tmp_path)
+    assert [str(image.relative_to(tmp_path)) for image in images] == ["loose.png", "ada/1.png"]
+    assert passed_over == {LEFT_BEHIND: 12, ".txt": 1, ".cr2": 1}
+
+
+def test_a_folder_of_nothing_that_can_be_read_says_what_lies_there(tmp_path):
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "1.cr2").touch()
+    with pytest.raises(InputError, match=r"no folder with images in it \(passed over: 1 \.cr2\)"):
+        FolderSource(tmp_path)
+
+
+@pytest.mark.parametrize(("stored", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_path_is_found_in_either_form(tmp_path, stored, asked):
+    folder, file = (unicodedata.normalize(stored, name) for name in ("José", "é.png"))
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / file).touch()
+    assert stored_path(tmp_path, unicodedata.normalize(asked, "José/é.png")) == tmp_path / folder / file
+    mixed = f"{unicodedata.normalize(asked, 'José')}/{file}"
+    assert stored_path(tmp_path, mixed) == tmp_path / folder / file
+    assert not stored_path(tmp_path, "José/ö.png").exists()

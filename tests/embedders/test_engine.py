@@ -73,7 +73,7 @@ def test_what_cannot_be_used_is_listed(photos, tmp_path):
     listed = open_photos([root])
     assert listed.ignored == 2
     faces = find_faces(Colours(), listed.images, "none")
-    assert dict(faces.rejected) == {"empty.jpg": "empty file", "text.png": "not a JPEG, PNG, PPM/PGM or WebP image"}
+    assert dict(faces.rejected) == {"empty.jpg": "empty file", "text.png": "not an image of a known format"}
     assert [faces.files[photo] for photo in faces.photo] == [f"deep/down/{n}.{('png', 'jpg')[n % 2]}" for n in range(5)]
 
 

@@ -2,6 +2,7 @@ import contextlib
 import io
 import pickle
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -40,18 +41,23 @@ def reason(data, **limits) -> Reason:
         (encoded(gradient(), "png"), 0),
         (encoded(gradient(), "ppm"), 0),
         (encoded(gradient(), "webp", lossless=True), 0),
+        (encoded(gradient(), "bmp"), 0),
+        (encoded(gradient(), "tiff"), 0),
+        (encoded(gradient(), "tiff", compression="tiff_lzw"), 0),
+        (encoded(gradient("L").convert("RGB"), "gif"), None),
+        (encoded(gradient(), "avif", quality=100, subsampling="4:4:4"), 8),
         (encoded(gradient(), "jpeg", quality=95), 40),  # 24 x 18 pixels leave little for its colour blocks
         (encoded(gradient(), "jpeg", quality=95, progressive=True, subsampling=0), 8),
     ],
 )
 def test_formats(data, tolerance, tmp_path):
-    expected = np.asarray(gradient())
+    expected = np.asarray(gradient() if tolerance is not None else gradient("L").convert("RGB"))
     image = decode(data, (ROWS, COLUMNS))
     assert image.shape == (ROWS, COLUMNS, 3)
     assert image.dtype == np.uint8
     assert image.flags.c_contiguous
     assert image.flags.writeable
-    assert np.abs(image.astype(int) - expected).max() <= tolerance
+    assert np.abs(image.astype(int) - expected).max() <= (tolerance or 0)
     # A file by path, whose suffix says nothing.
     (tmp_path / "face.gif").write_bytes(data)
     np.testing.assert_array_equal(decode(tmp_path / "face.gif", (ROWS, COLUMNS)), image)
@@ -116,6 +122,8 @@ def turned(image: Image.Image, orientation: int, suffix: str = "png") -> bytes:
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation(orientation):
     np.testing.assert_array_equal(decode(turned(gradient(), orientation), (ROWS, COLUMNS)), np.asarray(gradient()))
+    tiff = decode(turned(gradient(), orientation, "tiff"), (ROWS, COLUMNS))
+    np.testing.assert_array_equal(tiff, np.asarray(gradient()))
     jpeg = decode(turned(gradient(), orientation, "jpeg"), (ROWS, COLUMNS)).astype(int)
     assert np.abs(jpeg - np.asarray(gradient())).max() <= 4
 
@@ -169,9 +177,10 @@ def test_broken_metadata_is_no_reason_to_lose_a_face():
 
 def test_an_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (COLUMNS, ROWS), colour) for colour in ((255, 0, 0), (0, 0, 255))]
-    for suffix in ("webp", "png"):
+    for suffix in ("webp", "png", "gif", "tiff", "avif"):
         data = encoded(frames[0], suffix, save_all=True, append_images=frames[1:], lossless=True)
-        np.testing.assert_array_equal(decode(data, (ROWS, COLUMNS)), np.asarray(frames[0]))
+        first = decode(data, (ROWS, COLUMNS)).astype(int)
+        assert np.abs(first - np.asarray(frames[0])).max() <= (4 if suffix == "avif" else 0)
 
 
 def test_the_centre_is_cut_to_the_targets_shape():
@@ -208,6 +217,9 @@ def png_of_size(width: int, height: int) -> bytes:
 def test_too_large_is_told_from_the_header():
     assert reason(encoded(Image.new("L", (30_000, 2)), "png")) == Reason.TOO_LARGE
     assert reason(encoded(Image.new("L", (30_000, 2)), "jpeg")) == Reason.TOO_LARGE
+    for suffix in ("bmp", "gif", "tiff"):
+        assert reason(encoded(Image.new("L", (30_000, 2)), suffix)) == Reason.TOO_LARGE
+    assert reason(encoded(gradient(), "avif"), max_side=23) == Reason.TOO_LARGE
     jpeg = encoded(gradient(), "jpeg")
     frame = jpeg.index(b"\xff\xc0")
     assert reason(jpeg[: frame + 5] + struct.pack(">HH", 65_500, 65_500) + jpeg[frame + 9 :]) == Reason.TOO_LARGE
@@ -227,10 +239,45 @@ def test_truncated(suffix, share):
     assert reason(data[: int(share * len(data))]) == Reason.TRUNCATED
 
 
+@pytest.mark.parametrize("suffix", ["bmp", "gif", "tiff", "avif"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_what_is_cut_off_in_other_formats_is_no_face(suffix, share):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(noise), suffix)
+    assert reason(data[: int(share * len(data))]) in (Reason.TRUNCATED, Reason.UNREADABLE)
+
+
+def test_heic_says_what_it_needs(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
+    assert reason(data) == Reason.NEEDS_HEIC
+    assert "EXTRAS=heic" in Reason.NEEDS_HEIC.words
+
+
+def test_heic_is_read_where_it_can_be():
+    heif = pytest.importorskip("pillow_heif")
+
+    def heic(image: Image.Image) -> bytes:
+        stream = io.BytesIO()
+        heif.from_pillow(image).save(stream, quality=95, chroma=444)
+        return stream.getvalue()
+
+    data = heic(gradient())
+    assert np.abs(decode(data, (ROWS, COLUMNS)).astype(int) - np.asarray(gradient())).max() <= 24
+    assert reason(data, max_side=23) == Reason.TOO_LARGE
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(data[: random.integers(len(data) // 4, len(data) + 1)])
+        for place in random.integers(0, len(damaged), 3):
+            damaged[place] = random.integers(256)
+        with contextlib.suppress(BadFace):
+            assert decode(bytes(damaged), (8, 8)).shape == (8, 8, 3)
+
+
 def test_any_cut_and_any_damage_is_a_bad_face_or_a_face():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8))
     random = np.random.default_rng(1)
-    for suffix in ("png", "ppm", "jpeg", "webp"):
+    for suffix in ("png", "ppm", "jpeg", "webp", "bmp", "gif", "tiff", "avif"):
         data = encoded(noise, suffix)
         cuts = [data[:length] for length in range(0, len(data), max(1, len(data) // 60))]
         damaged = []
@@ -247,12 +294,14 @@ def test_any_cut_and_any_damage_is_a_bad_face_or_a_face():
 def test_other_bad_files(tmp_path):
     assert reason(b"") == Reason.EMPTY
     assert reason(b"no image at all") == Reason.NOT_AN_IMAGE
-    assert reason(encoded(gradient(), "gif")) == Reason.NOT_AN_IMAGE
-    assert reason(encoded(gradient(), "tiff")) == Reason.NOT_AN_IMAGE
+    assert reason(encoded(gradient(), "ico")) == Reason.NOT_AN_IMAGE
+    assert reason(b"BM is how this text begins") == Reason.NOT_AN_IMAGE
+    assert reason(b"\0\0\0\x14ftypisom\0\0\0\0isom film") == Reason.NOT_AN_IMAGE
     corrupt = bytearray(encoded(gradient(), "png"))
     corrupt[60:90] = bytes(30)
     assert reason(bytes(corrupt)) == Reason.UNREADABLE
-    assert reason(tmp_path / "gone.png") == Reason.UNREADABLE
+    assert reason(tmp_path / "gone.png") == Reason.MISSING
+    assert reason(tmp_path / "gone" / "1.png") == Reason.MISSING
     assert reason(tmp_path) == Reason.UNREADABLE
     (tmp_path / "empty.jpg").touch()
     assert reason(str(tmp_path / "empty.jpg")) == Reason.EMPTY

@@ -62,7 +62,7 @@ def test_reasons():
 
     jpeg = encoded(Image.fromarray(PIXELS), "jpeg")
     assert reason(b"") is Reason.EMPTY
-    assert reason(b"GIF89a no") is Reason.NOT_AN_IMAGE
+    assert reason(b"GIF89a no") is Reason.UNREADABLE
     assert reason(jpeg[: len(jpeg) // 2]) is Reason.TRUNCATED
     assert reason(jpeg, max_side=25) is Reason.TOO_LARGE
     assert reason(jpeg, max_pixels=500) is Reason.TOO_LARGE

@@ -200,7 +200,7 @@ class TestVerify:
             ("nobody.png", "nobody.png cannot be used (no face found)"),
             (".", "is a folder"),
             ("none.png", "does not exist"),
-            ("tight.json", "not a JPEG"),
+            ("tight.json", "not an image of a known format"),
         ):
             code, _, found = said("verify", "right.png", second, *given)
             assert code == 2

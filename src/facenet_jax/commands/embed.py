@@ -29,6 +29,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _embed(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.datasets.walk import in_words
     from facenet_jax.recognition.embeddings_file import check_table, write_table
     from facenet_jax.recognition.finder import open_photos
     from facenet_jax.runtime.progress import Progress, amount
@@ -45,6 +46,8 @@ def _embed(options: argparse.Namespace, _: list[str]) -> int:
     written = write_table(faces, options.out, finder.embedder, finder.crop, options.compact)
     shutil.rmtree(parts, ignore_errors=True)
     print(f"photographs     {len(faces.files):,}, {photos.ignored:,} other files passed over")
+    if photos.passed_over:
+        print(f"passed over     {in_words(photos.passed_over)}")
     print(f"faces           {len(faces.photo):,} by {finder.embedder.name}, crop {finder.crop}")
     if written.packed:
         print(

@@ -67,6 +67,8 @@ def _change(options: argparse.Namespace) -> int:
             print(f"before          {new.before:,} photographs were enrolled already")
         _list("passed over", [f"{file} ({reason})" for file, reason in new.rejected], f"photographs ({REJECTS})")
         _list("no usable face", new.missing, "people")
+        if new.passed_over:
+            print(f"other files     {new.passed_over}")
         if new.several:
             print(f"                {new.several:,} show several faces; --largest takes the largest near the centre")
     assert index is not None

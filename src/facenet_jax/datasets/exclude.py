@@ -165,6 +165,7 @@ class RejectedFaces(ListedFaces):
     def __init__(self, source: ListedFaces, lines: set[str], where: str) -> None:
         self._source = source
         self.kind, self.root, self.index, self.ignored = source.kind, source.root, source.index, source.ignored
+        self.passed_over, self.without_images = dict(source.passed_over), source.without_images
         self.named = find_named(source, lines, where)
         excluded = {source.place(record) for record in self.named.records.tolist()}
         for identity in self.named.identities.tolist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,18 @@ from numpy.typing import NDArray
 from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.datasets.names import check_distinct
 from facenet_jax.datasets.source import FileReader, ListedFaces
-from facenet_jax.datasets.walk import is_folder, is_image, is_image_name, list_entries
+from facenet_jax.datasets.walk import (
+    TOO_HIGH,
+    ignored,
+    in_words,
+    is_folder,
+    is_image,
+    is_image_name,
+    kind_of,
+    list_entries,
+)
 from facenet_jax.errors import MACHINE_ERRORS, InputError
+from facenet_jax.images.decode import FORMATS
 from facenet_jax.runtime.files import BUCKETS
 
 
@@ -34,7 +45,9 @@ class FolderSource(ListedFaces):
       root: the folder.
       index: the identities, named as their folders.
       digest: a fingerprint of all names, the same at another place: a resumed run compares it.
+      passed_over: what was, by suffix or reason; what systems leave behind among it.
       ignored: how many entries were passed over because they are no images (or lie too high or too deep).
+      without_images: the folders that hold no image, in their order.
 
     Raises:
       InputError: the folder is missing, cannot be read, is not a folder, has no images in identity folders, none of
@@ -66,31 +79,35 @@ class FolderSource(ListedFaces):
         lengths: list[NDArray[np.int64]] = [np.zeros(1, np.int64)]
         files: list[bytes] = []
         digest = hashlib.blake2b(digest_size=16)
-        self.ignored = loose = unreadable = 0
+        self.passed_over = passed_over = Counter[str]()
+        self.without_images = without_images = list[str]()
+        loose = unreadable = 0
         try:
-            identities = list_entries(self.root)
+            identities = list_entries(self.root, passed_over)
         except OSError as error:
             raise InputError(
                 f"The folder {self.root} cannot be read ({error.strerror}): check its permissions."
             ) from error
         for identity in identities:
             if not is_folder(identity):
-                self.ignored += 1
-                loose += is_image_name(identity.name)
+                is_loose = is_image_name(identity.name)
+                loose += is_loose
+                passed_over[TOO_HIGH if is_loose else kind_of(identity)] += 1
                 continue
             images = []
             try:
-                for entry in list_entries(identity.path):
+                for entry in list_entries(identity.path, passed_over):
                     if is_image(entry):
                         images.append(os.fsencode(entry.name))
                     else:
-                        self.ignored += 1
+                        passed_over[kind_of(entry)] += 1
             except OSError as error:
                 if error.errno in MACHINE_ERRORS:
                     raise
                 unreadable += 1
                 images = [b""]
             if not images:
+                without_images.append(identity.name)
                 continue
             names.append(identity.name)
             counts.append(len(images))
@@ -104,8 +121,9 @@ class FolderSource(ListedFaces):
             )
         if not names:
             raise InputError(
-                f"The data folder {self.root} has no folder with images in it: "
-                "give a folder that has one folder of JPEG, PNG, PGM or WebP images per identity."
+                f"The data folder {self.root} has no folder with images in it"
+                f"{f' (passed over: {in_words(passed_over)})' if passed_over else ''}: "
+                f"give a folder that has one folder of images ({FORMATS}) per identity."
             )
         if unreadable == len(names):
             raise InputError(f"None of the {unreadable} folders in {self.root} can be read: check their permissions.")
@@ -117,6 +135,7 @@ class FolderSource(ListedFaces):
         check_distinct(names, str(self.root))
         self.index = IdentityIndex(names, np.cumsum(counts, dtype=np.int64))
         self.digest = digest.hexdigest()
+        self.ignored = ignored(passed_over)
         self.reader = FileReader(self.root)
         # All file names in one run of bytes: a string object each would cost several times as much, in every worker.
         self._files = b"".join(files)

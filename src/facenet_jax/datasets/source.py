@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.index import IdentityIndex
-from facenet_jax.errors import MACHINE_ERRORS
-from facenet_jax.images.decode import MAX_BYTES, BadFace, Reason, decode
+from facenet_jax.datasets.walk import stored_path
+from facenet_jax.images.decode import MAX_BYTES, BadFace, Reason, decode, reason_of
 from facenet_jax.runtime.files import files_digest
 
 
@@ -107,6 +108,8 @@ class ListedFaces(ABC):
       kind: folder, manifest or recordio.
       root: the folder where places start.
       index, digest, ignored: see FaceSource.
+      passed_over: what was passed over in listing, by suffix or reason.
+      without_images: the identities' folders that hold no image.
       reader: what reads the faces.
     """
 
@@ -115,6 +118,8 @@ class ListedFaces(ABC):
     index: IdentityIndex
     digest: str
     ignored: int = 0
+    passed_over: Mapping[str, int] = MappingProxyType({})
+    without_images: Sequence[str] = ()
     reader: Reader
 
     @abstractmethod
@@ -156,7 +161,7 @@ class FileReader:
         """The bytes of a regular file: see Reader."""
         try:
             # Opening must not wait for a pipe: a manifest can name anything.
-            descriptor = os.open(os.path.join(self.root, place), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = os.open(stored_path(self.root, place), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(descriptor, "rb", buffering=0) as file:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
@@ -164,7 +169,7 @@ class FileReader:
                 if status.st_size > MAX_BYTES:
                     raise BadFace(Reason.TOO_LARGE)
                 return file.readall()
-        except (OSError, ValueError) as error:  # ValueError: a NUL in a manifest's path
-            if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-                raise
+        except ValueError as error:  # a NUL in a manifest's path
             raise BadFace(Reason.UNREADABLE) from error
+        except OSError as error:
+            raise BadFace(reason_of(error)) from error

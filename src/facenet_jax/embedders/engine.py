@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.embedders.base import Embedder, EmbeddingTable
-from facenet_jax.errors import MACHINE_ERRORS, InputError
+from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CutFace
 from facenet_jax.images.cut import FaceCutter
-from facenet_jax.images.decode import BadFace, Reason
+from facenet_jax.images.decode import BadFace, reason_of
 from facenet_jax.runtime.cores import usable_cores
 from facenet_jax.runtime.files import write_arrays
 from facenet_jax.runtime.progress import Progress, Tally
@@ -154,9 +154,7 @@ def embed_images(
         except BadFace as bad:
             return bad.reason.words
         except OSError as error:
-            if error.errno in MACHINE_ERRORS:
-                raise
-            return Reason.UNREADABLE.words
+            return reason_of(error).words
 
     def cut(numbers: range) -> Iterator[list[CutFace] | str]:
         nonlocal found

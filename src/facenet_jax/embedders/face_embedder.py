@@ -21,7 +21,7 @@ from facenet_jax.embedders.engine import NO_FACE, Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CROPS, Crop
 from facenet_jax.images.cut import FaceCutter
-from facenet_jax.images.decode import pixels_of
+from facenet_jax.images.decode import FORMATS, pixels_of
 
 # An image: a file's path; a Pillow image; an array [rows, columns, 3], RGB, uint8 or float from 0 to 1.
 Picture: TypeAlias = str | Path | Image.Image | NDArray[Any]
@@ -89,7 +89,7 @@ class FaceEmbedder:
         def refuse(number: int, reason: str) -> None:
             if reason == NO_FACE:
                 raise InputError(f"{names[number]}: no face was found; give another, or crop='centre' or 'none'.")
-            raise InputError(f"{names[number]} cannot be decoded ({reason}); give a JPEG, PNG, PPM/PGM or WebP image.")
+            raise InputError(f"{names[number]} cannot be decoded ({reason}); give a {FORMATS} image.")
 
         embedder, cutter = self._open()
         given = Images(names, lambda number: _read(pictures[number], names[number]), digest="")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.open import open_dataset
-from facenet_jax.datasets.source import StoredFaces
+from facenet_jax.datasets.source import ListedFaces, StoredFaces
+from facenet_jax.datasets.walk import stored_path
 from facenet_jax.embedders.engine import Images
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import files_digest
@@ -25,11 +26,15 @@ class LabelledImages:
       images: all of them.
       labels: the identity's name of each.
       root: the folder.
+      passed_over: what else lies in it, by suffix or reason.
+      without_images: people's folders without an image.
     """
 
     images: Images
     labels: NDArray[np.str_]
     root: Path
+    passed_over: Mapping[str, int] = field(default_factory=dict)
+    without_images: Sequence[str] = ()
 
 
 def open_labelled(path: Path, singles: bool = False) -> LabelledImages:
@@ -38,7 +43,14 @@ def open_labelled(path: Path, singles: bool = False) -> LabelledImages:
     records = np.arange(source.index.records, dtype=np.int64)
     labels = np.array(list(source.index.names))[source.index.identity_of(records)]
     keys = [f"{label}/{Path(place).name}" for label, place in zip(labels, source.places(), strict=True)]
-    return LabelledImages(stored_images(source, keys), labels, path)
+    listed = source if isinstance(source, ListedFaces) else None
+    return LabelledImages(
+        stored_images(source, keys),
+        labels,
+        path,
+        listed.passed_over if listed else {},
+        listed.without_images if listed else (),
+    )
 
 
 def stored_images(source: StoredFaces, keys: Sequence[str]) -> Images:
@@ -52,7 +64,7 @@ def listed_images(root: Path, keys: Sequence[str]) -> Images:
     Raises:
       InputError: one is missing.
     """
-    files = [root / key for key in keys]
+    files = [stored_path(root, key) for key in keys]
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
 import io
 import os
 import re
@@ -13,14 +14,19 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from facenet_jax.errors import MACHINE_ERRORS
+from facenet_jax.errors import MACHINE_ERRORS, how_to_install
 
+FORMATS = "JPEG, PNG, PPM/PGM, WebP, BMP, GIF, TIFF, AVIF or HEIC"
 MAX_SIDE = 20_000
 MAX_PIXELS = 100_000_000  # 300 MB of pixels at most in each thread that decodes
 MAX_BYTES = 2**28  # no image within the two limits above needs more
@@ -35,17 +41,23 @@ class Reason(enum.IntEnum):
     TOO_LARGE = 4
     UNREADABLE = 5
     EXCLUDED = 6
+    MISSING = 7
+    FORBIDDEN = 8
+    NEEDS_HEIC = 9
 
     @property
     def words(self) -> str:
         """For people."""
         return {
             Reason.EMPTY: "empty file",
-            Reason.NOT_AN_IMAGE: "not a JPEG, PNG, PPM/PGM or WebP image",
+            Reason.NOT_AN_IMAGE: "not an image of a known format",
             Reason.TRUNCATED: "truncated",
             Reason.TOO_LARGE: "too large",
             Reason.UNREADABLE: "unreadable",
             Reason.EXCLUDED: "left out by --exclude",
+            Reason.MISSING: "no such file",
+            Reason.FORBIDDEN: "permission denied",
+            Reason.NEEDS_HEIC: f"HEIC, which needs pillow-heif: {how_to_install('heic')}",
         }[self]
 
 
@@ -74,7 +86,7 @@ def decode(
     first frame. A JPEG at least twice as large as the target is decoded at 1/2, 1/4 or 1/8.
 
     Args:
-      file: the bytes of a JPEG, PNG, PPM/PGM or WebP image, or a path to one.
+      file: the bytes of an image of one of the FORMATS, or a path to one.
       size: (rows, columns) in pixels.
       max_side: the largest width or height that is decoded.
       max_pixels: the largest width x height that is decoded.
@@ -94,7 +106,7 @@ def decode_whole(
     """Decodes one image at its own size, upright, otherwise as `decode` does.
 
     Args:
-      file: the bytes of a JPEG, PNG, PPM/PGM or WebP image, or a path to one.
+      file: the bytes of an image of one of the FORMATS, or a path to one.
       max_side: the largest width or height that is decoded.
       max_pixels: the largest width x height that is decoded.
 
@@ -118,7 +130,8 @@ def _decode(
     data = file if isinstance(file, bytes) else _read(file)
     if not data:
         raise BadFace(Reason.EMPTY)
-    if not _looks_like_an_image(data):
+    opener = _opener(data)
+    if opener is None:
         raise BadFace(Reason.NOT_AN_IMAGE)
 
     def check(width: int, height: int) -> None:
@@ -131,13 +144,14 @@ def _decode(
             if size in (None, pixels.shape[:2]) and not _has_metadata(data):
                 return pixels
             return _sized(upright(_with_metadata(pixels, data)), size)
-        with _open(data) as image:
+        with opener(io.BytesIO(data)) as image:
             check(*image.size)
             if isinstance(image, JpegImageFile):
                 width, height = image.size
                 shrink = _shrink(width, height, size)
                 image.draft(None, (width // shrink, height // shrink))
             image.load()
+            check(*image.size)  # a HEIC image's header may say another
             return _sized(to_rgb(upright(image)), size)
     except (BadFace, MemoryError):
         raise
@@ -152,29 +166,55 @@ def _read(path: str | os.PathLike[str]) -> bytes:
                 raise BadFace(Reason.TOO_LARGE)
             return file.read()
     except OSError as error:
-        if error.errno in MACHINE_ERRORS:
-            raise
-        raise BadFace(Reason.UNREADABLE) from error
+        raise BadFace(reason_of(error)) from error
 
 
-def _looks_like_an_image(data: bytes) -> bool:
-    return (
-        data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
-        or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
-        or re.match(rb"P[1-6]\s", data) is not None
-    )
+def reason_of(error: OSError) -> Reason:
+    """Why a file cannot be read.
+
+    Raises:
+      OSError: the machine is short of something, which says nothing about the file.
+    """
+    if error.errno in MACHINE_ERRORS:
+        raise error
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return Reason.MISSING
+    return Reason.FORBIDDEN if error.errno in (errno.EACCES, errno.EPERM) else Reason.UNREADABLE
 
 
-def _open(data: bytes) -> ImageFile:
+def _opener(data: bytes) -> Callable[[io.BytesIO], ImageFile] | None:
+    """What reads the image, told by its first bytes."""
     # Not Image.open: it warns of images that it thinks too large, or raises, before their size can be asked for.
-    stream = io.BytesIO(data)
-    if data.startswith(b"\xff"):
-        return JpegImageFile(stream)
-    if data.startswith(b"\x89"):
-        return PngImageFile(stream)
-    if data.startswith(b"R"):
-        return WebPImageFile(stream)
-    return PpmImageFile(stream)
+    for beginnings, opener in _OPENERS:
+        if data.startswith(beginnings):
+            return opener
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return WebPImageFile
+    if data.startswith(b"BM") and data[6:10] == bytes(4):
+        return BmpImageFile
+    if data[4:8] == b"ftyp":
+        brands = data[8 : min(int.from_bytes(data[:4]), 256)]
+        if b"avif" in brands or b"avis" in brands:
+            return AvifImageFile
+        return _heif_opener() if any(brand in brands for brand in _HEIF_BRANDS) else None
+    return PpmImageFile if re.match(rb"P[1-6]\s", data) else None
+
+
+_OPENERS: tuple[tuple[tuple[bytes, ...], Callable[[io.BytesIO], ImageFile]], ...] = (
+    ((b"\xff\xd8\xff",), JpegImageFile),
+    ((b"\x89PNG\r\n\x1a\n",), PngImageFile),
+    ((b"GIF87a", b"GIF89a"), GifImageFile),
+    ((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), TiffImageFile),
+)
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+
+def _heif_opener() -> Callable[[io.BytesIO], ImageFile]:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise BadFace(Reason.NEEDS_HEIC) from error
+    return HeifImageFile
 
 
 def _jpeg_pixels(
@@ -207,7 +247,7 @@ def _has_metadata(data: bytes) -> bool:
 def _with_metadata(pixels: NDArray[np.uint8], data: bytes) -> Image.Image:
     image = Image.fromarray(pixels)
     if _has_metadata(data):
-        with contextlib.suppress(Exception), _open(data) as header:
+        with contextlib.suppress(Exception), JpegImageFile(io.BytesIO(data)) as header:
             image.info.update(header.info)
     return image
 

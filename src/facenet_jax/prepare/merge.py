@@ -105,7 +105,10 @@ def merge_shards(out: Path, job: Job, progress: Progress) -> DatasetSummary:
     index = IdentityIndex(Names(out / NAMES), offsets)
     _write_records(out, job, index)
     if not index.records:
-        raise InputError(f"None of the {job.source_faces:,} faces can be decoded: see {out / REJECTS_FILE}.")
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.rejects.items()))
+        raise InputError(
+            f"None of the {job.source_faces:,} faces can be decoded: see {out / REJECTS_FILE} ({reasons})."
+        )
     contents = np.load(out / CONTENTS, mmap_mode="r")
     copies = find_copies(contents, offsets)
     _write_duplicates(out, index, copies)

@@ -13,6 +13,7 @@ from facenet_jax.datasets.names import write_names
 from facenet_jax.datasets.open import open_listed
 from facenet_jax.datasets.prepared import NAMES
 from facenet_jax.datasets.source import ListedFaces
+from facenet_jax.datasets.walk import in_words, some
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import CROPS, Crop
 from facenet_jax.images.cut import FaceCutter
@@ -125,12 +126,16 @@ def _check(source: Path, out: Path, crop: str, size: int, share: tuple[int, int]
 def _open(source: Path, exclude: Path | None, progress: Progress) -> ListedFaces:
     progress.line(f"listing {source}")
     faces = open_listed(source)
+    if faces.passed_over:
+        progress.say(f"passed over {in_words(faces.passed_over)}")
+    if faces.without_images:
+        progress.say(f"there are no images of {some(faces.without_images)}")
     if exclude is None:
         return faces
     kept = RejectedFaces(faces, read_list(exclude, "--exclude"), f"--exclude={exclude}")
     if unknown := kept.named.unknown:
-        some = kept.named.some_unknown()
-        progress.say(f"{len(unknown):,} of the names in {exclude} match no identity or face, such as {some}")
+        first = kept.named.some_unknown()
+        progress.say(f"{len(unknown):,} of the names in {exclude} match no identity or face, such as {first}")
     return kept
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from facenet_jax.datasets.source import FileReader
-from facenet_jax.datasets.walk import images_below
+from facenet_jax.datasets.walk import ignored, images_below
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder, open_network
 from facenet_jax.embedders.base import crop_for
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import Crop
 from facenet_jax.images.cut import FaceCutter
+from facenet_jax.images.decode import FORMATS
 from facenet_jax.runtime.files import files_digest
 from facenet_jax.runtime.progress import Progress
 
@@ -26,12 +28,17 @@ class Photos:
     Attributes:
       images: all of them; a key is the file's path below `root`.
       root: of a single folder; the working directory where files or several folders were given.
-      ignored: how many files of the folders were passed over because they are no images.
+      passed_over: files of the folders that were, by suffix or reason.
     """
 
     images: Images
     root: Path
-    ignored: int = 0
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def ignored(self) -> int:
+        """How many of a user's own files were passed over."""
+        return ignored(self.passed_over)
 
 
 def open_photos(paths: Sequence[Path]) -> Photos:
@@ -46,7 +53,7 @@ def open_photos(paths: Sequence[Path]) -> Photos:
       InputError: one does not exist or cannot be read, or there is no photograph.
     """
     files: list[Path] = []
-    ignored = 0
+    passed_over = Counter[str]()
     for path in paths:
         try:
             is_folder = path.is_dir()
@@ -58,17 +65,17 @@ def open_photos(paths: Sequence[Path]) -> Photos:
         if not is_folder:
             files.append(path)
             continue
-        images, passed_over = images_below(path)
+        images, others = images_below(path)
         files += images
-        ignored += passed_over
+        passed_over += others
     if not files:
         named = ", ".join(str(path) for path in paths)
-        raise InputError(f"{named} holds no photographs; give a folder with JPEG, PNG, PPM/PGM or WebP files.")
+        raise InputError(f"{named} holds no photographs; give a folder with files of {FORMATS}.")
     files = list(dict.fromkeys(files))
     root = paths[0] if len(paths) == 1 and paths[0].is_dir() else Path()
     keys = tuple(os.path.relpath(file, root) if root != Path() else str(file) for file in files)
     reader = FileReader(root)
-    return Photos(Images(keys, lambda number: reader.read(keys[number]), files_digest(root, files)), root, ignored)
+    return Photos(Images(keys, lambda number: reader.read(keys[number]), files_digest(root, files)), root, passed_over)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.names import comparable
+from facenet_jax.datasets.walk import in_words
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.embedders.labelled_images import LabelledImages, only, open_labelled
-from facenet_jax.errors import MACHINE_ERRORS, InputError
+from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate
-from facenet_jax.images.decode import BadFace, Reason
+from facenet_jax.images.decode import BadFace
 from facenet_jax.images.digests import content_digest
 from facenet_jax.recognition.finder import FaceFinder
 from facenet_jax.recognition.index import PeopleIndex, Vectors
@@ -32,6 +33,7 @@ class NewFaces:
       rejected: (file, reason) of each that cannot be used.
       several: how many of these because they show several faces.
       missing: people of the gallery who have no usable face, here or in the index.
+      passed_over: files of the gallery that are no images, in words.
     """
 
     points: NDArray[np.float32]
@@ -42,6 +44,7 @@ class NewFaces:
     rejected: list[tuple[str, str]]
     several: int
     missing: list[str]
+    passed_over: str
 
 
 def enroll(
@@ -111,7 +114,12 @@ def _new_faces(
         before,
         rejected,
         len(several),
-        [person for person in dict.fromkeys(folder.labels.tolist()) if comparable(person) not in there],
+        [
+            person
+            for person in dict.fromkeys([*folder.labels.tolist(), *folder.without_images])
+            if comparable(person) not in there
+        ],
+        in_words(folder.passed_over),
     )
 
 
@@ -126,10 +134,8 @@ def _unknown(
         tally.update(number)
         try:
             content = content_digest(folder.images.read(number))
-        except (BadFace, OSError) as error:
-            if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-                raise
-            rejected.append((folder.images.keys[number], Reason.UNREADABLE.words))
+        except BadFace as bad:
+            rejected.append((folder.images.keys[number], bad.reason.words))
             continue
         if (comparable(person), content) not in known:  # nor a second time under another name
             known.add((comparable(person), content))

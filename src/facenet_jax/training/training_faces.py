@@ -16,7 +16,8 @@ from facenet_jax.datasets.exclude import Named, WithoutFaces, find_named, read_l
 from facenet_jax.datasets.index import split_holdout
 from facenet_jax.datasets.mixture import MixedSource, sources_of
 from facenet_jax.datasets.open import open_dataset, open_training
-from facenet_jax.datasets.source import FaceSource
+from facenet_jax.datasets.source import FaceSource, ListedFaces
+from facenet_jax.datasets.walk import in_words, some
 from facenet_jax.errors import InputError
 from facenet_jax.input.plan import BatchPlan, DatasetShare
 from facenet_jax.training.leakage import shared_faces, shared_names
@@ -136,6 +137,11 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
     remarks = []
     if whole.ignored:
         remarks.append(f"passed over     {whole.ignored:,} files that are no images in an identity's folder")
+    for source in sources_of(whole):
+        if isinstance(source, ListedFaces) and source.passed_over:
+            remarks.append(f"                in {source.root}: {in_words(source.passed_over)}")
+        if isinstance(source, ListedFaces) and source.without_images:
+            remarks.append(f"no images of    {some(source.without_images)} in {source.root}")
     excluded, train = _NONE, whole
     if config.data.exclude:
         option = "config.data.exclude"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.datasets.walk import is_image_name
+from facenet_jax.datasets.walk import is_image, list_entries, stored_path
 from facenet_jax.embedders.engine import EmbeddedFaces, concatenate, embed_images
 from facenet_jax.embedders.labelled_images import listed_images
 from facenet_jax.errors import InputError
@@ -39,7 +38,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     if frames < 1:
         raise InputError(f"--frames={frames} of each video show nothing; give at least 1 (the default is 100).")
     listed = without_known(request, read_ytf_splits(options.pairs))
-    per_video = [_frames(data / video) for video in listed.keys]
+    per_video = [_frames(stored_path(data, video)) for video in listed.keys]
     # Where faces must be found, more frames than wanted may have to be looked at; they are, video by video.
     cutter = FaceCutter(request.crop, need_face=True)
     compared = []
@@ -129,7 +128,7 @@ def _frames(video: Path) -> list[Path]:
     """The frames of a video in order: by the numbers in their names, which `0.100.jpg` and `0.99.jpg` need."""
     if not video.is_dir():
         raise InputError(f"The video folder {video} is missing; give the folder of YouTube Faces' frames.")
-    files = [video / name for name in os.listdir(video) if is_image_name(name)]
+    files = [video / entry.name for entry in list_entries(video) if is_image(entry)]
     if not files:
         raise InputError(f"The video folder {video} holds no images; restore it.")
 
