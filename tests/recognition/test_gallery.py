@@ -115,6 +115,61 @@ class TestGallery:
         assert code == 0
         assert means in text
 
+    def test_the_index_follows_its_gallery(self, gallery, photos, network, evaluations, tmp_path, said):
+        pytest.importorskip("faiss")
+        index = tmp_path / "index"
+        shutil.copy(photos / "person 01" / "1.jpg", gallery / "person 01")
+        made = ["enroll", gallery, index, "--embedder", network, "--crop=none"]
+        assert said(*made, "--evaluation", evaluations / "identify.json")[0] == 0
+        # Moved to another person, replaced, deleted with its person, and renamed.
+        (gallery / "person 01" / "1.jpg").rename(gallery / "person 00" / "moved.jpg")
+        shutil.copy(photos / "person 02" / "2.png", gallery / "person 02" / "0.png")
+        shutil.rmtree(gallery / "person 03")
+        (gallery / "person 04" / "0.png").rename(gallery / "person 04" / "renamed.png")
+        code, text, _ = said("enroll", gallery, index)
+        assert code == 0
+        outdated = (
+            "3 faces enrolled before: person 01/1.jpg (moved to person 00/moved.jpg), person 02/0.png (replaced), "
+            "person 03/0.png (missing)"
+        )
+        assert f"outdated        {outdated}" in text
+        assert "11 faces of 8 people" in text
+        code, text, _ = said("identify", gallery / "person 00" / "moved.jpg", index, "-k", 1, *MANY)
+        assert "tie: " in text
+        code, text, _ = said("enroll", gallery, index, "--sync")
+        assert code == 0
+        assert f"removed         {outdated}" in text
+        assert "8 faces of 7 people" in text
+        said("identify", gallery, index, "-o", tmp_path / "found.json", *MANY)
+        faces = json.loads((tmp_path / "found.json").read_text())["faces"]
+        assert {face["file"] for face in faces} == {face["neighbours"][0]["file"] for face in faces}
+        assert all(face["person"] == face["file"].split("/")[0] and not face["tied"] for face in faces)
+        assert "outdated" not in said("enroll", gallery, index)[1]
+
+        code, text, _ = said("enroll", index, "--remove", "person 00/moved.jpg", "person 05/0.png")
+        assert code == 0
+        assert "removed         2 faces of 2 names" in text
+        assert "6 faces of 6 people" in text
+        before = {file.name for file in index.iterdir()}
+        code, _, sentence = said("enroll", gallery, index, "--remove", "person 06")
+        assert code == 2
+        assert "still holds person 06, who would be enrolled again" in sentence
+        assert before <= {file.name for file in index.iterdir()}
+        assert "give the gallery too" in said("enroll", index, "--sync")[2]
+
+    def test_a_gallery_that_holds_nothing_of_the_index_does_not_empty_it(
+        self, gallery, photos, network, tmp_path, said
+    ):
+        pytest.importorskip("faiss")
+        index = tmp_path / "index"
+        assert said("enroll", gallery, index, "--embedder", network, "--crop=none")[0] == 0
+        (tmp_path / "other" / "somebody").mkdir(parents=True)
+        shutil.copy(photos / "person 09" / "0.png", tmp_path / "other" / "somebody")
+        code, _, sentence = said("enroll", tmp_path / "other", index, "--sync")
+        assert code == 2
+        assert "--sync would remove every face" in sentence
+        assert json.loads((index / "index.json").read_text())["faces"] == 8
+
     def test_an_index_of_another_embedder_is_refused(self, gallery, network, tmp_path, said):
         pytest.importorskip("faiss")
         index = tmp_path / "index"

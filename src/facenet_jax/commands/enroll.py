@@ -31,13 +31,18 @@ def add_parser(commands: Any) -> None:
     add_embedder(enroll, needed=False)
     enroll.add_argument("--compact", action="store_true", help="a new index of one byte a coordinate instead of four")
     add_largest(enroll)
-    enroll.add_argument("--remove", nargs="+", default=[], metavar="NAME", help="people to take out")
+    enroll.add_argument("--remove", nargs="+", default=[], metavar="NAME", help="people (or PERSON/PHOTO) to remove")
+    enroll.add_argument(
+        "--sync", action="store_true", help="remove the faces whose photographs are not in the gallery any more"
+    )
     add_evaluation(enroll, "what `evaluate identify --out` wrote (or holdout, photos, ...): keeps its thresholds")
 
 
 def _enroll(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.recognition.index_files import held
 
+    if options.sync and options.gallery is None:
+        raise InputError("--sync makes an index what its gallery is: give the gallery too.")
     if options.gallery is None and not options.remove and options.evaluation is None:
         raise InputError("Give a gallery to enrol, people to --remove, or an --evaluation with thresholds.")
     with held(options.index):
@@ -45,6 +50,8 @@ def _enroll(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _change(options: argparse.Namespace) -> int:
+    from facenet_jax.datasets.names import comparable
+    from facenet_jax.embedders.labelled_images import open_labelled
     from facenet_jax.recognition.embeddings_file import write_rejects
     from facenet_jax.recognition.gallery import enroll
     from facenet_jax.recognition.index_files import REJECTS, is_index, load_index, save_index
@@ -53,18 +60,34 @@ def _change(options: argparse.Namespace) -> int:
 
     root = options.index
     index = load_index(root) if is_index(root) or options.gallery is None or options.remove else None
+    if options.gallery is not None and options.remove:
+        folder, leaving = open_labelled(options.gallery, singles=True), set(map(comparable, options.remove))
+        for name in [*folder.labels.tolist(), *folder.images.keys]:
+            if comparable(name) in leaving:
+                raise InputError(
+                    f"{options.gallery} still holds {name}, who would be enrolled again at once; take that out of the "
+                    "gallery first."
+                )
     if index is not None and options.remove:
         gone = index.remove(options.remove)
-        print(f"removed         {gone:,} faces of {len(set(options.remove)):,} people")
+        what = "names" if any("/" in name for name in options.remove) else "people"
+        print(f"removed         {gone:,} faces of {len(set(options.remove)):,} {what}")
     if options.gallery is not None or options.evaluation is not None:
         finder = _open_finder(options, index)
     if options.evaluation is not None:
         thresholds = read_thresholds(options.evaluation, finder, among_people=True)
     if options.gallery is not None:
-        index, new = enroll(root, index, finder, options.gallery, options.compact, options.largest, Progress())
+        index, new = enroll(
+            root, index, finder, options.gallery, options.compact, options.largest, options.sync, Progress()
+        )
         print(f"enrolled        {len(new.files):,} faces of {len(set(new.people)):,} people")
         if new.before:
             print(f"before          {new.before:,} photographs were enrolled already")
+        if new.outdated:
+            outdated = [f"{file} ({became})" for _, file, became in new.outdated]
+            _list("removed" if options.sync else "outdated", outdated, "faces enrolled before")
+            if not options.sync:
+                print("                they stay enrolled; --sync removes what the gallery does not hold any more")
         _list("passed over", [f"{file} ({reason})" for file, reason in new.rejected], f"photographs ({REJECTS})")
         _list("no usable face", new.missing, "people")
         if new.passed_over:

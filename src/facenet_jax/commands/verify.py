@@ -51,8 +51,8 @@ def _verify(options: argparse.Namespace, _: list[str]) -> int:
     except OSError as error:  # 1 says that the people are different
         raise InputError(f"{error.filename or 'a file'} cannot be read ({error.strerror}); check it.") from error
     same = compared.distance <= threshold.distance
-    print(f"distance        {compared.distance:.4f} between {compared.first} and {compared.second}")
-    print(f"threshold       {threshold}")
-    print(f"                {threshold.promise()}")
-    print(f"decision        {'the same person' if same else 'different people'}")
+    print(f"squared distance  {compared.distance:.4f} between {compared.first} and {compared.second}")
+    print(f"threshold         {threshold}")
+    print(f"                  {threshold.promise()}")
+    print(f"decision          {'the same person' if same else 'different people'}")
     return 0 if same else 1

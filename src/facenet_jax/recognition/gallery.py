@@ -34,6 +34,8 @@ class NewFaces:
       several: how many of these because they show several faces.
       missing: people of the gallery who have no usable face, here or in the index.
       passed_over: files of the gallery that are no images, in words.
+      outdated: (place in the index, photograph, what became of it) of each face enrolled before whose photograph the
+        gallery does not hold any more under that person.
     """
 
     points: NDArray[np.float32]
@@ -45,6 +47,7 @@ class NewFaces:
     several: int
     missing: list[str]
     passed_over: str
+    outdated: list[tuple[int, str, str]]
 
 
 def enroll(
@@ -54,6 +57,7 @@ def enroll(
     gallery: Path,
     compact: bool,
     largest: bool,
+    sync: bool,
     progress: Progress,
 ) -> tuple[PeopleIndex, NewFaces]:
     """Enrols a gallery; what was embedded is kept until `save_index`, should this be cut off.
@@ -65,14 +69,15 @@ def enroll(
       gallery: a folder `<person>/<photo>`, or a prepared dataset.
       compact: whether a new index stores bytes.
       largest: of several faces take the largest near the centre, rather than none.
+      sync: remove the faces whose photographs the gallery does not hold any more.
       progress: where to say how far it is.
 
     Raises:
-      InputError: the index has another form, or there is nobody to enrol.
+      InputError: the index has another form, there is nobody to enrol, or the gallery holds none of what is enrolled.
     """
     if compact and index is not None and index.vectors.step is None:
         raise InputError(f"{root} stores float32; leave --compact out, or enrol the gallery into a new folder.")
-    new = _new_faces(finder, gallery, index.known() if index else set(), largest, root / PARTS, progress)
+    new = _new_faces(finder, gallery, index, largest, root / PARTS, progress)
     if index is None:
         if not new.people:
             file, reason = new.rejected[0]
@@ -84,19 +89,33 @@ def enroll(
         vectors = Vectors(new.points.shape[1], step)
         embedder = finder.embedder
         index = PeopleIndex(finder.spec, finder.step, embedder.name, embedder.digest, finder.crop, vectors)
+    if sync and new.outdated:
+        if len(new.outdated) == len(index.files):
+            raise InputError(
+                f"--sync would remove every face of {root}: {gallery} holds none of its photographs; give its gallery, "
+                "or enrol this one into a new folder."
+            )
+        index.remove_rows([row for row, _, _ in new.outdated])
     if new.people:
         index.add(new.points, new.people, new.files, new.contents)
     return index, new
 
 
 def _new_faces(
-    finder: FaceFinder, gallery: Path, known: set[tuple[str, bytes]], largest: bool, keep: Path, progress: Progress
+    finder: FaceFinder, gallery: Path, index: PeopleIndex | None, largest: bool, keep: Path, progress: Progress
 ) -> NewFaces:
-    """The face of each photograph but those that are known: (person, digest of the photograph's bytes)."""
+    """The face of each photograph but those that the index knows by person and content."""
     folder = open_labelled(gallery, singles=True)
-    contents, rejected = _unknown(folder, set(known), progress)
-    numbers = list(contents)
-    before = len(folder.labels) - len(numbers) - len(rejected)
+    contents, rejected = _contents(folder, progress)
+    known = index.known() if index else set()
+    outdated = _follow(index, folder, contents) if index else []
+    numbers, seen = list[int](), set(known)
+    for number, content in contents.items():
+        face = comparable(str(folder.labels[number])), content
+        if face not in seen:  # nor a second time under another name
+            seen.add(face)
+            numbers.append(number)
+    before = len(contents) - len(numbers)
     points, photos, several = np.empty((0, 1), np.float32), list[int](), list[tuple[str, str]]()
     if numbers:
         faces = finder.find(only(folder.images, numbers), keep, progress)
@@ -120,26 +139,49 @@ def _new_faces(
             if comparable(person) not in there
         ],
         in_words(folder.passed_over),
+        outdated,
     )
 
 
-def _unknown(
-    folder: LabelledImages, known: set[tuple[str, bytes]], progress: Progress
-) -> tuple[dict[int, bytes], list[tuple[str, str]]]:
-    """The photographs to enrol, number -> digest, and (file, reason) of those that cannot be read."""
+def _follow(index: PeopleIndex, folder: LabelledImages, contents: dict[int, bytes]) -> list[tuple[int, str, str]]:
+    """Gives the index the names that its photographs have now, and finds those that their people have no more.
+
+    Returns:
+      see `NewFaces.outdated`.
+    """
+    keys = folder.images.keys
+    now = {comparable(key): contents.get(number) for number, key in enumerate(keys)}
+    names: dict[tuple[str, bytes], str] = {}
+    elsewhere: dict[bytes, str] = {}
+    for number, content in contents.items():
+        names.setdefault((comparable(str(folder.labels[number])), content), keys[number])
+        elsewhere.setdefault(content, keys[number])
+    outdated = []
+    rows = zip(index.person.tolist(), list(index.files), index.contents, strict=True)
+    for row, (person, file, digest) in enumerate(rows):
+        content, name = digest.tobytes(), comparable(file)
+        key = names.get((comparable(index.people[person]), content))
+        if key is not None:
+            if now.get(name) != content:
+                index.files[row] = key
+        elif content in elsewhere:
+            outdated.append((row, file, f"moved to {elsewhere[content]}"))
+        else:
+            outdated.append((row, file, "replaced" if name in now else "missing"))
+    return outdated
+
+
+def _contents(folder: LabelledImages, progress: Progress) -> tuple[dict[int, bytes], list[tuple[str, str]]]:
+    """The digest of each photograph, by its number, and (file, reason) of those that cannot be read."""
     contents: dict[int, bytes] = {}
     rejected = []
     tally = Tally(progress, "reading", len(folder.labels))
-    for number, person in enumerate(folder.labels.tolist()):
+    for number in range(len(folder.labels)):
         tally.update(number)
         try:
-            content = content_digest(folder.images.read(number))
+            contents[number] = content_digest(folder.images.read(number))
         except BadFace as bad:
             rejected.append((folder.images.keys[number], bad.reason.words))
-            continue
-        if (comparable(person), content) not in known:  # nor a second time under another name
-            known.add((comparable(person), content))
-            contents[number] = content
     return contents, rejected
 
 

@@ -17,6 +17,8 @@ from facenet_jax.recognition.thresholds import Threshold
 from facenet_jax.runtime.files import write_whole
 
 UNKNOWN = "unknown"
+# Squared distances that differ by no more are the same but for float32's rounding.
+_TIE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Identified:
       box: (x, y, width, height) in pixels; None where faces were not looked for.
       person: the nearest, if within the threshold; otherwise None.
       neighbours: the nearest people, the nearest first.
+      tied: others who are as near as the nearest, where it is within the threshold: the name is one of several.
     """
 
     face: str
@@ -37,17 +40,22 @@ class Identified:
     box: tuple[float, float, float, float] | None
     person: str | None
     neighbours: tuple[Neighbour, ...]
+    tied: tuple[str, ...] = ()
 
 
 def identify(index: PeopleIndex, faces: EmbeddedFaces, threshold: Threshold, k: int) -> list[Identified]:
     """The k nearest people of each face, the nearest of them only within the threshold being its name."""
     found = []
-    rows = zip(faces.names, faces.photo.tolist(), faces.number.tolist(), index.nearest(faces.points, k), strict=True)
+    rows = zip(
+        faces.names, faces.photo.tolist(), faces.number.tolist(), index.nearest(faces.points, max(k, 2)), strict=True
+    )
     for row, (name, photo, number, near) in enumerate(rows):
         x, y, width, height = faces.boxes[row].tolist()
         box = None if np.isnan(x) else (x, y, width, height)
         person = near[0].person if near[0].distance <= threshold.distance else None
-        found.append(Identified(name, faces.files[photo], number, box, person, tuple(near)))
+        as_near = [other.person for other in near[1:] if other.distance - near[0].distance <= _TIE]
+        tied = () if person is None else tuple(as_near)
+        found.append(Identified(name, faces.files[photo], number, box, person, tuple(near[:k]), tied))
     return found
 
 
@@ -56,13 +64,15 @@ def format_identified(found: Sequence[Identified]) -> str:
     faces = [one.face for one in found]
     names = [one.person or UNKNOWN for one in found] + [n.person for one in found for n in one.neighbours]
     first, second = (max(map(len, column), default=0) + 2 for column in (faces, names))
-    lines = [f"{'face':<{first}}{'person':<{second}}{'distance':<10}nearest photograph"]
+    lines = [f"{'face':<{first}}{'person':<{second}}{'squared distance':<18}nearest photograph"]
     for one in found:
         nearest = one.neighbours[0]
-        lines.append(f"{one.face:<{first}}{one.person or UNKNOWN:<{second}}{nearest.distance:<10.4f}{nearest.file}")
+        lines.append(f"{one.face:<{first}}{one.person or UNKNOWN:<{second}}{nearest.distance:<18.4f}{nearest.file}")
         lines += [
-            f"{'':<{first}}{near.person:<{second}}{near.distance:<10.4f}{near.file}" for near in one.neighbours[1:]
+            f"{'':<{first}}{near.person:<{second}}{near.distance:<18.4f}{near.file}" for near in one.neighbours[1:]
         ]
+        if one.tied:
+            lines.append(f"{'':<{first}}tie: {', '.join(one.tied)} as near as {one.person}; look at the gallery")
     return "\n".join(lines)
 
 
@@ -75,6 +85,7 @@ def write_identified(
 
 def _json(found: Sequence[Identified], threshold: Threshold, rejected: Sequence[tuple[str, str]]) -> str:
     document = {
+        "distances": "squared L2",
         "threshold": asdict(threshold),
         "faces": [asdict(one) for one in found],
         "rejected": [{"file": file, "reason": reason} for file, reason in rejected],
@@ -87,10 +98,23 @@ def _csv(found: Sequence[Identified]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(
-        ["file", "face", "x", "y", "width", "height", "person", "rank", "neighbour", "distance", "nearest_file"]
+        [
+            "file",
+            "face",
+            "x",
+            "y",
+            "width",
+            "height",
+            "person",
+            "rank",
+            "neighbour",
+            "squared_distance",
+            "nearest_file",
+            "tied",
+        ]
     )
     for one in found:
         head = [one.file, one.number, *(one.box or ("",) * 4), one.person or UNKNOWN]
         for rank, near in enumerate(one.neighbours, 1):
-            rows.writerow([*head, rank, near.person, near.distance, near.file])
+            rows.writerow([*head, rank, near.person, near.distance, near.file, "; ".join(one.tied)])
     return text.getvalue()

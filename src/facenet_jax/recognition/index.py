@@ -116,27 +116,36 @@ class PeopleIndex:
         self.contents = np.concatenate([self.contents, added])
 
     def remove(self, names: Sequence[str]) -> int:
-        """Removes people, and gives back how many faces went with them.
+        """Removes people and photographs, and gives back how many faces went with them.
+
+        Args:
+          names: people, or photographs as `files` names them.
 
         Raises:
           InputError: somebody is not enrolled.
         """
-        forms = list(map(comparable, self.people))
-        strangers = [name for name in names if comparable(name) not in forms]
+        asked = {comparable(name) for name in names}
+        people, files = list(map(comparable, self.people)), list(map(comparable, self.files))
+        strangers = [name for name in names if comparable(name) not in {*people, *files}]
         if strangers:
             raise InputError(
                 f"{', '.join(strangers)}: not enrolled under this name; the {len(self.people):,} names are those of "
-                "the gallery's folders."
+                "the gallery's folders, a photograph is named NAME/PHOTO."
             )
-        leaving = np.isin(forms, list(map(comparable, names)))
-        gone = leaving[self.person]
+        owners = self.person.tolist()
+        rows = [row for row, file in enumerate(files) if file in asked or people[owners[row]] in asked]
+        self.remove_rows(rows)
+        return len(rows)
+
+    def remove_rows(self, rows: Sequence[int]) -> None:
+        """Removes faces by their places, and people who have no other."""
+        gone = np.zeros(len(self.files), bool)
+        gone[list(rows)] = True
         self.vectors.remove(np.flatnonzero(gone).astype(np.int64))
-        numbers = np.cumsum(~leaving) - 1
-        self.person = numbers[self.person[~gone]]
         self.files = [file for file, off in zip(self.files, gone.tolist(), strict=True) if not off]
         self.contents = self.contents[~gone]
-        self.people = [name for name, off in zip(self.people, leaving.tolist(), strict=True) if not off]
-        return int(gone.sum())
+        stay, self.person = np.unique(self.person[~gone], return_inverse=True)
+        self.people = [self.people[person] for person in stay.tolist()]
 
     def nearest(self, points: NDArray[np.float32], k: int) -> list[list[Neighbour]]:
         """The k nearest people of each point, each by the nearest of their faces, exactly.
