@@ -1,6 +1,7 @@
 """The public functions for a training loop of one's own, their docstrings' examples, and docs/own_loop.md."""
 
 import doctest
+import os
 import re
 import subprocess
 import sys
@@ -159,3 +160,18 @@ def test_jax_is_loaded_with_the_first_use_only():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True", "True"]
     assert all(getattr(facenet_jax, name) is not None for name in facenet_jax.__all__)
+
+
+def test_onnx_runtime_leaves_nothing_in_the_home_folder_and_reports_nothing(tmp_path):
+    pytest.importorskip("onnxruntime")
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    homes = {key: str(tmp_path) for key in ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME")}
+    program = "import facenet_jax, onnxruntime, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, env=environment | homes, capture_output=True, text=True, check=True)
+    assert ended.stdout == "1\n"
+    assert not list(tmp_path.rglob("*"))
+    asked = subprocess.run(
+        command, env=environment | homes | {"ORT_DISABLE_TELEMETRY": "0"}, capture_output=True, text=True, check=True
+    )
+    assert asked.stdout == "0\n"

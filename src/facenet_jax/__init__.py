@@ -4,6 +4,7 @@ For a training loop of your own: `triplet_loss`, `select_triplets`, `networks.bu
 """
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["FaceEmbedder", "Selection", "__version__", "networks", "select_triplets", "triplet_loss"]
+
+# ONNX Runtime, once it is imported, keeps a device number in the home folder and looks for a server to report to. Faces
+# are biometric data: nothing here reports anything, unless somebody sets this to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # JAX is loaded with the first use: the command's --help and worker processes go without.
 _PUBLIC = {

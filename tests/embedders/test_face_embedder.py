@@ -1,5 +1,6 @@
 """FaceEmbedder: images of any kind, distances, scikit-learn, and what it refuses."""
 
+import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -152,3 +153,26 @@ def test_importing_the_package_loads_neither_jax_nor_scikit_learn():
     code = "import sys; from facenet_jax import FaceEmbedder; print('sklearn' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
+
+
+def _in_a_fork(faces, given, answers):
+    try:
+        answers.put(str(faces.embed(given).shape))
+    except InputError as error:
+        answers.put(str(error))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
+def test_a_fork_is_told_at_once_that_it_cannot_embed(run, faces, picture):
+    faces.embed(picture)
+    fork = multiprocessing.get_context("fork")
+    for given in (faces, FaceEmbedder(run), pickle.loads(pickle.dumps(faces))):
+        answers = fork.Queue()
+        child = fork.Process(target=_in_a_fork, args=(given, picture, answers))
+        child.start()
+        try:
+            assert "get_context('spawn')" in answers.get(timeout=60)
+        finally:
+            child.kill()
+            child.join()
+    assert faces.embed(picture).shape == (64,)

@@ -200,6 +200,7 @@ def test_bad_input_is_said_in_a_sentence(tmp_path, photos, network, capsys):
     for name in ("1.png", "2.png"):
         (tmp_path / "alone" / "a" / name).write_bytes(picture(len(name)))
     one = [f"--embedder={network}", f"--data={tmp_path / 'alone'}"]
+    assert "alone shows 1 people, 1 of them with two faces" in refused(capsys, "evaluate", "photos", *one)
     assert "1 of 1 identities" in refused(capsys, "evaluate", "holdout", *one)
     assert "show 1 identities" in refused(capsys, "evaluate", "cluster", *one)
     assert "1 of 1 identities have two faces" in refused(capsys, "evaluate", "identify", *one)

@@ -67,10 +67,10 @@ def test_names_in_both_folders_are_said(photos, tmp_path):
     assert faces.shared_names == 16
     assert "warning: 16 identities" in faces.describe()
     file = tmp_path / "names.txt"
-    file.write_text("\n".join(name for name in faces.train.index.names if name != "person 01"))
+    file.write_text("\n".join(name for name in faces.train.index.names if name not in ("person 01", "person 02")))
     exclude = f"--config.data.exclude={file}"
     faces = opened(f"--config.data.path={photos}", f"--config.eval.path={other}", exclude)
-    assert faces.shared_names == 1  # whom nobody trains on, anybody may be judged by
+    assert faces.shared_names == 2  # whom nobody trains on, anybody may be judged by
 
 
 def test_excluded_names_are_neither_trained_on_nor_judged_and_unknown_ones_are_said(photos, tmp_path):
@@ -140,6 +140,13 @@ def test_too_few_people_to_hold_out(photos, tmp_path):
         opened(f"--config.data.path={few}")
     with pytest.raises(InputError, match="fewer than two identities"):
         open_held_out(str(few), 5)
+
+
+def test_one_person_alone_is_not_trained_on(photos, tmp_path):
+    one = tmp_path / "one"
+    shutil.copytree(photos / "person 00", one / "a")
+    with pytest.raises(InputError, match="a alone is left to train on, with nobody to be told apart from"):
+        opened(f"--config.data.path={one}", f"--config.eval.path={photos}")
 
 
 @pytest.mark.parametrize("form", ["folder", "prepared", "mixture"])

@@ -7,6 +7,7 @@ make_pipeline(faces, KNeighborsClassifier(1)).fit(paths, names)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
@@ -28,12 +29,16 @@ Picture: TypeAlias = str | Path | Image.Image | NDArray[Any]
 
 _KINDS = "a path, a Pillow image, or an array [rows, columns, 3] of uint8, or of float from 0 to 1"
 
+# The process in which a network was opened first. Threads of JAX and ONNX Runtime do not live on in a fork of it.
+_opened_in: int | None = None
+
 
 class FaceEmbedder:
     """An embedder that takes images of any kind and size, and a transformer to scikit-learn.
 
     Images are brought to the embedder's size as by `facenet-jax evaluate`: the middle is cut to its shape and resized.
-    It is opened when it is first needed; `fit` learns nothing.
+    It is opened when it is first needed; `fit` learns nothing. A process forked from one in which a network was
+    opened cannot embed, and is told so: start processes by "spawn", or open nothing before they are forked.
     """
 
     def __init__(self, embedder: str | Path, *, crop: Crop | Literal["own"] = "none", step: int | None = None) -> None:
@@ -162,6 +167,15 @@ class FaceEmbedder:
         return f"FaceEmbedder({str(self.embedder)!r}, crop={self.crop!r}, step={self.step!r})"
 
     def _open(self) -> tuple[Embedder, FaceCutter]:
+        global _opened_in
+        if _opened_in is None:
+            _opened_in = os.getpid()
+        elif _opened_in != os.getpid():
+            raise InputError(
+                "This process was forked from one that had opened a network, and would wait for its threads for ever: "
+                "start processes by multiprocessing.get_context('spawn') (a DataLoader's multiprocessing_context), or "
+                "open no FaceEmbedder before they are forked."
+            )
         if self._opened is None:
             embedder = open_network(str(self.embedder), self.step)
             if self.crop != "own" and self.crop not in CROPS:

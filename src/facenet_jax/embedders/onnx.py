@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError, first_line, how_to_install
 from facenet_jax.images.weights import SFACE, read_weights
+from facenet_jax.runtime.cores import usable_cores
 
 # The card beside an exported file; its version changes when a reader of the older one would be misled.
 CARD_FORMAT, CARD_VERSION = "facenet-jax export", 1
@@ -189,6 +190,7 @@ def _session(model: bytes, name: str, widen: bool) -> Any:
         raise InputError(f"ONNX files need onnxruntime: {how_to_install('onnx')}.") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = usable_cores()  # its own choice is the machine's, whatever a container may use
     options.add_session_config_entry("session.disable_quant_qdq", str(int(widen)))
     try:
         return onnxruntime.InferenceSession(model, options, providers=onnxruntime.get_available_providers())

@@ -183,6 +183,11 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
         raise InputError(
             "config.data.min_faces and config.data.exclude leave nobody to train on: lower or shorten them."
         )
+    if len(trained_on) == 1:
+        raise InputError(
+            f"{train.index.names[trained_on[0]]} alone is left to train on, with nobody to be told apart from, and "
+            "every gradient would be 0: add people, or lower config.data.min_faces."
+        )
     borders = whole.borders[1:-1] if isinstance(whole, MixedSource) else []
     of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
     parts = tuple(DatasetShare(each, weight, path) for each, (path, weight) in zip(of_each, paths, strict=True))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import argparse
 
+import numpy as np
+from numpy.typing import ArrayLike
+
+from facenet_jax.errors import InputError
 from facenet_jax.evaluation.few_faces import few_faces
 from facenet_jax.evaluation.pair_metrics import PairMetrics, format_rates, metrics_of_all_pairs, metrics_to_json
 from facenet_jax.evaluation.protocols.common import (
@@ -30,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(request: Request, options: argparse.Namespace) -> Outcome:
     """Rates, intervals, the ROC curve and wrong pairs."""
     folder = prepared_folder(request, options.data)
+    _check_pairs(folder.labels, f"{folder.root} shows")
     faces = embed_faces(request, folder)
+    _check_pairs(faces.labels, f"what is left of {folder.root} shows")
     metrics: dict[str, PairMetrics] = {}
     report = Report()
     for embedder, embedded, points in faces.by_embedder:
@@ -49,3 +55,13 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
         figures=metrics_figures(metrics, "all pairs of photographs"),
         counts_pairs=True,
     )
+
+
+def _check_pairs(labels: ArrayLike, shows: str) -> None:
+    """Raises InputError where there is no pair of one person, or none of two: half of the figures would be missing."""
+    _, faces = np.unique(labels, return_counts=True)
+    if len(faces) < 2 or faces.max() < 2:
+        raise InputError(
+            f"{shows} {len(faces):,} people, {np.count_nonzero(faces >= 2):,} of them with two faces or more; two "
+            "people are needed, one of them with two faces: add people or photographs."
+        )
