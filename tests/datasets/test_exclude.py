@@ -3,12 +3,15 @@
 import pickle
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.exclude import WithoutFaces, find_named, read_list
 from facenet_jax.datasets.mixture import MixedSource
+from facenet_jax.datasets.open import open_listed
+from facenet_jax.errors import InputError
 
 
 @given(st.sets(st.integers(0, 19)))
@@ -34,6 +37,21 @@ def test_lines_name_identities_and_faces_of_every_source():
     assert named.records.tolist() == [2, 11]
     assert named.unknown == ["a", "b"]
     assert find_named(mixed, {"drawn-0000002"}).unknown == []
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_list_in_another_encoding_is_refused(tmp_path, encoding):
+    (tmp_path / "list.txt").write_bytes("drawn-0000001\n".encode(encoding))
+    with pytest.raises(InputError, match=r"--exclude=.*list\.txt is no text file in UTF-8"):
+        read_list(tmp_path / "list.txt", "--exclude")
+    (tmp_path / "list.csv").write_bytes("path,identity\na.png,a\n".encode(encoding))
+    with pytest.raises(InputError, match=r"list\.csv is no text file in UTF-8"):
+        open_listed(tmp_path / "list.csv")
+
+
+def test_bytes_that_name_nothing_are_refused():
+    with pytest.raises(InputError, match=r"is no UTF-8 and names nothing"):
+        find_named(DrawnFaces(0, 2, 3), {"Jos\udce9"})
 
 
 def test_a_list_keeps_its_first_line_and_bytes_that_are_no_utf8(tmp_path):

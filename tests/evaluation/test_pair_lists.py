@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from facenet_jax.cli import main
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
 from facenet_jax.evaluation.protocols.pairs import read_bin
 from facenet_jax.evaluation.protocols.ytf import read_ytf_splits
+from facenet_jax.evaluation.request import Request
 
 FOLDS = "2\t1\nAda\t1\t2\nAda\t1\tBob\t3\nBob\t3\t12\nCy\t1\tBob\t3\n"
 
@@ -39,6 +41,22 @@ def test_lfw_pairs_with_any_ends_of_lines(tmp_path, text):
         listed.without({"Ada", "Bob"})
 
 
+def test_names_may_hold_blanks_where_there_are_tabs(tmp_path):
+    listed = read_lfw_pairs(written(tmp_path, "1\nAda Lovelace\t1\t2\nAda Lovelace\t1\tBob\t3\n"))
+    assert listed.keys[0] == "Ada Lovelace/Ada Lovelace_0001.jpg"
+    assert listed.people == ("Ada Lovelace", "Ada Lovelace", "Bob")
+
+
+def test_one_fold_is_refused_before_anything_is_embedded(tmp_path, photos, network, capsys, monkeypatch):
+    def embed(*_, **__):
+        raise AssertionError
+
+    monkeypatch.setattr(Request, "embed", embed)
+    pairs = written(tmp_path, "1\nAda 1 2\nAda 1 Bob 3\n")
+    assert main(["evaluate", "lfw", f"--embedder={network}", f"--data={photos}", f"--pairs={pairs}"]) == 2
+    assert "--threshold-pairs" in capsys.readouterr().err
+
+
 def test_one_fold_of_the_development_view(tmp_path):
     listed = read_lfw_pairs(written(tmp_path, "1\nAda 1 2\nAda 1 Bob 3\n"))
     assert (listed.same.tolist(), listed.fold.tolist()) == ([True, False], [0, 0])
@@ -56,6 +74,8 @@ def test_one_fold_of_the_development_view(tmp_path):
         (FOLDS.replace("Bob\t3\t12", "Bob\tthree\t12"), "line 4"),
         (FOLDS.replace("Cy\t1", "Bob\t1"), "line 5: Bob stands twice"),
         (b"\xff\xfe\x00", "no text file"),
+        (FOLDS.encode("utf-16-le"), "save it as UTF-8"),
+        ("2 1\nJosé 1 2\n".encode("latin-1"), "is no text file in UTF-8"),
     ],
 )
 def test_lfw_pairs_that_are_wrong(tmp_path, text, sentence):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -326,12 +327,24 @@ def test_no_face_at_all(tmp_path):
         prepared(tmp_path / "photos", tmp_path / "out")
 
 
-def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("code", "started", "sentence"),
+    [
+        (-9, 1, "A worker process was killed (SIGKILL), perhaps for want of memory (fewer --workers need less)"),
+        (-7, 1, "SIGBUS, as where memory is full (fewer --workers need less): /dev/shm"),
+        (-11, 1, "A worker process ended by SIGSEGV"),
+        (1, 1, "A worker process ended with the exit code 1"),
+        (1, 0, "The worker processes could not start (one ended with the exit code 1; why stands above)"),
+    ],
+)
+def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys, code, started, sentence):
     source = crowd(tmp_path / "photos", 2, 2)
 
     class Dying:
-        def __init__(self, *_, **__):
-            pass
+        def __init__(self, *_, initargs, **__):
+            initargs[0].value = started
+            codes = (-15, code)  # the others are ended by the executor
+            self._processes = {n: SimpleNamespace(exitcode=one, join=lambda _: None) for n, one in enumerate(codes)}
 
         def submit(self, *_):
             raise workers.BrokenProcessPool
@@ -341,4 +354,17 @@ def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(workers, "ProcessPoolExecutor", Dying)
     assert main(["prepare", str(source), str(tmp_path / "out"), "--crop", "none", "--workers", "1"]) == 1
-    assert "A worker process was killed" in capsys.readouterr().err
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_full_dev_shm_is_said_with_what_to_lower(tmp_path, monkeypatch, capsys):
+    source = crowd(tmp_path / "photos", 2, 2)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", full)
+    assert main(["prepare", str(source), str(tmp_path / "out"), "--crop", "none", "--workers", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "No space left on device (what processes share finds no room there" in said
+    assert "lower --workers): /dev/shm" in said

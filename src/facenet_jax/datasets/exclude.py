@@ -8,7 +8,6 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from facenet_jax.datasets.names import comparable, is_text, raw
 from facenet_jax.datasets.source import FaceSource, ListedFaces, Reader
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason
+from facenet_jax.runtime.files import read_text
 
 
 def read_list(path: str | os.PathLike[str], option: str) -> set[str]:
@@ -30,12 +30,9 @@ def read_list(path: str | os.PathLike[str], option: str) -> set[str]:
       option: that named it, for the error.
 
     Raises:
-      InputError: it cannot be read.
+      InputError: it cannot be read, or is UTF-16.
     """
-    try:
-        return set(Path(path).read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")) - {""}
-    except OSError as error:
-        raise InputError(f"{option}={path} cannot be read ({error.strerror}): check the path.") from error
+    return set(read_text(path, f"{option}={path}", keep_bytes=True).split("\n")) - {""}
 
 
 class Named(NamedTuple):

@@ -14,6 +14,7 @@ from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.datasets.names import check_distinct, raw, text
 from facenet_jax.datasets.source import FileReader, ListedFaces
 from facenet_jax.errors import InputError, how_to_install
+from facenet_jax.runtime.files import check_encoding
 
 _ROWS = 65_536
 
@@ -70,6 +71,8 @@ class Manifest(ListedFaces):
 
 
 def _csv(path: Path) -> Iterator[tuple[str, str]]:
+    with path.open("rb") as raw_file:
+        check_encoding(raw_file.read(_ROWS), str(path))
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = csv.DictReader(file)
         try:

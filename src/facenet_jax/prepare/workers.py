@@ -23,6 +23,7 @@ from facenet_jax.runtime.progress import Progress, Tally
 from facenet_jax.runtime.shutdown import StopRequest
 
 _TICK = 16
+_SHM = "/dev/shm"
 
 
 def write_shards(
@@ -76,9 +77,7 @@ def write_shards(
                     future.result()
                 say()
         except BrokenProcessPool as error:
-            raise OSError(
-                errno.ENOMEM, "A worker process was killed, perhaps for want of memory (fewer --workers need less)"
-            ) from error
+            raise pool.why_broken() from error
         except MemoryError as error:
             raise OSError(errno.ENOMEM, "Not enough memory (fewer --workers need less)") from error
         finally:
@@ -99,13 +98,23 @@ class _Pool:
 
     def __init__(self, writer: ShardWriter, workers: int) -> None:
         context = multiprocessing.get_context("spawn")  # a copy of a process that has threads may hang
-        self._done, self._rejected = context.Value("q", 0), context.Value("q", 0)
-        self._stop, self._abandon = context.Event(), context.Event()
+        self._known: dict[int, BaseProcess] = {}
+        try:
+            self._done, self._rejected = context.Value("q", 0), context.Value("q", 0)
+            self._started = context.Value("q", 0)
+            self._stop, self._abandon = context.Event(), context.Event()
+        except OSError as error:
+            raise _shared_memory_trouble(error) from error
         worker = (writer, self._done, self._rejected, self._stop, self._abandon)
         self._here = _Worker(*worker)
-        self._processes = (
-            ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=worker) if workers else None
-        )
+        self._processes = None
+        if workers:
+            try:
+                self._processes = ProcessPoolExecutor(
+                    workers, context, initializer=_start_worker, initargs=(self._started, *worker)
+                )
+            except OSError as error:
+                raise _shared_memory_trouble(error) from error
 
     @property
     def done(self) -> int:
@@ -120,11 +129,35 @@ class _Pool:
     def submit(self, faces: ShardFaces, tick: Callable[[], None]) -> Future[None]:
         """Has a shard written; where there are no processes, it is when this returns."""
         if self._processes:
-            return self._processes.submit(_write_shard, faces)
+            try:
+                return self._processes.submit(_write_shard, faces)
+            finally:
+                self._known |= self._processes._processes or {}  # where it breaks, the executor forgets them
         future: Future[None] = Future()
         self._here.write(faces, tick)
         future.set_result(None)
         return future
+
+    def why_broken(self) -> OSError:
+        """What ended a worker process, as far as its exit code says."""
+        for process in self._known.values():
+            process.join(1)
+        # Those that did not end by themselves were then ended by SIGTERM.
+        codes = [process.exitcode for process in self._known.values() if process.exitcode not in (None, 0)]
+        code = next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM)
+        less = "(fewer --workers need less)"
+        if code == -signal.SIGKILL:
+            return OSError(errno.ENOMEM, f"A worker process was killed (SIGKILL), perhaps for want of memory {less}")
+        if code == -signal.SIGBUS:
+            return OSError(errno.ENOSPC, f"A worker process ended with SIGBUS, as where memory is full {less}", _SHM)
+        how = f"with the exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
+        if not self._started.value:
+            return OSError(
+                errno.ECHILD,
+                f"The worker processes could not start (one ended {how}; why stands above): a program that prepares "
+                'must be a file, with its calls under `if __name__ == "__main__":`, and --workers=0 needs none',
+            )
+        return OSError(errno.ECHILD, f"A worker process ended {how}; why may stand above")
 
     def stop(self) -> None:
         """No shard is begun any more."""
@@ -176,8 +209,17 @@ class _Worker:
 _worker: _Worker | None = None
 
 
-def _start_worker(*worker: Any) -> None:
+def _shared_memory_trouble(error: OSError) -> OSError:
+    if error.errno not in (errno.ENOSPC, errno.ENOMEM) or error.filename:
+        return error
+    need = "what processes share finds no room there: enlarge it (--shm-size of a container), or lower --workers"
+    return OSError(error.errno, f"{error.strerror} ({need})", _SHM)
+
+
+def _start_worker(started: Any, *worker: Any) -> None:
     global _worker
+    with started.get_lock():
+        started.value += 1
     _worker = _Worker(*worker)
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent says when to stop
         signal.signal(number, signal.SIG_IGN)

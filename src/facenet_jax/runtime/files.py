@@ -44,6 +44,38 @@ def in_bucket(path: Path) -> bool:
     return not isinstance(path, Path)
 
 
+def check_encoding(data: bytes, where: str) -> None:
+    """That the beginning of a text is not in an encoding in which nothing of it would be understood.
+
+    Raises:
+      InputError: it is UTF-16 or UTF-32.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or 4 * data.count(0) > len(data):
+        raise InputError(f"{where} is no text file in UTF-8 but in UTF-16 or UTF-32: save it as UTF-8.")
+
+
+def read_text(path: str | os.PathLike[str], where: str, *, keep_bytes: bool = False) -> str:
+    """The text of a file that a person wrote, in UTF-8; the mark that some editors put first is not a part of it.
+
+    Args:
+      path: of the file.
+      where: the option and the path, for errors.
+      keep_bytes: whether bytes that are no UTF-8, as names of files may have, are kept as Python's surrogate escapes.
+
+    Raises:
+      InputError: it cannot be read, or is in another encoding.
+    """
+    try:
+        data = Path(path).read_bytes()
+        check_encoding(data, where)
+        text = data.decode("utf-8-sig", "surrogateescape" if keep_bytes else "strict")
+    except OSError as error:
+        raise InputError(f"{where} cannot be read ({error.strerror}): check the path.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is no text file in UTF-8 (byte {error.start:,}): save it as UTF-8.") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def write_whole(path: Path, data: bytes | str) -> None:
     """Writes a file so that it is there whole or not at all: text as UTF-8, names of files in it by their own bytes."""
     data = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data

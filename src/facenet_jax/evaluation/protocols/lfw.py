@@ -22,17 +22,18 @@ from facenet_jax.evaluation.protocols.common import (
 from facenet_jax.evaluation.protocols.listed import (
     PairList,
     accuracy_interval,
+    check_folds,
     compare_accuracies,
     listed_distances,
     listed_metrics,
     over_folds,
-    read_text,
     usable_by_all,
     without_known,
 )
 from facenet_jax.evaluation.request import Outcome, Request, heading
 from facenet_jax.images.crop import CROPS
 from facenet_jax.images.cut import FaceCutter
+from facenet_jax.runtime.files import read_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +59,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     """View 1 where --threshold-pairs is given, else view 2."""
     if options.threshold_pairs is not None:
         return _view_1(request, options)
-    listed = without_known(request, read_lfw_pairs(options.pairs))
+    listed = without_known(request, _read_view_2(options.pairs))
     compared = listed_distances(request, listed, listed_images(options.data, listed.keys))
     return over_folds("lfw", request, (options.data, options.pairs), listed, compared, options.fars, "LFW, view 2")
 
@@ -109,6 +110,16 @@ def _view_1(request: Request, options: argparse.Namespace) -> Outcome:
     )
 
 
+def _read_view_2(path: Path) -> PairList:
+    hint = "; for view 1 give its pairsDevTrain.txt as --threshold-pairs, for view 2 pairs.txt as --pairs"
+    return check_folds(read_lfw_pairs(path), path, hint)
+
+
+def _parts(line: str) -> list[str]:
+    # Where there are tabs a name may hold blanks.
+    return [part.strip() for part in line.strip().split("\t")] if "\t" in line.strip() else line.split()
+
+
 def read_lfw_pairs(path: Path) -> PairList:
     """LFW's `pairs.txt` (ten folds), `pairsDevTrain.txt` or `pairsDevTest.txt` (one).
 
@@ -118,7 +129,8 @@ def read_lfw_pairs(path: Path) -> PairList:
     Raises:
       InputError: naming the line that is wrong, or the number of lines that is not as the first line says.
     """
-    lines = [(n, line.split()) for n, line in enumerate(read_text(path).splitlines(), 1) if line.strip()]
+    text = read_text(path, str(path)).split("\n")
+    lines = [(n, _parts(line)) for n, line in enumerate(text, 1) if line.strip()]
     if not lines:
         raise InputError(f"{path} is empty; give LFW's file of pairs.")
     head = lines[0][1]

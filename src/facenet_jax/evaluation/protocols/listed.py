@@ -183,9 +183,14 @@ def read_file(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read ({error.strerror}); check the path.") from error
 
 
-def read_text(path: Path) -> str:
-    """The text of a list of pairs; InputError where it cannot be read or is no text."""
-    try:
-        return read_file(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text file; give the list of pairs.") from error
+def check_folds(listed: PairList, path: Path, hint: str = "") -> PairList:
+    """The list itself, which must have two folds or more: the threshold for one comes from the others.
+
+    Raises:
+      InputError: it has one.
+    """
+    if len(np.unique(listed.fold)) < 2:
+        raise InputError(
+            f"{path} has one fold of pairs, and two are needed: the threshold for each comes from the others{hint}."
+        )
+    return listed

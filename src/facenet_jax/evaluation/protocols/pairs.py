@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from facenet_jax.embedders.engine import Images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.common import add_fars, check_fars_asked
-from facenet_jax.evaluation.protocols.listed import PairList, listed_distances, over_folds, read_file
+from facenet_jax.evaluation.protocols.listed import PairList, check_folds, listed_distances, over_folds, read_file
 from facenet_jax.evaluation.request import Outcome, Request
 
 check = check_fars_asked
@@ -31,6 +31,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     """Accuracy over ten folds."""
     file = options.data
     listed, files = read_bin(file)
+    check_folds(listed, file)
     digest = hashlib.blake2b(b"".join(hashlib.blake2b(f).digest() for f in files), digest_size=16).hexdigest()
     images = Images(listed.keys, lambda number: files[number], digest)
     compared = listed_distances(request, listed, images)

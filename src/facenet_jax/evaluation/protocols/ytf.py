@@ -16,9 +16,10 @@ from facenet_jax.embedders.engine import EmbeddedFaces, concatenate, embed_image
 from facenet_jax.embedders.labelled_images import listed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.common import add_fars, check_fars_asked
-from facenet_jax.evaluation.protocols.listed import ListedDistances, PairList, over_folds, read_text, without_known
+from facenet_jax.evaluation.protocols.listed import ListedDistances, PairList, check_folds, over_folds, without_known
 from facenet_jax.evaluation.request import AnyEmbedder, Outcome, Request
 from facenet_jax.images.cut import FaceCutter
+from facenet_jax.runtime.files import read_text
 from facenet_jax.runtime.progress import Progress
 
 check = check_fars_asked
@@ -37,7 +38,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     data, frames = options.data, options.frames
     if frames < 1:
         raise InputError(f"--frames={frames} of each video show nothing; give at least 1 (the default is 100).")
-    listed = without_known(request, read_ytf_splits(options.pairs))
+    listed = without_known(request, check_folds(read_ytf_splits(options.pairs), options.pairs))
     per_video = [_frames(stored_path(data, video)) for video in listed.keys]
     # Where faces must be found, more frames than wanted may have to be looked at; they are, video by video.
     cutter = FaceCutter(request.crop, need_face=True)
@@ -58,7 +59,10 @@ def read_ytf_splits(path: Path) -> PairList:
     Raises:
       InputError: naming the line that is wrong.
     """
-    lines = [(n, [part.strip() for part in line.split(",")]) for n, line in enumerate(read_text(path).splitlines(), 1)]
+    lines = [
+        (n, [part.strip() for part in line.split(",")])
+        for n, line in enumerate(read_text(path, str(path)).split("\n"), 1)
+    ]
     lines = [(n, parts) for n, parts in lines if any(parts)]
     answer = -1
     if lines and not lines[0][1][0].isdigit():
