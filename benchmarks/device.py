@@ -186,7 +186,7 @@ class Bench:
         return True
 
     def _options(self, network: str, dtype: str) -> list[str]:
-        """Of a config: the same for a step alone and for a whole run, so that one compiles for both."""
+        """Of a config: the same for a step alone and for a whole run."""
         batch = self.sizes.batches[network]
         return [
             f"--config.model.dtype={dtype}",
