@@ -147,3 +147,23 @@ def test_a_run_from_before_a_key_existed_had_its_default():
     before = {key: value for key, value in now.items() if key != "model.norm"}
     assert difference(before, now) == []
     assert difference(before, now | {"model.norm": "weight"}) == ["config.model.norm: response -> weight"]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "warmup", "finalise"),
+    [
+        ("quickstart", [], 0, 400),
+        ("quickstart", ["--config.steps=100"], 0, 33),
+        ("recipe_cpu", [], 56, 560),
+        ("recipe_cpu", ["--config.steps=1120"], 56, 560),
+        ("recipe_cpu", ["--config.steps=100"], 5, 50),
+        ("recipe_cpu", ["--config.steps=2240"], 112, 1120),
+        ("recipe_cpu", ["--config.steps=1"], 0, 0),
+        ("recipe_cpu", ["--config.steps=100", "--config.optimizer.warmup_steps=7"], 7, 50),
+        ("recipe_cpu", ["--config.steps=100", "--config.optimizer.finalise_steps=0"], 56, 0),
+        ("recipe_cpu_long", ["--config.steps=40"], 56, 0),  # it goes on with more steps, at the same rates
+    ],
+)
+def test_a_shorter_run_needs_its_steps_alone(name, overrides, warmup, finalise):
+    config = load_config(name, overrides)
+    assert (config.optimizer.warmup_steps, config.optimizer.finalise_steps) == (warmup, finalise)

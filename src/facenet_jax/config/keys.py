@@ -249,12 +249,13 @@ def _check_faces(values: Mapping[str, Any]) -> None:
 
 
 def _check_schedule(values: Mapping[str, Any]) -> None:
-    if values["optimizer.finalise_steps"] + values["optimizer.warmup_steps"] > values["steps"]:
+    finalise = values["optimizer.finalise_steps"]
+    if finalise and finalise + values["optimizer.warmup_steps"] > values["steps"]:
         raise InputError(
             "config.optimizer.warmup_steps and finalise_steps are more than config.steps together; lower one of them."
         )
     rate, final = values["optimizer.learning_rate"], values["optimizer.final_learning_rate"]
-    if values["optimizer.finalise_steps"] and final > rate:
+    if finalise and final > rate:
         raise InputError(
             f"config.optimizer.final_learning_rate is {final:g}, above the learning_rate of {rate:g}, and the rate "
             "would rise over the last finalise_steps; lower it."

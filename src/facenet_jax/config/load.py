@@ -24,14 +24,15 @@ def load_config(name: str, overrides: list[str]) -> ConfigDict:
 
     Args:
       name: a path to a config file, or the bare name of one that comes with the package.
-      overrides: `--config.loss.margin=0.1`, and so on.
+      overrides: `--config.loss.margin=0.1`, and so on. Where `steps` is among them, and the rate falls at the end, the
+        steps of warm-up and fall that are not among them keep their shares of it.
 
     Raises:
       InputError: no such file, an unknown key (naming the nearest), a value of the wrong type or out of range.
     """
     path = find_config(name)
     config = _get_config(path)
-    keys = list(flatten(config))
+    keys, own_steps = list(flatten(config)), config.steps
     last: dict[str, str] = {}
     for override in overrides:
         key, equals, _ = override.removeprefix("--").removeprefix("config.").partition("=")
@@ -50,6 +51,12 @@ def load_config(name: str, overrides: list[str]) -> ConfigDict:
         values(arguments)
     except (flags.Error, TypeError, ValueError) as error:
         raise InputError(f"{first_line(error)}; give a value of the key's type.") from error
+    # A run of other lengths warms up and falls for the same shares of its steps. Where the rate does not fall a run may
+    # be given more steps later, so that nothing hangs on their number.
+    if "steps" in last and own_steps > 0 and config.optimizer.finalise_steps:
+        for key in ("warmup_steps", "finalise_steps"):
+            if f"optimizer.{key}" not in last:
+                config.optimizer[key] = config.optimizer[key] * config.steps // own_steps
     validate(config)
     config.lock()
     return config
