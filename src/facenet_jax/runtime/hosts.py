@@ -35,6 +35,8 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         raise InputError(f"--process={process} of --processes={processes}: count from 0 to {processes - 1}.")
     if coordinator is not None and not _is_address(coordinator):
         raise InputError(f"--coordinator={coordinator}: give HOST:PORT of the first process, such as 10.0.0.1:8476.")
+    if coordinator is not None:
+        _check_coordinator(coordinator, serves=process == 0)
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -50,6 +52,42 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
             f"this process could not join a job ({str(error).splitlines()[0]}); on a machine by itself leave "
             "--distributed and --coordinator out, elsewhere give --coordinator=HOST:PORT, --processes and --process."
         ) from error
+
+
+def _check_coordinator(coordinator: str, serves: bool) -> None:
+    """What would have JAX's runtime hang, or end the process with no sentence, is looked at before it is called.
+
+    Args:
+      coordinator: host:port.
+      serves: whether this process is the one that listens there.
+
+    Raises:
+      InputError: the host name is unknown, or the port cannot be listened on.
+    """
+    host, _, port = coordinator.rpartition(":")
+    try:
+        socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise InputError(
+            f"--coordinator={coordinator}: the host name {host} cannot be looked up ({error}); give a name or an "
+            "address of the first process's machine."
+        ) from error
+    if serves and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
+        both = socket.has_dualstack_ipv6()
+        try:
+            socket.create_server(
+                ("", int(port)), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
+            ).close()
+        except OSError as error:
+            raise InputError(
+                f"--coordinator={coordinator}: this process cannot listen on port {port} "
+                f"({os.strerror(error.errno or 0)}); give all processes another port, one that no program uses."
+            ) from error
+    # gRPC obeys these variables, and no proxy leads to the coordinator.
+    if any(os.environ.get(name) for name in ("grpc_proxy", "https_proxy", "http_proxy")):
+        for name in ("no_proxy", "no_grpc_proxy"):
+            if name == "no_proxy" or name in os.environ:
+                os.environ[name] = ",".join(filter(None, [os.environ.get(name), host.strip("[]")]))
 
 
 def _is_address(text: str) -> bool:
