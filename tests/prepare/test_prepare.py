@@ -357,6 +357,19 @@ def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys, code, started
     assert sentence in capsys.readouterr().err
 
 
+def test_people_without_a_face_are_named(tmp_path, capsys):
+    source = crowd(tmp_path / "photos", 2, 2)
+    for name in ("dana/1.png", "eve/1.cr2", "eve/.DS_Store"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).touch()
+    assert main(["prepare", str(source), str(tmp_path / "out"), "--crop", "none", "--workers", "0"]) == 0
+    said = capsys.readouterr().err
+    assert "there are no images of 1 person: eve" in said
+    assert "without a face are 1 person: dana" in said
+    assert "1 .cr2" in said
+    assert "1 left behind by systems" in said
+
+
 def test_a_full_dev_shm_is_said_with_what_to_lower(tmp_path, monkeypatch, capsys):
     source = crowd(tmp_path / "photos", 2, 2)
 

@@ -22,6 +22,18 @@ class TestGallery:
             shutil.copy(photos / f"person {person:02d}" / "0.png", tmp_path / "gallery" / f"person {person:02d}")
         return tmp_path / "gallery"
 
+    def test_people_without_a_usable_photograph_are_named(self, gallery, network, tmp_path, said):
+        pytest.importorskip("faiss")
+        for name in ("dana/1.CR2", "eve/1.HEIC", "person 00/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg"):
+            (gallery / name).parent.mkdir(parents=True)
+            (gallery / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+        code, text, _ = said("enroll", gallery, tmp_path / "index", "--embedder", network, "--crop=none")
+        assert code == 0
+        assert "enrolled        8 faces of 8 people" in text
+        assert "no usable face  2 people: eve, dana" in text
+        assert "1 .cr2" in text
+        assert "1 left behind by systems" in text
+
     @pytest.mark.parametrize("compact", [False, True])
     def test_people_come_are_found_and_go(self, gallery, photos, network, evaluations, tmp_path, said, compact):
         pytest.importorskip("faiss")

@@ -84,7 +84,8 @@ def in_words(passed_over: Mapping[str, int], most: int = 8) -> str:
 def some(names: Sequence[str], most: int = 10) -> str:
     """How many people, and the names of the first, for people."""
     more = f", and {len(names) - most:,} more" if len(names) > most else ""
-    return f"{len(names):,} people: {', '.join(names[:most])}{more}"
+    people = "person" if len(names) == 1 else "people"
+    return f"{len(names):,} {people}: {', '.join(names[:most])}{more}"
 
 
 def stored_path(root: Path, place: str) -> Path:

@@ -30,6 +30,7 @@ from facenet_jax.datasets.prepared import (
     is_prepared,
     shard_name,
 )
+from facenet_jax.datasets.walk import some
 from facenet_jax.errors import InputError
 from facenet_jax.prepare.duplicates import Copies, find_copies
 from facenet_jax.prepare.job import PARTS, Job, Workplace, read_job
@@ -109,6 +110,8 @@ def merge_shards(out: Path, job: Job, progress: Progress) -> DatasetSummary:
         raise InputError(
             f"None of the {job.source_faces:,} faces can be decoded: see {out / REJECTS_FILE} ({reasons})."
         )
+    if len(empty := np.flatnonzero(counts.of_identity == 0)):
+        progress.say(f"without a face are {some([index.names[identity] for identity in empty.tolist()])}")
     contents = np.load(out / CONTENTS, mmap_mode="r")
     copies = find_copies(contents, offsets)
     _write_duplicates(out, index, copies)
