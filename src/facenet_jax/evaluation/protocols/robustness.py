@@ -96,5 +96,5 @@ def _format_quality(rows: dict[str, dict[int, Any]], far: float) -> str:
             said = "unresolved" if row["val"] is None else f"{100 * row['val']:.1f}%"
             if row["val"] is None:
                 said += f": needs {row['pairs_needed']:,} different pairs, has {row['different_pairs']:,}"
-            lines.append(f"  {f'{name} {value:,}':<20}{said:<10}({100 * row['paper']:.1f}%)")
+            lines.append(f"  {f'{name} {value:,}':<20}{said:<9} ({100 * row['paper']:.1f}%)")
     return "\n".join(lines)
