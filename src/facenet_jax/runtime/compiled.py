@@ -87,20 +87,19 @@ def compiling(what: str, say: Callable[[str], None], at_once: bool = False) -> I
         say(f"compiled        {'before, kept, and read ' if kept else ''}in {duration(seconds)}")
 
 
-def announced(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+def announced(function: jax.stages.Wrapped, what: str) -> Callable[..., Any]:
     """A jitted function of which the screen says when it takes long to compile, as for the first arrays of a shape."""
     import jax
 
-    known = set()
+    programs: dict[Any, Any] = {}
 
     def call(*arguments: Any) -> Any:
-        shapes = tuple(jax.numpy.shape(leaf) for leaf in jax.tree.leaves(arguments))
-        if shapes in known:
-            return function(*arguments)
-        with compiling(what, Progress(quiet=jax.process_index() != 0).say):
-            found = function(*arguments)
-        known.add(shapes)
-        return found
+        arrays = jax.tree.leaves(arguments)
+        key = tuple((jax.numpy.shape(array), getattr(array, "sharding", None)) for array in arrays)
+        if key not in programs:  # compiled apart from the call, which on a CPU takes as long as the program runs
+            with compiling(what, Progress(quiet=jax.process_index() != 0).say):
+                programs[key] = function.lower(*arguments).compile()
+        return programs[key](*arguments)
 
     return call
 

@@ -22,7 +22,7 @@ from facenet_jax.runtime.compiled import announced, deterministic_options
 from facenet_jax.runtime.mesh import over_batch, padded_batch_size, platform_of, replicated
 
 
-def make_embed(network: nn.Module, mesh: Mesh, deterministic: bool = False) -> Callable[[Any, jax.Array], jax.Array]:
+def make_embed(network: nn.Module, mesh: Mesh, deterministic: bool = False) -> jax.stages.Wrapped:
     """The jitted network alone: (params, uint8 images [N, rows, columns, 3] over the mesh) -> float32 [N, d]."""
     embed = partial(apply_network, network)
     return jax.jit(
