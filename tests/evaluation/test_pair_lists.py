@@ -52,6 +52,8 @@ def test_one_fold_is_refused_before_anything_is_embedded(tmp_path, photos, netwo
         raise AssertionError
 
     monkeypatch.setattr(Request, "embed", embed)
+    assert main(["evaluate", "robustness", f"--embedder={network}", f"--data={photos}", "--far=1e-9"]) == 2
+    assert "needs 1,000,000,000; give a larger --far" in capsys.readouterr().err
     pairs = written(tmp_path, "1\nAda 1 2\nAda 1 Bob 3\n")
     assert main(["evaluate", "lfw", f"--embedder={network}", f"--data={photos}", f"--pairs={pairs}"]) == 2
     assert "--threshold-pairs" in capsys.readouterr().err

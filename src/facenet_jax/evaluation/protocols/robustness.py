@@ -40,6 +40,13 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     """VAL on the first split of the hold-out, at each quality and size."""
     folder = prepared_folder(request, options.data)
     far, series = options.far, {}
+    # Which pairs there are does not depend on the points: looked at before eleven times all faces are embedded.
+    first = holdout(np.eye(1, 2, dtype=np.float32).repeat(len(folder.labels), 0), folder.labels, [far]).splits[0]
+    if first.points[0].pairs_needed > first.different_pairs:
+        raise InputError(
+            f"The first split of {folder.root} has {first.different_pairs:,} pairs of different people, and "
+            f"--far={far:g} needs {first.points[0].pairs_needed:,}; give a larger --far, or more people."
+        )
     report = Report()
     for embedder in request.embedders:
         rows: dict[str, dict[int, Any]] = {"jpeg_quality": {}, "image_pixels": {}}
