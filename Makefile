@@ -16,7 +16,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep reproduce test test-cluster lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device
+.PHONY: help setup train sweep reproduce test test-cluster lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -76,3 +76,6 @@ bench-latency: $(STAMP)  ## NNS1 and NNS2 at batch 1 on one core under ONNX Runt
 
 bench-device: $(STAMP)  ## steps, triplets, loader and whole runs on a GPU or TPU, in eight minutes; ARGS="--only networks" for less
 	$(BIN)/python -m benchmarks.device $(ARGS)
+
+storm: $(STAMP)  ## ten thousand damaged inputs over every reader, processes killed at random moments; ARGS="--cases 300 --kills 2"
+	$(BIN)/python -m benchmarks.storm --kills 10 $(ARGS)

@@ -77,7 +77,7 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for key in sorted(set(before) | set(now)):
         then, new = (list(v) if isinstance(v, tuple) else v for v in (before.get(key), now.get(key)))
         if then != new and key not in may_change:
-            lines.append(f"config.{key}: {then} -> {new}")
+            lines.append(f"config.{key:.200}: {str(then)[:200]} -> {str(new)[:200]}")
     return lines
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.datasets.names import check_distinct, raw, text
 from facenet_jax.datasets.source import FileReader, ListedFaces
-from facenet_jax.errors import InputError, how_to_install
+from facenet_jax.errors import InputError, first_line, how_to_install
 from facenet_jax.runtime.files import check_encoding
 
 _ROWS = 65_536
@@ -90,13 +90,17 @@ def _parquet(path: Path) -> Iterator[tuple[str, str]]:
     except ImportError as error:
         raise InputError(f"Reading {path} needs pyarrow: {how_to_install('parquet')}.") from error
     try:
-        file = pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
         _check_columns(path, file.schema_arrow.names)
         for batch in file.iter_batches(_ROWS, columns=["path", "identity"]):
             columns = [batch.column(name).cast(pa.string()).to_pylist() for name in ("path", "identity")]
             yield from ((place or "", identity or "") for place, identity in zip(*columns, strict=True))
-    except pa.ArrowException as error:
-        raise InputError(f"{path} is no Parquet file that can be read ({error}): write it again.") from error
+    except (pa.ArrowException, OSError, ValueError) as error:  # pyarrow raises OSError of pages that are damaged
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise InputError(
+            f"{path} is no Parquet file that can be read ({first_line(error)}): write it again."
+        ) from error
 
 
 def _check_columns(path: Path, columns: object) -> None:

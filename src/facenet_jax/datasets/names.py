@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.errors import InputError
-from facenet_jax.runtime.files import ArrayWriter
+from facenet_jax.runtime.files import ArrayWriter, map_array
 
 _BLOCK = 65_536
 
@@ -51,7 +51,7 @@ class Names(LazyNames):
 
     def __init__(self, stem: Path) -> None:
         self._stem = stem
-        self._starts: NDArray[np.int64] = np.load(f"{stem}.npy", mmap_mode="r")
+        self._starts: NDArray[np.int64] = map_array(Path(f"{stem}.npy"))
         text = Path(f"{stem}.txt")
         size = text.stat().st_size
         if self._starts.dtype != np.int64 or self._starts.ndim != 1 or not len(self._starts):

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.datasets.names import Names
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason, decode
+from facenet_jax.runtime.files import map_array
+from facenet_jax.runtime.json_files import checked, read_json
 
 CARD_FILE = "card.json"
 JOB_FILE = "prepare.json"  # there while a dataset is being prepared
@@ -66,6 +68,10 @@ class Origin:
     detector: str | None
     part_faces: int
 
+    def __post_init__(self) -> None:
+        if self.part_faces < 1:
+            raise ValueError("no shard has a face")
+
 
 @dataclass(frozen=True)
 class Card(Origin):
@@ -110,13 +116,11 @@ def read_card(root: Path) -> Card:
     """
     file = root / CARD_FILE
     try:
-        content: dict[str, Any] = json.loads(file.read_text())
+        content: dict[str, Any] = read_json(file)
         form, version = content.pop("format"), content.pop("version")
         if form != FORMAT or version != VERSION:
             raise InputError(f"{file} is of {form} {version}; this program reads {FORMAT} {VERSION}.")
-        if set(content) != {field.name for field in fields(Card)}:
-            raise ValueError("its entries are not those of a card")
-        return Card(**content)
+        return checked(Card, content)
     except FileNotFoundError as error:
         raise InputError(f"{root} is not a prepared dataset: it has no {CARD_FILE}.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -146,18 +150,23 @@ class PreparedSource:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
         self.card = read_card(self.root)
-        self._first_records = self.card.first_records
         self._check_shards()
+        self._first_records = self.card.first_records
         try:
-            offsets = np.load(self.root / OFFSETS, mmap_mode="r")
+            offsets = map_array(self.root / OFFSETS)
             names, self.files = Names(self.root / NAMES), Names(self.root / FILES)
-            self._contents: NDArray[np.uint8] = np.load(self.root / CONTENTS, mmap_mode="r")
-            self._looks: NDArray[np.uint16] = np.load(self.root / LOOKS, mmap_mode="r")
+            self._contents: NDArray[np.uint8] = map_array(self.root / CONTENTS)
+            self._looks: NDArray[np.uint16] = map_array(self.root / LOOKS)
         except (OSError, ValueError) as error:
             raise self._disagrees(f"its index cannot be read: {error}") from error
         records, identities = self.card.records, self.card.identities
         if offsets.shape != (identities + 1,) or offsets.dtype != np.int64 or int(offsets[-1]) != records:
             raise self._disagrees(f"{OFFSETS} does not give {identities:,} identities {records:,} records")
+        if int(offsets[0]) or (np.diff(offsets) < 0).any():
+            raise self._disagrees(f"{OFFSETS} is not in order")
+        for file, array, kind in ((CONTENTS, self._contents, np.uint8), (LOOKS, self._looks, np.uint16)):
+            if array.dtype != kind or array.shape[1:] != (16,):
+                raise self._disagrees(f"{file} is {array.dtype} of shape {array.shape}")
         for file, length, expected in (
             (NAMES, len(names), identities),
             (FILES, len(self.files), records),
@@ -190,13 +199,16 @@ class PreparedSource:
 
         Raises:
           BadFace: the shard is damaged there.
-          InputError: the shard does not hold the records that the card says.
+          InputError: the shard does not hold the records that the card says, or the record is another identity's.
         """
         shard = int(np.searchsorted(self._first_records, record, side="right")) - 1
         try:
             data: bytes = self._reader(shard).read([record - int(self._first_records[shard])])[0]
         except (RuntimeError, ValueError, IndexError) as error:
             raise BadFace(Reason.UNREADABLE) from error
+        identity = int(self.index.identity_of(np.array(record)))
+        if int.from_bytes(data[:LABEL_BYTES], "little") != identity:
+            raise self._disagrees(f"record {record:,} is not of identity {identity:,}, as {OFFSETS} says")
         return data[LABEL_BYTES:]
 
     def describe(self, record: int) -> str:

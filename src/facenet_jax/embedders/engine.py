@@ -19,7 +19,7 @@ from facenet_jax.images.crop import CutFace
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import BadFace, reason_of
 from facenet_jax.runtime.cores import usable_cores
-from facenet_jax.runtime.files import write_arrays
+from facenet_jax.runtime.files import read_arrays, write_arrays
 from facenet_jax.runtime.progress import Progress, Tally
 
 # Images in a part of what is kept on disk: few enough that little is lost, many enough that batches are full.
@@ -283,10 +283,10 @@ def _read_part(file: Path | None, files: tuple[str, ...]) -> EmbeddedFaces | Non
     if file is None or not file.exists():
         return None
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            rows = {name: arrays[name] for name in _ARRAYS}
-            reasons = arrays["reasons"].tolist()
-    except Exception:  # a damaged archive raises what its reader happens to trip over
+        arrays = read_arrays(file)
+        rows = {name: arrays[name] for name in _ARRAYS}
+        reasons = arrays["reasons"].tolist()
+    except (OSError, ValueError, KeyError):
         return None
     faces = len(rows["photo"])
     without = sorted({*range(len(files))} - {*rows["photo"].tolist()})

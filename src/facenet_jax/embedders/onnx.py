@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from facenet_jax.embedders.base import check_images, on_unit_sphere
 from facenet_jax.errors import InputError, first_line, how_to_install
 from facenet_jax.images.weights import SFACE, read_weights
 from facenet_jax.runtime.cores import usable_cores
+from facenet_jax.runtime.json_files import read_json
 
 # The card beside an exported file; its version changes when a reader of the older one would be misled.
 CARD_FORMAT, CARD_VERSION = "facenet-jax export", 1
@@ -235,7 +235,7 @@ def _check_card(file: Path, data: bytes) -> None:
     if not path.exists():
         return
     try:
-        card = json.loads(path.read_text())
+        card = read_json(path)
         known = card["format"] == CARD_FORMAT and isinstance(card["version"], int)
         version, digest = card["version"], card["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:

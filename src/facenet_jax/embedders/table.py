@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from facenet_jax.datasets.names import comparable
 from facenet_jax.embedders.base import on_unit_sphere
 from facenet_jax.errors import InputError, first_line, how_to_install
+from facenet_jax.runtime.files import read_arrays
 
 SUFFIXES = (".npz", ".parquet")
 
@@ -71,8 +72,8 @@ def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     try:
         if path.suffix == ".parquet":
             return _read_parquet(path)
-        with np.load(path, allow_pickle=False) as arrays:
-            return arrays["embeddings"], arrays["names"]
+        arrays = read_arrays(path)
+        return arrays["embeddings"], arrays["names"]
     except KeyError as error:
         raise InputError(f"{path} lacks {error}; the arrays `embeddings` and `names` are needed.") from error
     except InputError:
@@ -90,7 +91,7 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]
         import pyarrow.parquet
     except ImportError as error:
         raise InputError(f"Parquet files need pyarrow: {how_to_install('parquet')}.") from error
-    table = pyarrow.parquet.read_table(path, columns=["embeddings", "names"])
+    table = pyarrow.parquet.read_table(path, columns=["embeddings", "names"], page_checksum_verification=True)
     rows = table["embeddings"].combine_chunks()
     lengths = pyarrow.compute.unique(pyarrow.compute.list_value_length(rows)).to_pylist()
     if len(lengths) > 1 or None in lengths:

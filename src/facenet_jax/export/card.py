@@ -9,6 +9,7 @@ from typing import Any
 from facenet_jax.embedders.onnx import card_path
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.json_files import read_json
 
 _INSTEAD = "make one: facenet-jax evaluate holdout --embedder RUN --data PEOPLE --out RESULTS"
 
@@ -25,7 +26,7 @@ def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
       InputError: the file cannot be read, is no evaluation with rates, or is of another embedder.
     """
     try:
-        document = json.loads(file.read_text())
+        document = read_json(file)
         entries = {entry.get("digest"): entry for entry in document["embedders"]}
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}); {_INSTEAD}.") from error

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import re
+import zlib
 from collections.abc import Callable
 
 import numpy as np
@@ -146,6 +147,8 @@ def _decode(
             return _sized(upright(_with_metadata(pixels, data)), size)
         with opener(io.BytesIO(data)) as image:
             check(*image.size)
+            if isinstance(image, PngImageFile):
+                _check_png(data)
             if isinstance(image, JpegImageFile):
                 width, height = image.size
                 shrink = _shrink(width, height, size)
@@ -180,6 +183,17 @@ def reason_of(error: OSError) -> Reason:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return Reason.MISSING
     return Reason.FORBIDDEN if error.errno in (errno.EACCES, errno.EPERM) else Reason.UNREADABLE
+
+
+def _check_png(data: bytes) -> None:
+    """Raises ValueError unless every chunk is whole: Pillow compares neither the pixels' CRC nor, always, their sum."""
+    at, kind = 8, b""
+    while kind != b"IEND":
+        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        end = at + 8 + length
+        if zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4]) or len(data) < end + 4:
+            raise ValueError(f"a PNG's chunk at byte {at} is damaged")
+        at = end + 4
 
 
 def _opener(data: bytes) -> Callable[[io.BytesIO], ImageFile] | None:

@@ -13,6 +13,7 @@ from facenet_jax import __version__
 from facenet_jax.datasets.prepared import JOB_FILE, Origin, is_prepared, read_card
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.json_files import checked, read_json
 
 TOOL = f"facenet-jax {__version__}"
 PARTS = Path("parts")  # files of shards' records, until they are merged
@@ -118,7 +119,7 @@ def read_job(out: Path) -> Job | None:
     """
     file = out / JOB_FILE
     try:
-        return Job(**json.loads(file.read_text()))
+        return checked(Job, read_json(file))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:

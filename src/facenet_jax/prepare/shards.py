@@ -22,7 +22,7 @@ from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import BadFace, Reason
 from facenet_jax.images.digests import content_digest, look_digest
 from facenet_jax.prepare.job import PARTS
-from facenet_jax.runtime.files import sync, write_arrays
+from facenet_jax.runtime.files import read_arrays, sync, write_arrays
 
 # One record a group, so that one can be read without others; images do not compress again.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
@@ -212,18 +212,18 @@ def read_records(file: Path) -> ShardRecords:
     Raises:
       OSError, ValueError, KeyError: it is missing or damaged.
     """
-    with file.open("rb") as stream, np.load(stream) as held:  # opened here: NumPy leaves a damaged file open
-        return ShardRecords(
-            int(held["shard_bytes"]),
-            held["identities"],
-            split_names(held["places"]),
-            held["contents"],
-            held["looks"],
-            held["faces"],
-            held["fallback"],
-            split_names(held["rejected"]),
-            [Reason(int(reason)) for reason in held["reasons"]],
-        )
+    held = read_arrays(file)
+    return ShardRecords(
+        int(held["shard_bytes"]),
+        held["identities"],
+        split_names(held["places"]),
+        held["contents"],
+        held["looks"],
+        held["faces"],
+        held["fallback"],
+        split_names(held["rejected"]),
+        [Reason(int(reason)) for reason in held["reasons"]],
+    )
 
 
 def _write_records(file: Path, records: ShardRecords) -> None:

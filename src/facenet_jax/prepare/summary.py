@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.errors import InputError
+from facenet_jax.runtime.json_files import checked, read_json
 
 REPORT_FILE = "report.json"
 FIGURE_FILE = "identities.png"
@@ -63,7 +64,7 @@ def read_summary(out: Path) -> DatasetSummary:
     """
     file = out / REPORT_FILE
     try:
-        return DatasetSummary(**json.loads(file.read_text()))
+        return checked(DatasetSummary, read_json(file))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{file} cannot be read ({error}); the dataset in {out} may be whole all the same.") from error
 

@@ -135,7 +135,9 @@ def _write_parquet(path: Path, columns: dict[str, Any], about: str) -> None:
     table = pyarrow.table(arrays).replace_schema_metadata({"facenet-jax": about})
     # Parquet has no integers of one byte; numbers of a dictionary of 255 are.
     numbered = ["embeddings.list.element"] if columns["embeddings"].dtype == np.int8 else []
-    pyarrow.parquet.write_table(table, path, use_dictionary=["files", *numbered], compression="none")
+    pyarrow.parquet.write_table(
+        table, path, use_dictionary=["files", *numbered], compression="none", write_page_checksum=True
+    )
 
 
 def _rows(array: NDArray[Any]) -> Any:

@@ -23,7 +23,8 @@ from facenet_jax.datasets.names import join_names, split_names
 from facenet_jax.errors import InputError
 from facenet_jax.recognition.index import PeopleIndex, read_vectors
 from facenet_jax.recognition.thresholds import Threshold
-from facenet_jax.runtime.files import locked, sync, write_whole
+from facenet_jax.runtime.files import locked, read_arrays, sync, write_whole
+from facenet_jax.runtime.json_files import read_json
 
 MANIFEST = "index.json"
 FORMAT, VERSION = "facenet-jax index", 1
@@ -117,7 +118,7 @@ def _bytes_of(file: Path) -> bytes:
 
 def _load(root: Path, file: Path) -> PeopleIndex:
     try:
-        manifest: dict[str, Any] = json.loads(file.read_text())
+        manifest: dict[str, Any] = read_json(file)
         if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
             raise InputError(
                 f"{file} is of {manifest['format']} {manifest['version']}, and this program reads {FORMAT} {VERSION}; "
@@ -136,9 +137,9 @@ def _load(root: Path, file: Path) -> PeopleIndex:
             manifest["clipped"],
             manifest["rounding"],
         )
-        with paths["faces"].open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            people, person = split_names(arrays["people"]), arrays["person"]
-            files, contents = split_names(arrays["files"]), arrays["contents"]
+        arrays = read_arrays(paths["faces"])
+        people, person = split_names(arrays["people"]), arrays["person"]
+        files, contents = split_names(arrays["files"]), arrays["contents"]
         if not len(vectors) == len(person) == len(files) == len(contents):
             raise ValueError("its files do not belong together")
         thresholds = [Threshold(**threshold) for threshold in manifest["thresholds"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from facenet_jax.errors import InputError
 from facenet_jax.recognition.finder import FaceFinder
+from facenet_jax.runtime.json_files import read_json
 
 # Protocols that measure rates over pairs of single images.
 _OF_PAIRS = ("holdout", "photos", "lfw", "lfw-view1", "pairs")
@@ -129,7 +129,7 @@ def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) 
     """
     instead = how_to_evaluate(finder, among_people)
     try:
-        document = json.loads(file.read_text())
+        document = read_json(file)
         protocol, data, entries = document["protocol"], document["data"], document["embedders"]
         digests = [entry.get("digest") for entry in entries]
     except OSError as error:

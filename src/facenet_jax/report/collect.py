@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
+from facenet_jax.runtime.json_files import read_json, read_json_lines
 
 YARDSTICK = "sface"
 # Where a run's own documents are looked for, besides its directory itself.
@@ -103,8 +103,8 @@ def collect(folders: Sequence[Path]) -> Collected:
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_text())
-    except (OSError, json.JSONDecodeError, UnicodeDecodeError):
+        content = read_json(file)
+    except (OSError, ValueError):
         return None
     return content if isinstance(content, dict) else None
 
@@ -139,17 +139,10 @@ def _run(folder: Path) -> Measured | None:
 
 
 def _history(file: Path) -> list[dict[str, Any]]:
-    rows = []
     try:
-        with file.open() as lines:
-            for line in lines:
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
-                    continue  # the last line of a run that goes on
+        return read_json_lines(file)
     except OSError:
         return []
-    return rows
 
 
 def finest(result: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from facenet_jax.errors import MACHINE_ERRORS, InputError, first_line
 from facenet_jax.runtime.checksum import fingerprint
 from facenet_jax.runtime.files import in_bucket, write_whole
 from facenet_jax.runtime.hosts import all_say, is_first, wait_for_all
+from facenet_jax.runtime.json_files import read_json
 
 FOLDER = "checkpoints"
 FINGERPRINT = "fingerprint"
@@ -133,12 +134,20 @@ class Checkpoints:
 
     def _read_vals(self) -> dict[int, float]:
         vals: dict[int, float] = {}
-        for step in self._manager.all_steps():  # where VAL stood before it had a file
-            file = self._folder / str(step) / "metrics" / "metrics"
+        file = self._val_file
+        try:
+            for step in self._manager.all_steps():  # where VAL stood before it had a file
+                file = self._folder / str(step) / "metrics" / "metrics"
+                if file.exists():
+                    vals[step] = float(read_json(file)["val"])
+            file = self._val_file
             if file.exists():
-                vals[step] = json.loads(file.read_text())["val"]
-        if self._val_file.exists():
-            vals |= {int(step): val for step, val in json.loads(self._val_file.read_text()).items()}
+                vals |= {int(step): float(val) for step, val in read_json(file).items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{file} is damaged ({first_line(error)}); copy it again, or remove it: then the latest "
+                "checkpoint is taken for the best."
+            ) from error
         return vals
 
     def _set_vals(self, new: dict[int, float | None]) -> None:
@@ -238,7 +247,12 @@ class Checkpoints:
         if not (folder / FINGERPRINT).is_dir():  # saved before there were fingerprints
             return
         items = ocp.args.Composite(**{FINGERPRINT: ocp.args.JsonRestore()})
-        saved = self._manager.restore(step, args=items)[FINGERPRINT]
+        try:
+            saved = dict(self._manager.restore(step, args=items)[FINGERPRINT])
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            if _may_be_whole(error):
+                raise
+            raise InputError(f"the fingerprint of {folder} cannot be read ({first_line(error)[:100]}).") from error
         if any(fingerprint(tree) != saved.get(part) for part, tree in parts.items()):
             raise InputError(
                 f"{folder} holds other values than were saved: it was damaged or changed; take another checkpoint."

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 import uuid
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from facenet_jax.errors import InputError, how_to_install
+from facenet_jax.errors import InputError, first_line, how_to_install
 
 BUCKETS = "gs://"
 
@@ -108,6 +109,48 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     write_whole(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a .npz file, every byte of each compared with the archive's checksum.
+
+    NumPy reads what an array's header says, and where that is damaged stops before the checksum.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is damaged, or holds objects.
+    """
+    arrays = {}
+    try:
+        with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            for name in archive.namelist():
+                data = io.BytesIO(archive.read(name))
+                arrays[name.removesuffix(".npy")] = np.lib.format.read_array(data, allow_pickle=False)
+                if data.read(1):
+                    raise ValueError(f"the array {name} is longer than it says")
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged archive raises what its reader happens to trip over
+        raise ValueError(first_line(error)) from error
+    return arrays
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """A .npy file, memory-mapped.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is damaged.
+    """
+    try:
+        mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # NumPy raises EOFError, TokenError, OverflowError and others of a damaged header
+        raise ValueError(f"{path.name} is no array ({first_line(error)})") from error
+    if not isinstance(mapped, np.ndarray):
+        raise ValueError(f"{path.name} is no array")
+    return mapped
 
 
 class ArrayWriter:

@@ -12,6 +12,7 @@ from etils import epath
 
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.json_files import read_json
 from facenet_jax.runtime.output import CLOSED_PIPE
 from facenet_jax.sweeps.launchers import Command, Runner, command_for
 from facenet_jax.sweeps.points import Point, Sweep
@@ -89,10 +90,10 @@ class _Sent:
     def __init__(self, file: Path) -> None:
         self.file = file
         try:
-            self.names: list[str] = json.loads(file.read_text())
+            self.names: list[str] = read_json(file)
         except FileNotFoundError:
             self.names = []
-        except (OSError, json.JSONDecodeError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"{file} cannot be read ({error}); mend or remove it.") from error
 
     def add(self, name: str) -> None:

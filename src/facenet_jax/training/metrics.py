@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from tensorboardX import SummaryWriter
 
 from facenet_jax.runtime.files import append, in_bucket, write_whole
+from facenet_jax.runtime.json_files import read_json_lines
 
 METRICS_FILE = "metrics.jsonl"
 # In a bucket a file that grows is written whole each time.
@@ -83,14 +84,7 @@ class MetricsWriter:
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The rows of a working directory's metrics.jsonl, in order; a line cut short by a kill is left out."""
     path = workdir / METRICS_FILE
-    rows = []
-    if path.exists():
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-    return rows
+    return read_json_lines(path) if path.exists() else []
 
 
 def _plain(value: Any) -> Any:

@@ -26,7 +26,7 @@ from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.hard_batches import HardTable, MixedPlan, TripletPlan, subset
 from facenet_jax.input.plan import Plan
 from facenet_jax.runtime.compiled import announced, deterministic_options
-from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.files import read_arrays, write_whole
 from facenet_jax.runtime.hosts import is_first
 from facenet_jax.runtime.mesh import over_batch, padded_batch_size, platform_of, replicated
 from facenet_jax.training.embedding import Embedding
@@ -145,10 +145,10 @@ class OfflineSelection:
                 f"step {step:,} need it; put it back, {again}"
             )
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-                made_for = str(saved["made_for"])
-                table = HardTable(table_step, saved["anchors"], saved["positives"], saved["negatives"])
-        except Exception as error:  # whatever a damaged file makes the reader raise
+            saved = read_arrays(path)
+            made_for = str(saved["made_for"])
+            table = HardTable(table_step, saved["anchors"], saved["positives"], saved["negatives"])
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(
                 f"{path} cannot be read ({first_line(error)}), and the batches after step {table_step:,} "
                 f"need it; put it back, {again}"

@@ -12,6 +12,7 @@ from facenet_jax.evaluation.holdout import HoldoutResult, format_holdout, holdou
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
 from facenet_jax.runtime.files import in_bucket, locked, write_whole
 from facenet_jax.runtime.hosts import is_first, wait_for_all
+from facenet_jax.runtime.json_files import read_json
 from facenet_jax.training.metrics import read_metrics
 
 RUN_FILE = "run.json"
@@ -57,6 +58,8 @@ class RunDirectory:
           InputError: the config differs in what may not change, or the training faces are others.
         """
         before = read_run(self.path)
+        if not {"train", "held_out"} <= before["digests"].keys():
+            raise InputError(f"{self.path / RUN_FILE} lacks a digest of its faces; copy it again.")
         check_config(self.path, before["config"], config)
         trained_on = " and ".join(path for path, _ in datasets_of(config))
         if before["digests"]["train"] != digests["train"]:
@@ -116,12 +119,13 @@ def read_run(path: Path) -> dict[str, Any]:
     """
     file = path / RUN_FILE
     try:
-        run: dict[str, Any] = json.loads(file.read_text())
+        run: dict[str, Any] = read_json(file)
     except FileNotFoundError as error:
         raise InputError(f"{path} is not the working directory of a run: it has no {RUN_FILE}.") from error
     except (OSError, ValueError) as error:
         raise InputError(f"{file} cannot be read ({error}); remove it only if the run is to begin again.") from error
-    if not (isinstance(run, dict) and {"config", "digests"} <= run.keys()):
+    parts = [run.get(part) for part in ("config", "digests")] if isinstance(run, dict) else []
+    if not parts or not all(isinstance(part, dict) for part in parts):
         raise InputError(f"{file} is no config of a run; remove it only if the run is to begin again.")
     return run
 
@@ -143,7 +147,7 @@ def write_report(workdir: Path, step: int, result: HoldoutResult, held_out_name:
 def finished_report(workdir: Path, steps: int) -> str | None:
     """The text that ended a run, or None where the run in this directory has not got so far as `steps`."""
     try:
-        report = json.loads((workdir / REPORT_FILE).read_text())
+        report = read_json(workdir / REPORT_FILE)
         return str(report["table"]) if report["step"] >= steps else None
     except (OSError, ValueError, KeyError, TypeError):  # another kind of file is overwritten
         return None

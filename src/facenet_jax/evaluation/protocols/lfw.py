@@ -24,6 +24,7 @@ from facenet_jax.evaluation.protocols.listed import (
     accuracy_interval,
     check_folds,
     compare_accuracies,
+    is_number,
     listed_distances,
     listed_metrics,
     over_folds,
@@ -134,7 +135,7 @@ def read_lfw_pairs(path: Path) -> PairList:
     if not lines:
         raise InputError(f"{path} is empty; give LFW's file of pairs.")
     head = lines[0][1]
-    if len(head) not in (1, 2) or not all(part.isdigit() and int(part) > 0 for part in head):
+    if len(head) not in (1, 2) or not all(is_number(part) and int(part) > 0 for part in head):
         raise InputError(
             f"{path}, line {lines[0][0]}: {' '.join(head)!r} does not say how many folds and pairs there are; "
             "the first line of pairs.txt is `10 300`."
@@ -152,7 +153,7 @@ def read_lfw_pairs(path: Path) -> PairList:
         is_same = place % (2 * per_fold) < per_fold
         wanted = 3 if is_same else 4
         places = (1, 2) if is_same else (1, 3)
-        if len(parts) != wanted or not all(parts[at].isdigit() for at in places):
+        if len(parts) != wanted or not all(is_number(parts[at]) for at in places):
             kind = "`name i j`, a pair of the same person" if is_same else "`name i name j`, of different people"
             raise InputError(f"{path}, line {number}: {' '.join(parts)!r} is not {kind}; restore the file.")
         if not is_same and parts[0] == parts[2]:

@@ -194,3 +194,8 @@ def check_folds(listed: PairList, path: Path, hint: str = "") -> PairList:
             f"{path} has one fold of pairs, and two are needed: the threshold for each comes from the others{hint}."
         )
     return listed
+
+
+def is_number(part: str) -> bool:
+    """Whether a part of a line is a number of a list of pairs: digits of ASCII, no more than an int64 holds."""
+    return part.isascii() and part.isdigit() and len(part) <= 18

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,7 +53,12 @@ def read_bin(path: Path) -> tuple[PairList, list[bytes]]:
       InputError: it is no such file, or needs more than bytes and lists.
     """
     try:
-        content = _Unpickler(io.BytesIO(read_file(path)), path).load()
+        data = read_file(path)
+        # Python makes a list as long as the largest number of a memo, whether or not anything is kept there.
+        for opcode, number, _ in pickletools.genops(data):
+            if opcode.name in ("PUT", "LONG_BINPUT") and int(number or 0) > len(data):
+                raise ValueError("more is kept than the file has bytes")
+        content = _Unpickler(io.BytesIO(data), path).load()
     except InputError:
         raise
     except Exception as error:  # a damaged pickle raises what it happens to trip over

@@ -16,7 +16,14 @@ from facenet_jax.embedders.engine import EmbeddedFaces, concatenate, embed_image
 from facenet_jax.embedders.labelled_images import listed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.common import add_fars, check_fars_asked
-from facenet_jax.evaluation.protocols.listed import ListedDistances, PairList, check_folds, over_folds, without_known
+from facenet_jax.evaluation.protocols.listed import (
+    ListedDistances,
+    PairList,
+    check_folds,
+    is_number,
+    over_folds,
+    without_known,
+)
 from facenet_jax.evaluation.request import AnyEmbedder, Outcome, Request
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.runtime.files import read_text
@@ -65,7 +72,7 @@ def read_ytf_splits(path: Path) -> PairList:
     ]
     lines = [(n, parts) for n, parts in lines if any(parts)]
     answer = -1
-    if lines and not lines[0][1][0].isdigit():
+    if lines and not is_number(lines[0][1][0]):
         heads = [head.lower() for head in lines[0][1]]
         answer = next((at for at, head in enumerate(heads) if "same" in head), -1)
         lines = lines[1:]
@@ -74,7 +81,7 @@ def read_ytf_splits(path: Path) -> PairList:
     numbers: dict[str, int] = {}
     pairs, same, fold = [], [], []
     for number, parts in lines:
-        if len(parts) < 4 or not parts[0].isdigit() or parts[answer] not in ("0", "1"):
+        if len(parts) < max(4, answer + 1) or not is_number(parts[0]) or parts[answer] not in ("0", "1"):
             raise InputError(
                 f"{path}, line {number}: {', '.join(parts)!r} is not `split, first video, second video, is same`."
             )

@@ -1,0 +1,203 @@
+"""A storm of kills: commands killed at random moments, given again, and compared with one never killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.storm_readers import reading
+
+_TINY = [
+    "--config=quickstart",
+    "--config.model.input_size=32,32",
+    "--config.model.embedding_size=64",
+    "--config.batch.size=16",
+    "--config.batch.faces_per_identity=4",
+    "--config.optimizer.finalise_steps=0",
+    "--config.eval.every=0",
+    "--config.eval.batch=240",
+    "--config.eval.drawn_identities=60",
+    "--config.eval.max_faces_per_identity=4",
+    "--config.data.drawn.identities=20",
+    "--config.data.drawn.faces_per_identity=6",
+    "--config.checkpoint.every=2",
+    "--config.log.every=1",
+    "--config.data.workers=0",
+    "--config.steps=8",
+]
+
+
+class Job(NamedTuple):
+    """A command that is killed.
+
+    Attributes:
+      name: of it.
+      arguments: without the folder or file that it writes, for which there is a `{out}`.
+      end: what of it must be as if it had never been killed.
+    """
+
+    name: str
+    arguments: list[str]
+    end: Callable[[Path], Any]
+
+
+def storm_of_kills(kills: int, seed: int) -> int:
+    """Kills each command so many times, and says what it saw.
+
+    Returns:
+      How many times the end was another.
+    """
+    # Imported once: each command begins where its own work does, and most kills fall into that.
+    import orbax.checkpoint  # noqa: F401
+
+    import facenet_jax.cli  # noqa: F401
+
+    rng, bad = random.Random(seed), 0
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        _people(place / "gallery", 12, 5)
+        network = place / "train-whole"
+        for job in _jobs(place, network):
+            whole = network if job.name == "train" else place / f"{job.name}-whole{_suffix(job)}"
+            started = time.monotonic()
+            if _command(job, whole, None) != 0:
+                raise RuntimeError(f"{job.name} fails even where nobody kills it")
+            seconds, expected = time.monotonic() - started, _end(job, whole)
+            struck = other = 0
+            for number in range(kills):
+                out = place / f"{job.name}-{number}{_suffix(job)}"
+                after = rng.uniform(0, seconds)
+                struck += _command(job, out, after) == -signal.SIGKILL
+                code = _command(job, out, None)
+                if code != 0 or _end(job, out) != expected:
+                    other += 1
+                    print(f"seed {seed}: {job.name} number {number}, killed after {after:.2f} s: exit code {code}")
+                shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
+            bad += other
+            print(
+                f"{job.name:<10}{seconds:>7.1f} s  {kills:>4} runs  {struck:>4} killed  {other:>4} other ends",
+                flush=True,
+            )
+    return bad
+
+
+def _jobs(place: Path, network: Path) -> list[Job]:
+    gallery, of = str(place / "gallery"), ["--embedder", str(network)]
+    return [
+        Job("train", ["train", *_TINY, "--workdir={out}"], _end_of_run),
+        Job("prepare", ["prepare", gallery, "{out}", "--crop=none", "--workers=0"], _end_of_dataset),
+        Job("embed", ["embed", gallery, "-o", "{out}", "--crop=none", *of], _end_of_table),
+        Job("enroll", ["enroll", gallery, "{out}", "--crop=none", *of], _end_of_index),
+        Job("cluster", ["cluster", gallery, "--out", "{out}", "--crop=none", "--people=12", *of], _end_of_people),
+    ]
+
+
+def _suffix(job: Job) -> str:
+    return ".npz" if job.name == "embed" else ""
+
+
+def _command(job: Job, out: Path, after: float | None) -> int:
+    """Runs a command in a process of its own, killed after so many seconds; its exit code, or minus the signal."""
+    child = os.fork()
+    if not child:
+        from facenet_jax.cli import main
+
+        null = os.open(os.devnull, os.O_RDWR)
+        log = os.open(f"{out}.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        for number, file in enumerate((null, log, log)):
+            os.dup2(file, number)
+        code = 70
+        try:
+            code = main([argument.replace("{out}", str(out)) for argument in job.arguments]) or 0
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)  # one that has ended waits for its parent still
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _end(job: Job, out: Path) -> str:
+    """A digest of what a command left; in a process of its own, as none can be forked once it uses JAX."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(theirs, reading(job.end(out)).encode())
+        except Exception as error:
+            os.write(theirs, f"{type(error).__name__}: {error}".encode()[:1000])
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as answer:
+        found = answer.read()
+    os.waitpid(child, 0)
+    return found
+
+
+def _people(root: Path, people: int, faces: int) -> None:
+    from facenet_jax.datasets.drawn import render
+
+    for identity in range(people):
+        (root / f"p{identity:02d}").mkdir(parents=True)
+        for exemplar in range(faces):
+            Image.fromarray(render(7, identity, exemplar, (48, 48))).save(root / f"p{identity:02d}" / f"{exemplar}.png")
+
+
+def _end_of_run(workdir: Path) -> Any:
+    from facenet_jax.runtime.checkpoints import Checkpoints
+    from facenet_jax.runtime.checksum import fingerprint
+    from facenet_jax.training.metrics import read_metrics
+
+    checkpoints = Checkpoints(workdir, read_only=True)
+    try:
+        steps = checkpoints.steps()
+        of_last = fingerprint(checkpoints.restore_params(steps[-1]))
+    finally:
+        checkpoints.close()
+    losses = {row["step"]: row["loss"] for row in read_metrics(workdir) if "loss" in row}
+    holdout = json.loads((workdir / "report.json").read_text())["holdout"]
+    return steps[-1], of_last, losses, json.dumps(holdout, sort_keys=True)
+
+
+def _bytes(root: Path, *without: str) -> Any:
+    return {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(root.rglob("*"))
+        if file.is_file() and not file.name.startswith((".lock", *without))
+    }
+
+
+def _end_of_dataset(out: Path) -> Any:
+    return _bytes(out, "identities.png")
+
+
+def _end_of_index(root: Path) -> Any:
+    from facenet_jax.recognition.index_files import load_index
+
+    index = load_index(root)
+
+    return index.people, index.files, index.person.tolist(), index.contents.tobytes(), _bytes(root, "faces", "index")
+
+
+def _end_of_table(file: Path) -> Any:
+    with np.load(file) as arrays:
+        return {name: (array.shape, array.tobytes()) for name, array in arrays.items()}
+
+
+def _end_of_people(out: Path) -> Any:
+    return {name for name in _bytes(out) if not name.startswith(".")}
