@@ -19,7 +19,7 @@ class TrainingError(Exception):
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, without its full stop, to be put into a sentence."""
-    return str(error).strip().split("\n")[0].rstrip(".")
+    return str(error).strip().split("\n")[0][:300].rstrip(".")
 
 
 def how_to_install(*extras: str) -> str:

@@ -50,7 +50,7 @@ class Named(NamedTuple):
 
     def some_unknown(self) -> str:
         """The first few unknown lines, for a message."""
-        return ", ".join(self.unknown[:3])
+        return ", ".join(line[:100] for line in self.unknown[:3])
 
 
 def find_named(source: FaceSource, lines: set[str], where: str = "the list") -> Named:
@@ -84,7 +84,9 @@ def _find(names: Iterable[str], wanted: dict[str, str]) -> NDArray[np.int64]:
 def _check_unknown(source: FaceSource, unknown: list[str], where: str) -> None:
     for line in unknown:
         if not is_text(line):
-            raise InputError(f"{where}: the line {raw(line)!r} is no UTF-8 and names nothing; save the list as UTF-8.")
+            raise InputError(
+                f"{where}: the line {raw(line)[:100]!r} is no UTF-8 and names nothing; save the list as UTF-8."
+            )
     loose = {_loosely(line): line for line in unknown}
     if loose:
         for name in source.index.names:

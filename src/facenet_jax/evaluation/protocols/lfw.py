@@ -137,7 +137,7 @@ def read_lfw_pairs(path: Path) -> PairList:
     head = lines[0][1]
     if len(head) not in (1, 2) or not all(is_number(part) and int(part) > 0 for part in head):
         raise InputError(
-            f"{path}, line {lines[0][0]}: {' '.join(head)!r} does not say how many folds and pairs there are; "
+            f"{path}, line {lines[0][0]}: {' '.join(head)!r:.200} does not say how many folds and pairs there are; "
             "the first line of pairs.txt is `10 300`."
         )
     folds, per_fold = (1, int(head[0])) if len(head) == 1 else (int(head[0]), int(head[1]))
@@ -155,9 +155,9 @@ def read_lfw_pairs(path: Path) -> PairList:
         places = (1, 2) if is_same else (1, 3)
         if len(parts) != wanted or not all(is_number(parts[at]) for at in places):
             kind = "`name i j`, a pair of the same person" if is_same else "`name i name j`, of different people"
-            raise InputError(f"{path}, line {number}: {' '.join(parts)!r} is not {kind}; restore the file.")
+            raise InputError(f"{path}, line {number}: {' '.join(parts)!r:.200} is not {kind}; restore the file.")
         if not is_same and parts[0] == parts[2]:
-            raise InputError(f"{path}, line {number}: {parts[0]} stands twice in a pair of different people.")
+            raise InputError(f"{path}, line {number}: {parts[0]:.100} stands twice in a pair of different people.")
         pair = []
         for name, at in ((parts[0], parts[1]), (parts[0] if is_same else parts[2], parts[-1])):
             key = f"{name}/{name}_{int(at):04d}.jpg"

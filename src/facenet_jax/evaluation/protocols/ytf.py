@@ -83,7 +83,7 @@ def read_ytf_splits(path: Path) -> PairList:
     for number, parts in lines:
         if len(parts) < max(4, answer + 1) or not is_number(parts[0]) or parts[answer] not in ("0", "1"):
             raise InputError(
-                f"{path}, line {number}: {', '.join(parts)!r} is not `split, first video, second video, is same`."
+                f"{path}, line {number}: {', '.join(parts)!r:.200} is not `split, first video, second video, is same`."
             )
         pairs.append([numbers.setdefault(video, len(numbers)) for video in parts[1:3]])
         same.append(parts[answer] == "1")
@@ -91,7 +91,7 @@ def read_ytf_splits(path: Path) -> PairList:
     found = np.unique(fold)
     if found.tolist() != list(range(1, len(found) + 1)):
         raise InputError(
-            f"{path}: its splits are {found.tolist()}, not numbered from 1 without a gap; restore the file."
+            f"{path}: its splits are {str(found.tolist())[:100]}, not numbered from 1 without a gap; restore the file."
         )
     people = tuple(video.split("/")[0] for video in numbers)
     return PairList(tuple(numbers), np.array(pairs, np.int64), np.array(same), np.array(fold) - 1, people)
