@@ -233,8 +233,8 @@ def test_an_embedder_that_hardly_tells_people_apart_is_doubted(mislabelled, tmp_
     assert words in (tmp_path / "audit" / "audit.html").read_text()
 
 
-def test_a_picture_that_was_replaced_is_embedded_anew(tmp_path):
-    root, kept = tmp_path / "faces", tmp_path / "kept"
+def looks_of_three(root):
+    """Writes pictures of noise, eight pixels wide, that are alike within each of three people."""
     rng = np.random.default_rng(0)
     for person in "abc":
         (root / person).mkdir(parents=True)
@@ -242,6 +242,27 @@ def test_a_picture_that_was_replaced_is_embedded_anew(tmp_path):
         for name in "012":
             pixels = looks + rng.integers(-20, 20, looks.shape)
             (root / person / f"{name}.png").write_bytes(encoded(pixels.astype(np.uint8)))
+
+
+def test_a_dataset_is_cut_as_the_embedder_expects_unless_it_was_cut_before(tmp_path, capsys):
+    looks_of_three(root := tmp_path / "faces")
+    linear_network(tmp_path / "net.onnx", (8, 8), "nchw", None, d=16)
+    spec = f"onnx:{tmp_path / 'net.onnx'},scale=1,mean=128,crop="
+    prepared(root, cut := tmp_path / "cut", crop="centre", size=16)
+    for data, crop, options, words in (
+        (root, "centre", [], "faces are cut with --crop centre, as "),
+        (root, "centre", ["--crop=none"], "taken as they are (--crop none); give --crop centre, unless"),
+        (cut, "centre", [], ""),
+        (cut, "tight", [], "expects faces cut with --crop tight, and these were prepared with --crop centre; give"),
+    ):
+        assert main(["audit", str(data), f"--embedder={spec}{crop}", "-o", str(tmp_path / "audit"), *options]) == 0
+        said = capsys.readouterr().err
+        assert words in said if words else "--crop" not in said
+
+
+def test_a_picture_that_was_replaced_is_embedded_anew(tmp_path):
+    looks_of_three(root := tmp_path / "faces")
+    kept = tmp_path / "kept"
     linear_network(tmp_path / "net.onnx", (8, 8), "nchw", None, d=16)
     embedder = open_embedder(f"onnx:{tmp_path / 'net.onnx'},scale=1,mean=128")
     first, again = (audit(root, embedder, "none", kept, Progress(quiet=True)) for _ in range(2))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from facenet_jax.embedders import engine, open_embedder
-from facenet_jax.embedders.base import crop_for
+from facenet_jax.embedders.base import crop_for, crop_for_dataset, warn_of_crop
 from facenet_jax.embedders.engine import embed_images
 from facenet_jax.embedders.labelled_images import open_labelled
 from facenet_jax.errors import InputError
@@ -163,6 +163,42 @@ def test_the_crop_is_the_embedders_or_asked_for(photos, tmp_path):
     assert crop_for(open_embedder(run), None) == "centre"
     with pytest.raises(InputError, match="There is no crop 'round'"):
         FaceCutter("round")
+
+
+@pytest.mark.parametrize(
+    ("cut", "crop", "words"),
+    [
+        ("none", "centre", None),
+        ("centre", "none", None),
+        ("tight", "centre", None),
+        ("none", "tight", "these are cut with --crop tight; give --crop centre."),
+        ("tight", "none", "these were prepared with --crop tight; give --crop centre, or prepare"),
+        ("none", "none", "these are taken as they are (--crop none); give --crop centre, unless"),
+    ],
+)
+def test_faces_that_are_cut_otherwise_than_the_embedder_expects_are_warned_of(tmp_path, capsys, cut, crop, words):
+    linear_network(tmp_path / "net.onnx", (8, 8), "nhwc", None)
+    embedder = open_embedder(f"onnx:{tmp_path / 'net.onnx'},crop=centre")
+    warn_of_crop(embedder, cut, crop)
+    said = capsys.readouterr().err
+    assert said.count("\n") == (words is not None)
+    if words:
+        assert f"{embedder.name} expects faces cut with --crop centre, and {words}" in said
+
+
+def test_an_embedder_that_does_not_tell_its_crop_is_not_warned_of(capsys):
+    warn_of_crop(Colours(), "tight", "similarity")
+    assert not capsys.readouterr().err
+
+
+def test_a_dataset_is_cut_as_the_embedder_expects_unless_it_was_cut_before(tmp_path):
+    linear_network(tmp_path / "net.onnx", (8, 8), "nhwc", None)
+    embedder = open_embedder(f"onnx:{tmp_path / 'net.onnx'},crop=centre")
+    assert crop_for_dataset(embedder, "none", None) == "centre"
+    assert crop_for_dataset(embedder, "tight", None) == "none"
+    assert crop_for_dataset(embedder, "tight", "tight") == "tight"
+    assert crop_for_dataset(embedder, "none", "none") == "none"
+    assert crop_for_dataset(Colours(), "none", None) == "none"
 
 
 def test_a_file_of_embeddings_finds_nothing(photos, tmp_path):

@@ -21,6 +21,7 @@ from facenet_jax.images.cut import FaceCutter
 from facenet_jax.training.run_identities import own_held_out, trained_on
 from facenet_jax.training.training_faces import open_faces
 from networks import linear_network, saved_run
+from preparing import prepared
 
 
 def test_people_that_a_run_was_trained_on_are_left_out(tmp_path, photos, capsys):
@@ -38,6 +39,22 @@ def test_people_that_a_run_was_trained_on_are_left_out(tmp_path, photos, capsys)
     assert len(document["shared_and_kept"]) == 14
     assert document["embedders"][0]["result"]["faces"] == 64
     assert document["embedders"][0]["training"]["identities"] == 14
+
+
+def test_faces_that_are_cut_otherwise_than_an_embedder_expects_are_warned_of(tmp_path, photos, capsys):
+    linear_network(tmp_path / "net.onnx", (8, 6), "nchw", None)
+    spec = f"onnx:{tmp_path / 'net.onnx'},scale=1,mean=128,crop="
+    prepared(photos, cut := tmp_path / "cut", crop="centre", size=16)
+    for data, crop, options, words in (
+        (photos, "centre", [], "taken as they are (--crop none); give --crop centre, unless they are cut so already."),
+        (photos, "tight", ["--crop=centre"], "these are cut with --crop centre; give --crop tight."),
+        (photos, "none", ["--crop=centre"], ""),
+        (cut, "centre", [], ""),
+        (cut, "tight", [], "these were prepared with --crop centre; give --crop tight, or"),
+    ):
+        assert main(["evaluate", "photos", f"--embedder={spec}{crop}", f"--data={data}", *options, "--far=0.5"]) == 0
+        said = capsys.readouterr().err
+        assert words in said if words else "warning" not in said
 
 
 def begun(run, digest=None):

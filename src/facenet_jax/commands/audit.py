@@ -33,8 +33,8 @@ def add_parser(commands: Any) -> None:
     audit.add_argument(
         "--crop",
         choices=CROPS,
-        default="none",
-        help="how faces are cut (default: none, as they are)",
+        help="how faces are cut; none: as they are (default: as the embedder, or the dataset that a run was trained "
+        "on, says; none where the faces of DATASET were cut when they were prepared)",
     )
 
 
@@ -43,13 +43,22 @@ def _audit(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.curation.audit_files import OWN_FILES, PAGE_FILE, format_findings, write_findings
     from facenet_jax.curation.audit_page import build_page
     from facenet_jax.curation.results_folder import KEPT, claimed
+    from facenet_jax.datasets.open import crop_of
     from facenet_jax.embedders import open_embedder
+    from facenet_jax.embedders.base import crop_for_dataset, warn_of_crop
     from facenet_jax.runtime.files import write_whole
     from facenet_jax.runtime.progress import Progress
 
     embedder = open_embedder(options.embedder)
+    cut = crop_of(options.dataset)
+    crop = crop_for_dataset(embedder, cut, options.crop)
+    warn_of_crop(embedder, cut, crop)
+    if options.crop is None and crop != "none":
+        Progress().say(
+            f"faces are cut with --crop {crop}, as {embedder.name} expects; if they are already, --crop none"
+        )
     with claimed(options.output, OWN_FILES):
-        found = audit(options.dataset, embedder, options.crop, options.output / KEPT, Progress())
+        found = audit(options.dataset, embedder, crop, options.output / KEPT, Progress())
         write_findings(found, options.output)
         write_whole(options.output / PAGE_FILE, build_page(found))
     print(format_findings(found))

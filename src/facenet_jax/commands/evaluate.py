@@ -67,7 +67,9 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> int:
+    from facenet_jax.datasets.open import crop_of
     from facenet_jax.embedders import open_embedder
+    from facenet_jax.embedders.base import warn_of_crop
     from facenet_jax.evaluation.request import Request
     from facenet_jax.runtime.files import write_whole
     from facenet_jax.training.run_identities import own_held_out, trained_on
@@ -94,6 +96,11 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         not options.keep_shared,
         held_out=own_held_out,
     )
+    for embedder in embedders:
+        # Without --data a run is measured on its own faces, which are cut as it expects.
+        warn_of_crop(
+            embedder, crop_of(options.data) if options.data else getattr(embedder, "crop", "none"), options.crop
+        )
     outcome = protocol.run(request, options)
     written: list[Path] = []
     if options.out:

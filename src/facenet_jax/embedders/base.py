@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast, runtime_checkable
 
@@ -122,3 +123,36 @@ def crop_for(embedder: Embedder, asked: Crop | None) -> Crop:
         f"How {embedder.name} wants faces to be cut is not known; say it: --crop tight (the detector's box, as "
         "`facenet-jax prepare` does), similarity (five landmarks), centre, or none (faces that are cut out already)."
     )
+
+
+def crop_for_dataset(embedder: Embedder | EmbeddingTable, cut: str, asked: Crop | None) -> Crop:
+    """How the faces of a dataset are to be cut for an embedder: as asked, or as it says, unless they are cut already.
+
+    Args:
+      embedder: what will embed them; a table of embeddings expects nothing.
+      cut: how the dataset's faces were cut, `none` where nothing says it.
+      asked: what a person asked for.
+    """
+    if asked is not None:
+        return asked
+    return cast(Crop, getattr(embedder, "crop", "none")) if cut == "none" else "none"
+
+
+def warn_of_crop(embedder: Embedder | EmbeddingTable, cut: str, crop: Crop) -> None:
+    """Prints a line where an embedder is given faces that are not cut as it expects.
+
+    Args:
+      embedder: what embeds them; nothing is said where it does not tell what it expects.
+      cut: how they were cut before, `none` where nothing says it.
+      crop: how they are cut now.
+    """
+    wanted = getattr(embedder, "crop", "none")
+    if wanted in ("none", cut if crop == "none" else crop):
+        return
+    if crop != "none":
+        text = f"these are cut with --crop {crop}; give --crop {wanted}"
+    elif cut != "none":
+        text = f"these were prepared with --crop {cut}; give --crop {wanted}, or prepare the photographs with it"
+    else:
+        text = f"these are taken as they are (--crop none); give --crop {wanted}, unless they are cut so already"
+    print(f"facenet-jax: warning: {embedder.name} expects faces cut with --crop {wanted}, and {text}.", file=sys.stderr)

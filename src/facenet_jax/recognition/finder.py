@@ -11,7 +11,7 @@ from pathlib import Path
 from facenet_jax.datasets.source import FileReader
 from facenet_jax.datasets.walk import ignored, images_below
 from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder, open_network
-from facenet_jax.embedders.base import crop_for
+from facenet_jax.embedders.base import crop_for, warn_of_crop
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.errors import InputError
 from facenet_jax.images.crop import Crop
@@ -105,7 +105,7 @@ class FaceFinder:
 
 
 def open_finder(spec: str, step: int | None = None, crop: Crop | None = None) -> FaceFinder:
-    """Opens an embedder to find faces with.
+    """Opens an embedder to find faces with; a crop that it was not made for is warned of.
 
     Args:
       spec, step: see `open_network`.
@@ -116,4 +116,6 @@ def open_finder(spec: str, step: int | None = None, crop: Crop | None = None) ->
     """
     embedder = open_network(spec, step)
     own = embedder.step if isinstance(embedder, CheckpointEmbedder) else None
-    return FaceFinder(spec, own, embedder, crop_for(embedder, crop))
+    used = crop_for(embedder, crop)
+    warn_of_crop(embedder, "none", used)
+    return FaceFinder(spec, own, embedder, used)
