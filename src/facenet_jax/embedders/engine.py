@@ -106,6 +106,15 @@ class EmbeddedFaces:
             raise InputError(f"None of the {len(self.files):,} images can be used{first}; give images of faces.")
 
 
+def check_network(embedder: Embedder | EmbeddingTable) -> None:
+    """Raises InputError for a file of embeddings, where images are changed or searched for faces."""
+    if not isinstance(embedder, Embedder):
+        raise InputError(
+            f"{embedder.name} holds embeddings and no network, so that no other images can be tried; give a run, "
+            "onnx:PATH or sface."
+        )
+
+
 def embed_images(
     embedder: Embedder | EmbeddingTable,
     images: Images,
@@ -131,10 +140,7 @@ def embed_images(
     """
     if not isinstance(embedder, Embedder):
         if cutter.every or cutter.need_face or cutter.alteration:
-            raise InputError(
-                f"{embedder.name} holds embeddings and no network, so that no other images can be tried; give a run, "
-                "onnx:PATH or sface."
-            )
+            check_network(embedder)
         return _looked_up(embedder, images)
     # It opens the detector: what is missing is said before any work.
     what = f"faces 2|{embedder.digest}|{embedder.size}|{embedder.batch}|{images.digest}|{cutter.digest}|{PART}"

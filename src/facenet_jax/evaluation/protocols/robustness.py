@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from facenet_jax.embedders.engine import check_network
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import holdout
 from facenet_jax.evaluation.paper import IMAGE_SIZES, JPEG_QUALITIES
@@ -40,6 +41,8 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     """VAL on the first split of the hold-out, at each quality and size."""
     folder = prepared_folder(request, options.data)
     far, series = options.far, {}
+    for embedder in request.embedders:
+        check_network(embedder)
     # Which pairs there are does not depend on the points: looked at before eleven times all faces are embedded.
     first = holdout(np.eye(1, 2, dtype=np.float32).repeat(len(folder.labels), 0), folder.labels, [far]).splits[0]
     if first.points[0].pairs_needed > first.different_pairs:
