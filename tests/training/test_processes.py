@@ -1,8 +1,10 @@
 """Runs of several processes, as the local launcher starts them: killed, preempted, gone on with in other numbers."""
 
+import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,8 +13,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from facenet_jax.cli import main
+from facenet_jax.datasets.drawn import render
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.training.metrics import read_metrics
 from tiny import TINY
@@ -161,6 +165,52 @@ def test_a_job_of_one_process_has_not_forgotten_sigterm_when_its_loop_begins(tmp
         time.sleep(0.02)
     job.terminate()
     assert "stopped by SIGTERM" in finish(job, 128 + signal.SIGTERM)
+
+
+def apart(tmp_path, *options):
+    """Processes of one job, each with options of its own; what each printed."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--processes={len(options)}"]
+    jobs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "facenet_jax", *command(tmp_path / "run", 2, *place, f"--process={i}", *own)],
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i, own in enumerate(options)
+    ]
+    return [finish(job, 2) for job in jobs]
+
+
+def test_processes_that_differ_are_refused_before_the_first_step(tmp_path):
+    for output in apart(tmp_path, ["--config.seed=1"], ["--config.seed=2"]):
+        assert "process 1 on " in output
+        assert "config.seed: 2, and 1 in process 0" in output
+        assert "Traceback" not in output
+        assert "step 1" not in output
+
+
+def test_processes_with_other_faces_are_refused_and_an_error_in_one_is_told_by_all(tmp_path):
+    for identity in range(12):
+        for place in ("whole", "less"):
+            (tmp_path / place / f"p{identity}").mkdir(parents=True)
+        for number in range(4):
+            image = Image.fromarray(render(7, identity, number, (32, 32)))
+            image.save(tmp_path / "whole" / f"p{identity}" / f"{number}.png")
+            if (identity, number) != (2, 3):
+                image.save(tmp_path / "less" / f"p{identity}" / f"{number}.png")
+    held_out = f"--config.eval.path={tmp_path / 'less'}"
+    whole, less, none = (f"--config.data.path={tmp_path / place}" for place in ("whole", "less", "none"))
+    for output in apart(tmp_path, [whole, "--config.eval.holdout=0.4"], [less, "--config.eval.holdout=0.4"]):
+        assert "differs from process 0" in output
+        assert "the faces trained on: " in output or "the faces evaluated on: " in output
+    for output in apart(tmp_path, [whole, held_out], [none, held_out]):
+        assert f"{tmp_path / 'none'}" in output
+        assert "Traceback" not in output
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_no_step_of_a_finished_run_is_traced(whole, capsys):

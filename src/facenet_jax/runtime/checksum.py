@@ -20,7 +20,8 @@ def fingerprint(tree: Any) -> str:
     """A fingerprint of a tree of arrays, by their paths, shapes, types and every value.
 
     Sums of mixed bits wrap around at 2^32, so that their order does not matter, nor which device or process has which
-    part. It shows damage; it is no signature. In a job of several processes all of them call it.
+    part. It shows damage; it is no signature. In a job of several processes all of them call it,
+    unless each has all of it.
 
     Args:
       tree: of jax.Array with elements of 1, 2 or 4 bytes.
@@ -35,9 +36,9 @@ def fingerprint(tree: Any) -> str:
             if shard.replica_id == 0:
                 first = tuple(part.start or 0 for part in shard.index)
                 sums[row] += _sums(np.asarray(shard.data), first, leaf.shape)
-    if several():
-        # What a process has for itself, it has whole.
-        own = np.array([leaf.is_fully_addressable for _, leaf in leaves])[:, None]
+    # What a process has for itself, it has whole.
+    own = np.array([leaf.is_fully_addressable for _, leaf in leaves], bool)[:, None]
+    if several() and not own.all():
         of_all = multihost_utils.process_allgather(np.where(own, np.uint32(0), sums))
         sums = np.where(own, sums, np.sum(of_all, axis=0, dtype=np.uint32))
     found = hashlib.blake2b(digest_size=16)

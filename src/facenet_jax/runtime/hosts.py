@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import jax
 import numpy as np
@@ -135,6 +139,59 @@ def wait_for_all(why: str) -> None:
 def all_say(yes: bool) -> bool:
     """Whether every process of the job says so; all of them ask."""
     return bool(np.all(multihost_utils.process_allgather(np.array(yes)))) if several() else yes
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process of the job has, in their order, as JSON gives it back; all of them ask."""
+    data = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = np.atleast_1d(multihost_utils.process_allgather(np.array(len(data), np.int32)))
+    padded = np.pad(data, (0, int(lengths.max()) - len(data)))
+    rows = np.atleast_2d(multihost_utils.process_allgather(padded))
+    return [json.loads(bytes(row[:length])) for row, length in zip(rows, lengths, strict=True)]
+
+
+@contextmanager
+def alike(facts: dict[str, Any]) -> Iterator[None]:
+    """At the end of `with` the processes of a job compare what they have put into `facts`, and how they fared.
+
+    An error in one of them is one in all, since those that went on would wait for it. Nothing within `with` may wait
+    for another process.
+
+    Args:
+      facts: what must be the same everywhere, as JSON can hold it, by what a person calls it.
+
+    Raises:
+      InputError: something differs, or another process had an error.
+    """
+    if not several():
+        yield
+        return
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # told to the others, and raised below
+        failure = error
+    why = "" if failure is None else str(failure) or type(failure).__name__
+    of_all = gather({"host": socket.gethostname(), "why": why, "facts": facts})
+    if failure is not None:
+        raise failure
+    first = of_all[0]
+    for process, other in enumerate(of_all):
+        if other["why"]:
+            raise InputError(f"process {process} on {other['host']}: {other['why']}")
+    for process, other in enumerate(of_all):
+        names = [name for name in {**first["facts"], **other["facts"]} if _of(first, name) != _of(other, name)]
+        if names:
+            lines = [f"{name}: {_of(other, name)}, and {_of(first, name)} in process 0" for name in names[:3]]
+            raise InputError(
+                f"process {process} on {other['host']} differs from process 0 on {first['host']} in "
+                f"{'; '.join(lines)}{'; and more' if names[3:] else ''}. All processes of a job need the same command, "
+                "code, faces and --workdir."
+            )
+
+
+def _of(process: dict[str, Any], name: str) -> Any:
+    return process["facts"].get(name, "nothing")
 
 
 def processes_here() -> int:

@@ -24,13 +24,15 @@ from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.kept_faces import KeptFaces
 from facenet_jax.input.loader import Loader
 from facenet_jax.input.plan import Plan
+from facenet_jax.runtime import checksum
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.compiled import compiling, fingerprint
 from facenet_jax.runtime.files import locate
-from facenet_jax.runtime.hosts import AgreedStop, devices, is_first, joined, wait_for_all
+from facenet_jax.runtime.hosts import AgreedStop, alike, devices, is_first, joined, wait_for_all
 from facenet_jax.runtime.mesh import make_mesh, on_cpu, padded_batch_size
 from facenet_jax.runtime.progress import Progress
 from facenet_jax.runtime.shutdown import StopRequest
+from facenet_jax.training import agreement
 from facenet_jax.training.device_batch import DeviceBatch, prefetch
 from facenet_jax.training.device_faces import DeviceFaces
 from facenet_jax.training.evaluator import Evaluator, val_of
@@ -63,9 +65,13 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
     """
     devices()  # a platform that JAX cannot use is reported before anything else
     flat_config = json.loads(json.dumps(flatten(config)))
-    report = finished_report(workdir, config.steps)
+    facts = agreement.of_settings(flat_config) if joined() else {}
+    with alike(facts):
+        report = finished_report(workdir, config.steps)
+        facts["whether the run in --workdir is finished"] = report is not None
+        if report is not None:
+            check_config(workdir, read_run(workdir)["config"], flat_config)
     if report is not None:
-        check_config(workdir, read_run(workdir)["config"], flat_config)
         if trace_step is not None:
             raise InputError(
                 f"--trace={trace_step}: this run is finished, and takes no more steps; give a larger config.steps, or "
@@ -93,24 +99,37 @@ class _Run:
         """Configures: most that can be wrong is found here, before anything is compiled."""
         self.config, self.flat_config, self.workdir = config, flat_config, workdir
         self.progress = Progress(quiet=not is_first())
-        self.mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
-        self.network, self.size = models.from_config(config.model), tuple(config.model.input_size)
-        self.faces = open_faces(config)
-        self.offline = OfflineSelection(config, self.network, self.mesh, self.faces, workdir)
-        self.directory = RunDirectory(workdir)
+        facts: dict[str, Any] = {}
+        with alike(facts):
+            self.mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
+            self.network, self.size = models.from_config(config.model), tuple(config.model.input_size)
+            self.faces = open_faces(config)
+            self.offline = OfflineSelection(config, self.network, self.mesh, self.faces, workdir)
+            self.directory = RunDirectory(workdir)
+            if joined():
+                facts |= agreement.of_faces(self.faces, config.data.exclude)
         self.checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
 
     def open(self) -> None:
         """Checks that the working directory holds this run or none, and reads the parameters to start from."""
         config = self.config
+        facts: dict[str, Any] = {"the checkpoints in --workdir": self.checkpoints.steps()}
         resumes = bool(self.checkpoints.steps())
-        if resumes:
-            self.directory.check(self.flat_config, self.faces.digests)
+        with alike(facts):
+            if resumes:
+                self.directory.check(self.flat_config, self.faces.digests)
+            elif config.init_from:
+                read_run(locate(config.init_from))
         self.optimizer = make_optimizer(config)
         self.shapes = abstract_state(self.network, self.size, self.optimizer, self.mesh)
         self.initial_params = None
         if config.init_from and not resumes:
-            self.initial_params = _params_of(locate(config.init_from), self.shapes)
+            facts = {}
+            with alike(facts):
+                params = _params_of(locate(config.init_from), self.shapes)
+                if joined():
+                    facts["the parameters of config.init_from"] = checksum.fingerprint(params)
+                self.initial_params = _divided(params, self.shapes.params)
         rows, columns = self.size
         self.progress.say(f"network         {config.model.name} at {rows}x{columns}")
         self.progress.say(self.faces.describe())
@@ -283,8 +302,7 @@ def _pause(log: StepLog) -> Iterator[None]:
 
 
 def _params_of(workdir: Path, target: TrainState) -> Any:
-    """Another run's best parameters, for fine-tuning, on the devices of this one."""
-    read_run(workdir)
+    """Another run's best parameters, for fine-tuning, on this process's first device."""
     with closing(Checkpoints(workdir, read_only=True)) as checkpoints:
         params = checkpoints.restore_params(checkpoints.best_or_latest())
     wanted, found = (jax.tree.map(lambda x: tuple(x.shape), tree) for tree in (target.params, params))
@@ -293,9 +311,14 @@ def _params_of(workdir: Path, target: TrainState) -> Any:
             f"config.init_from={workdir} holds another network; "
             "give the same model.name, input_size and embedding_size."
         )
+    return params
+
+
+def _divided(params: Any, target: Any) -> Any:
+    """Parameters that every process has whole, on the devices of all as `target` says."""
 
     def divided(whole: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
         # Not device_put, which moves no array of this process to devices of others.
         return jax.make_array_from_callback(whole.shape, like.sharding, np.asarray(whole).__getitem__)
 
-    return jax.tree.map(divided, params, target.params)
+    return jax.tree.map(divided, params, target)
