@@ -10,6 +10,9 @@ import pytest
 ALONE = """
 import sys
 from facenet_jax.cli import main
+from facenet_jax.runtime import hosts
+hosts.JOIN_SECONDS = 6.0
+hosts._SAY_SECONDS = 2.0
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
@@ -33,6 +36,13 @@ def port():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_process_whose_others_do_not_come_says_so_and_gives_up(process, port):
+    said = run(f"localhost:{port}", "--processes=2", f"--process={process}")
+    assert f"waiting for all 2 processes at localhost:{port}, up to " in said
+    assert f"not all 2 processes came at localhost:{port} within 6 s (this is process {process})" in said
 
 
 def test_a_host_name_that_cannot_be_looked_up_is_one_sentence():

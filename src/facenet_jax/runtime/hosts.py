@@ -6,6 +6,9 @@ import json
 import os
 import signal
 import socket
+import sys
+import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +19,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from facenet_jax.errors import InputError
+from facenet_jax.runtime.progress import duration
 
 # A process that has not been heard of for so long is taken for dead, and the others end.
 HEARTBEAT_SECONDS = 30
+# How long the others are waited for when a job begins, and how often that is said.
+JOIN_SECONDS, _SAY_SECONDS = 300.0, 30.0
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
@@ -44,13 +50,15 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        jax.distributed.initialize(
-            coordinator,
-            processes,
-            process,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+        with _waiting(f"all {processes} processes" if processes else "all processes of the job", coordinator, process):
+            jax.distributed.initialize(
+                coordinator,
+                processes,
+                process,
+                initialization_timeout=int(JOIN_SECONDS) + HEARTBEAT_SECONDS,
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+            )
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"this process could not join a job ({str(error).splitlines()[0]}); on a machine by itself leave "
@@ -92,6 +100,44 @@ def _check_coordinator(coordinator: str, serves: bool) -> None:
         for name in ("no_proxy", "no_grpc_proxy"):
             if name == "no_proxy" or name in os.environ:
                 os.environ[name] = ",".join(filter(None, [os.environ.get(name), host.strip("[]")]))
+
+
+@contextmanager
+def _waiting(whom: str, coordinator: str | None, process: int | None) -> Iterator[None]:
+    """Says within `with`, every half minute, what is waited for, and ends the process when that takes too long.
+
+    JAX's runtime would abort it with pages of its own, and cannot be interrupted.
+    """
+    place = f" at {coordinator}" if coordinator else ""
+    here = "this process" if process is None else f"this is process {process}"
+    joined = threading.Event()
+
+    def watch() -> None:
+        begun = time.monotonic()
+        pause = 1.0  # those that start together are not waited for
+        while not joined.wait(pause):
+            left = JOIN_SECONDS - (time.monotonic() - begun)
+            if left <= 0:
+                print(
+                    f"facenet-jax: not {whom} came{place} within {duration(JOIN_SECONDS)} ({here}); see whether each "
+                    "was started, with the same --coordinator and --processes and a --process of its own, and whether "
+                    "a firewall or a proxy (http_proxy, https_proxy) stands between.",
+                    file=sys.stderr,
+                    flush=True,
+                )
+                os._exit(2)
+            print(
+                f"waiting for {whom}{place}, up to {duration(left)} ({here})",
+                file=sys.stderr,
+                flush=True,
+            )
+            pause = min(_SAY_SECONDS, left)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        joined.set()
 
 
 def _is_address(text: str) -> bool:
