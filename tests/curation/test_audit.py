@@ -125,7 +125,9 @@ def test_what_says_nothing_about_labels_is_refused(monkeypatch):
     points, identity = made_up([5] * 6)
     shuffled = np.random.default_rng(0).permutation(points)
     monkeypatch.setattr(label_errors, "_MOST_PAIRS", 100)
-    with pytest.raises(InputError, match=r"More than 100 pairs of the 30 faces lie within 4\.0000"):
+    with pytest.raises(
+        InputError, match=r"More than 100 pairs of the 30 faces lie within a squared distance of 4\.0000"
+    ):
         pairs_within(points, 4.0)
     with pytest.raises(InputError, match="does not tell these people apart"):
         nearness(shuffled, identity)

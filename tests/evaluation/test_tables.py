@@ -16,4 +16,4 @@ def test_an_error_without_a_threshold_is_said_in_words():
     errors = {"step": 0.1, "clipped": 0, "coordinates": 10, "rounding": 0.1, "at_most": {}, "seen": 0.01}
     assert "no threshold was resolved to bound an error at; the largest error seen is 0.0100" in _format_errors(errors)
     said = _format_errors(errors | {"at_most": {"1.0000": 0.02}})
-    assert "a distance is off by at most 0.0200 at a distance of 1.0000; the largest" in said
+    assert "a squared distance is off by at most 0.0200 at a squared distance of 1.0000; the largest" in said

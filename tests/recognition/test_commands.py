@@ -134,7 +134,10 @@ class TestVerify:
             assert code == (0 if expected <= limit["threshold"] else 1)
             assert float(text.split()[2]) == pytest.approx(expected, abs=2e-4)
             assert text.startswith("squared distance  ")
-            assert f"threshold         {limit['threshold']:.4f}: of {limit['different_pairs']:,} pairs" in text
+            assert (
+                f"threshold         squared distance {limit['threshold']:.4f}: of {limit['different_pairs']:,} pairs"
+                in text
+            )
             assert f"pairs of different people {100 * limit['far_reached']:.3g}% were accepted" in text
             assert f"evaluate photos on {photos}, crop none" in text
             assert ("the same person" if code == 0 else "different people") in text.splitlines()[-1]
@@ -164,7 +167,10 @@ class TestVerify:
         code, text, _ = said(*given, "--accept-rate=0.2")
         assert code in (0, 1)
         assert f"warning: up to {share} of different people may be taken for the same person" in text
-        assert f"threshold         {rate['threshold']:.4f}: of {result['different_pairs']:,} pairs" in text
+        assert (
+            f"threshold         squared distance {rate['threshold']:.4f}: of {result['different_pairs']:,} pairs"
+            in text
+        )
         assert f"pairs of different people {100 * rate['far_at_threshold']:.3g}% were accepted" in text
         assert rate["far_at_threshold"] != rate["far_reached"]
 

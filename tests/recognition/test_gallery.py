@@ -46,7 +46,7 @@ class TestGallery:
         assert "enrolled        8 faces of 8 people" in text
         result = json.loads((evaluations / "identify.json").read_text())["embedders"][0]["result"]
         limit = result["open_set"][-1]["threshold"]
-        assert f"threshold       {limit:.4f}: of 34 faces of strangers" in text
+        assert f"threshold       squared distance {limit:.4f}: of 34 faces of strangers" in text
 
         asked = [photos / "person 03" / "0.png", photos / "person 11" / "0.png"]
         code, text, _ = said("identify", *asked, index, "-k", 2, "-o", tmp_path / "found.json", *MANY)

@@ -77,4 +77,4 @@ def _within(options: argparse.Namespace, finder: FaceFinder) -> tuple[float, str
         )
     from facenet_jax.evaluation.verification import check_threshold
 
-    return check_threshold(options.threshold), f"{options.threshold:.4f} (given)"
+    return check_threshold(options.threshold), f"squared distance {options.threshold:.4f} (given)"

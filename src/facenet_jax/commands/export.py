@@ -63,5 +63,6 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     )
     for rate in (card["evaluation"] or {"rates": ()})["rates"]:
         if rate["threshold"] is not None:
-            print(f"threshold       {rate['threshold']:.4f} at FAR {rate['far']:g} (of the checkpoint, in float32)")
+            limit = f"squared distance {rate['threshold']:.4f} at FAR {rate['far']:g}"
+            print(f"threshold       {limit} (of the checkpoint, in float32)")
     return 0

@@ -121,7 +121,7 @@ def format_findings(found: Findings) -> str:
     sure = int(np.sum(found.near.suspicion[found.wrong] >= EXCLUDE_FROM))
     rows = [
         ("audited", f"{len(found.files):,} faces of {len(np.unique(found.identity)):,} identities by {found.embedder}"),
-        ("", f"typical distance from the own identity {found.near.typical_own:.3f}, "
+        ("", f"typical squared distance from the own identity {found.near.typical_own:.3f}, "
              f"from the nearest other {found.near.typical_other:.3f}"),
         ("wrong labels", f"{len(found.wrong):,} faces nearer to another identity, {sure:,} of them surely so"),
         ("merged", f"{len(found.merged):,} identities of probably two people"),

@@ -77,10 +77,12 @@ def _wrong(found: Findings) -> list[_Finding]:
     findings = []
     for face in found.wrong[:_MOST].tolist():
         own, other = int(found.identity[face]), int(near.nearest[face])
+        label = f"its label: {found.names[own]}, squared distance {near.own[face]:.2f}"
+        nearer = f"nearer: {found.names[other]}, squared distance {near.other[face]:.2f}"
         groups = (
             _faces(found, [face], found.files[face], "suspect"),
-            _faces(found, _members(found, own, face), f"its label: {found.names[own]}, {near.own[face]:.2f} away"),
-            _faces(found, _members(found, other), f"nearer: {found.names[other]}, {near.other[face]:.2f} away"),
+            _faces(found, _members(found, own, face), label),
+            _faces(found, _members(found, other), nearer),
         )
         findings.append(_Finding(f"{suspicion[face]:.2f}", groups, bool(found.excluded[face])))
     return findings
@@ -92,7 +94,7 @@ def _merged(found: Findings) -> list[_Finding]:
         larger, smaller = one.parts
         groups = (
             _faces(found, larger[:_PART].tolist(), f"{found.names[one.identity]}: {len(larger):,} faces"),
-            _faces(found, smaller[:_PART].tolist(), f"{one.distance:.2f} away: {len(smaller):,} faces"),
+            _faces(found, smaller[:_PART].tolist(), f"squared distance {one.distance:.2f}: {len(smaller):,} faces"),
         )
         findings.append(_Finding(f"{one.suspicion:.2f}", groups))
     return findings

@@ -84,9 +84,9 @@ def nearness(points: NDArray[np.float32], identity: NDArray[np.int64]) -> Nearne
     typical = float(np.median(own[both])), float(np.median(other[both]))
     if typical[0] >= typical[1]:
         raise InputError(
-            f"A typical face lies no nearer to its own identity ({typical[0]:.3f}) than to the nearest other "
-            f"({typical[1]:.3f}): this embedder does not tell these people apart, or most labels are wrong; take a "
-            "better embedder."
+            f"A typical face lies no nearer to its own identity (squared distance {typical[0]:.3f}) than to the "
+            f"nearest other ({typical[1]:.3f}): this embedder does not tell these people apart, or most labels "
+            "are wrong; take a better embedder."
         )
     return Nearness(own, np.maximum(other, 0), nearest, *typical)
 
@@ -242,8 +242,9 @@ def pairs_within(points: NDArray[np.float32], threshold: float) -> tuple[NDArray
             distances.append(np.maximum(block[rows, columns], 0))
         if sum(map(len, distances)) > _MOST_PAIRS:
             raise InputError(
-                f"More than {_MOST_PAIRS:,} pairs of the {len(points):,} faces lie within {threshold:.4f} of each "
-                "other: at this distance people are not told apart; take a smaller threshold, or a better embedder."
+                f"More than {_MOST_PAIRS:,} pairs of the {len(points):,} faces lie within a squared distance of "
+                f"{threshold:.4f}: at this distance people are not told apart; take a smaller threshold, "
+                "or a better embedder."
             )
     found = np.concatenate(distances)
     order = np.argsort(found, kind="stable")

@@ -96,7 +96,7 @@ def format_folds(result: FoldsResult) -> str:
     lines = [
         f"  accuracy {100 * result.accuracy:.2f}% ± {100 * result.standard_error:.2f} over "
         f"{len(result.accuracies)} folds",
-        f"  {'fold':<6}{'accuracy':<10}threshold (from the other folds)",
+        f"  {'fold':<6}{'accuracy':<10}squared distance (threshold from the other folds)",
     ]
     for number, (accuracy, threshold) in enumerate(zip(result.accuracies, result.thresholds, strict=True), 1):
         lines.append(f"  {number:<6}{f'{100 * accuracy:.2f}%':<10}{threshold:.4f}")

@@ -154,7 +154,7 @@ def format_holdout(result: HoldoutResult) -> str:
         f"hold-out: {result.faces:,} faces of {result.identities:,} identities, "
         f"{'one split' if one_split else f'{len(result.splits)} splits'}; "
         f"{result.same_pairs:,} same and {result.different_pairs:,} different pairs",
-        f"  {'VAL':<14}{'FAR asked':<12}{'FAR reached':<14}{'threshold':<12}",
+        f"  {'VAL':<14}{'FAR asked':<12}{'FAR reached':<14}threshold (squared distance)",
     ]
     for rate in result.rates:
         if rate.val is None or rate.far_reached is None:

@@ -143,7 +143,8 @@ def format_rates(metrics: PairMetrics) -> str:
     lines = [
         f"{metrics.faces:,} faces of {metrics.identities:,} identities; {metrics.same_pairs:,} same and "
         f"{metrics.different_pairs:,} different pairs",
-        f"  {'VAL':<9}{'95 % over people':<19}{'(over pairs)':<18}{'FAR asked':<11}{'FAR reached':<13}threshold",
+        f"  {'VAL':<9}{'95 % over people':<19}{'(over pairs)':<18}{'FAR asked':<11}{'FAR reached':<13}"
+        "threshold (squared distance)",
     ]
     for point, people, pairs in zip(metrics.points, metrics.over_identities, metrics.over_pairs, strict=True):
         if point.val is None or point.far_reached is None:

@@ -87,7 +87,7 @@ class Threshold:
         if rate > most:
             among = f"among {faces:,} enrolled faces" if faces > 1 else "in one comparison"
             raise InputError(
-                f"At the threshold {self.distance:.4f} (evaluate {self.protocol} on {self.data}) about "
+                f"At a squared distance of {self.distance:.4f} (evaluate {self.protocol} on {self.data}) about "
                 f"{100 * rate:.3g}% of strangers would be taken for somebody {among}{self._grown(faces)}, and more "
                 f"than {100 * most:g}% is refused: take a stricter rate with --far, measure on as many people as are "
                 f"enrolled, or allow it with --accept-rate {math.ceil(100 * rate) / 100:g}."
@@ -102,17 +102,17 @@ class Threshold:
         where = f"evaluate {self.protocol} on {self.data}, crop {self.crop}"
         if not self.trials:
             return (
-                f"{self.distance:.4f}: the mean of several, which each accepted at most {100 * self.far:.3g}% of "
-                f"pairs of different people of their own ({where})"
+                f"squared distance {self.distance:.4f}: the mean of several, which each accepted at most "
+                f"{100 * self.far:.3g}% of pairs of different people of their own ({where})"
             )
         if self.enrolled is None:
             return (
-                f"{self.distance:.4f}: of {self.trials:,} pairs of different people {100 * self.reached:.3g}% were "
-                f"accepted ({where})"
+                f"squared distance {self.distance:.4f}: of {self.trials:,} pairs of different people "
+                f"{100 * self.reached:.3g}% were accepted ({where})"
             )
         return (
-            f"{self.distance:.4f}: of {self.trials:,} faces of strangers {100 * self.reached:.3g}% were taken for one "
-            f"of {self.enrolled:,} people enrolled ({where})"
+            f"squared distance {self.distance:.4f}: of {self.trials:,} faces of strangers {100 * self.reached:.3g}% "
+            f"were taken for one of {self.enrolled:,} people enrolled ({where})"
         )
 
 

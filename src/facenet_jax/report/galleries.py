@@ -61,7 +61,9 @@ def squares(embedders: Sequence[Measured], images: bool) -> list[Square]:
             shown = [_thumbnail(one.roots(protocol), key) if images else "" for key in few["keys"]]
             rate = finest(result)
             threshold = None if rate is None else rate["threshold"]
-            said = f", threshold {threshold:.3f} (FAR {rate['far']:g})" if rate and threshold is not None else ""
+            said = ""
+            if rate and threshold is not None:
+                said = f", threshold at a squared distance of {threshold:.3f} (FAR {rate['far']:g})"
             heading = f"{one.name}, {protocol}{said}"
             found.append(Square(heading, few["keys"], shown, few["people"], few["distances"], threshold))
             break
@@ -76,7 +78,10 @@ def wrong_pairs(embedders: Sequence[Measured], images: bool) -> list[tuple[str, 
             continue
         for kind, words in (("false_accepts", "False accepts"), ("false_rejects", "False rejects")):
             groups = [
-                Faces(f"{first} / {second}: {distance:.3f}", _pictures(one, protocol, (first, second), images))
+                Faces(
+                    f"{first} / {second}: squared distance {distance:.3f}",
+                    _pictures(one, protocol, (first, second), images),
+                )
                 for first, second, distance in result["wrong"][kind][:_MOST_PAIRS]
             ]
             if groups:

@@ -148,7 +148,9 @@ def clusters(embedders: Sequence[Measured]) -> Table:
         ]
         for one, _, result in results(embedders, "cluster")
     ]
-    return Table(("embedder", "B-cubed F", "pairwise F", "clusters", "identities", "threshold"), rows)
+    return Table(
+        ("embedder", "B-cubed F", "pairwise F", "clusters", "identities", "threshold (squared distance)"), rows
+    )
 
 
 def comparisons(collected: Collected) -> Table:
@@ -233,4 +235,4 @@ def _val(result: dict[str, Any] | None, far: float) -> Cell:
     error = rate.get("standard_error")
     text = f"{100 * rate['val']:.1f} %" + (f" ± {100 * error:.1f}" if error is not None else "")
     threshold = "none" if rate["threshold"] is None else f"{rate['threshold']:.4f}"
-    return Cell(text, rate["val"], f"threshold {threshold}, FAR reached {rate['far_reached']:.2g}")
+    return Cell(text, rate["val"], f"threshold (squared distance) {threshold}, FAR reached {rate['far_reached']:.2g}")

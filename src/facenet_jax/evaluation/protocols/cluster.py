@@ -104,8 +104,8 @@ def format_clustered(result: Clustered) -> str:
     source = f"chosen on {result.chosen_on:,} faces of other people" if result.chosen_on else "given"
     return "\n".join(
         [
-            f"  {s.faces:,} faces of {s.identities:,} identities in {s.clusters:,} clusters; threshold "
-            f"{result.threshold:.4f}, {source}",
+            f"  {s.faces:,} faces of {s.identities:,} identities in {s.clusters:,} clusters; threshold a squared "
+            f"distance of {result.threshold:.4f}, {source}",
             f"  {'':<10}{'precision':<11}{'recall':<9}F",
             f"  {'B-cubed':<10}{f'{100 * s.bcubed_precision:.1f}%':<11}{f'{100 * s.bcubed_recall:.1f}%':<9}"
             f"{100 * s.bcubed_f:.1f}%",

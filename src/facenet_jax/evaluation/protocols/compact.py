@@ -79,8 +79,10 @@ def _errors_of_distances(points: NDArray[np.float32], packed: Packed, result: Ho
 
 
 def _format_errors(errors: dict[str, Any]) -> str:
-    most = ", ".join(f"{error:.4f} at a distance of {distance}" for distance, error in errors["at_most"].items())
-    bound = f"a distance is off by at most {most}" if most else "no threshold was resolved to bound an error at"
+    most = ", ".join(
+        f"{error:.4f} at a squared distance of {distance}" for distance, error in errors["at_most"].items()
+    )
+    bound = f"a squared distance is off by at most {most}" if most else "no threshold was resolved to bound an error at"
     return (
         f"  int8: a step of {errors['step']:.5f}, {errors['clipped']:,} of {errors['coordinates']:,} coordinates "
         f"clipped, vectors off by up to {errors['rounding']:.4f}\n  {bound}; "

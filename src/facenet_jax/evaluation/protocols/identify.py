@@ -146,7 +146,7 @@ def format_identification(result: Identified) -> str:
         f"probes, {result.enrolled:,} people enrolled by one face each",
         f"  open set: {result.open_enrolled:,} people enrolled, {result.mated:,} probes of theirs, "
         f"{result.strangers:,} of strangers",
-        f"  {'identified':<12}{'false alarms':<14}{'reached':<10}threshold",
+        f"  {'identified':<12}{'false alarms':<14}{'reached':<10}threshold (squared distance)",
     ]
     for rate in result.open_set:
         if rate.rate is None or rate.reached is None:

@@ -88,8 +88,8 @@ def _view_1(request: Request, options: argparse.Namespace) -> Outcome:
         correct.append((one.embedder.name, right))
         table = (
             f"{heading(one.embedder, one.embedded)}\n  accuracy {100 * accuracy:.2f}% ± {100 * error:.2f} on "
-            f"{len(right):,} pairs (95 % over people: {format_interval(ends)}), threshold {threshold:.4f} from "
-            f"{len(chosen.distances):,} other pairs\n  {format_rates(result)}"
+            f"{len(right):,} pairs (95 % over people: {format_interval(ends)}), threshold a squared "
+            f"distance of {threshold:.4f} from {len(chosen.distances):,} other pairs\n  {format_rates(result)}"
         )
         document = metrics_to_json(result) | {
             "accuracy": accuracy,
