@@ -136,7 +136,7 @@ def test_what_a_bucket_cannot_do_is_one_sentence(bucket, capsys, monkeypatch):  
 
 def test_what_reads_buckets_may_be_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(InputError, match=r"facenet-jax\[gcs\]"):
+    with pytest.raises(InputError, match=r"make setup EXTRAS=gcs"):
         locate("gs://bucket/run")
 
 
