@@ -1,14 +1,17 @@
 """The pictures: written, of a sensible size, quiet (warnings are errors), also where there is little to draw."""
 
+import itertools
 import math
 
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import holdout
-from facenet_jax.evaluation.plots import identities_figure, loss_figure, roc_figure
+from facenet_jax.evaluation.plot_style import draw_histogram, one_panel
+from facenet_jax.evaluation.plots import histogram_figure, identities_figure, loss_figure, roc_figure
 
 
 def faces(identities, noise):
@@ -47,6 +50,22 @@ def test_loss_with_all_metrics_with_holes_and_with_one_row(tmp_path):
     rows[100]["val_far_0.001"] = 0.6
     assert is_a_picture(loss_figure(rows, tmp_path / "all.png"))
     assert is_a_picture(loss_figure([{"step": 5, "loss": 0.1}, {"step": 6}], tmp_path / "one.png"))
+
+
+def test_histogram_ends_after_the_data_and_its_labels_lie_apart(tmp_path):
+    same, different = np.zeros(400, np.int64), np.zeros(400, np.int64)
+    same[70], different[150:240] = 20, 3  # up to 2.4
+    thresholds = [(0.01, 1.33), (0.001, 1.18), (0.0001, 1.16)]
+    figure, axes = one_panel(7, 4)
+    draw_histogram(axes, same, different, thresholds)
+    assert axes.get_xlim() == (0, pytest.approx(1.05 * 2.4))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    boxes = [label.get_window_extent(canvas.get_renderer()) for label in axes.texts]
+    assert len(boxes) == 3
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert is_a_picture(histogram_figure(same, different, thresholds, "some faces", tmp_path / "some.png"))
+    assert is_a_picture(histogram_figure(0 * same, 0 * same, [], "no pairs", tmp_path / "none.png"))
 
 
 def test_nothing_to_draw_is_said_in_a_sentence(tmp_path):

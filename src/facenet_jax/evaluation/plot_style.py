@@ -66,15 +66,26 @@ def roc_axes(axes: Axes, lowest: float) -> None:
 def draw_histogram(
     axes: Axes, same: NDArray[np.int64], different: NDArray[np.int64], thresholds: Sequence[tuple[float, float]]
 ) -> None:
-    """Draws how far same and different pairs are apart, as shares of either, with (FAR, threshold) marked."""
+    """Draws how far same and different pairs are apart, as shares of either, with (FAR, threshold) marked.
+
+    The axis ends a little after the last pair or threshold.
+    """
     edges = np.linspace(0, 4, len(same) + 1)
+    last = edges[1:][(same > 0) | (different > 0)].max(initial=0)
+    # The label of a threshold stands on its right.
+    end = max([1.05 * last, *(1.2 * threshold for _, threshold in thresholds)]) or 4
+    highest = 0.0
     for counts, label, colour in ((same, "same", BLUE), (different, "different", VERMILION)):
         shares = counts / max(int(counts.sum()), 1)
         axes.stairs(shares, edges, fill=True, alpha=0.5, color=colour, label=f"{label} ({int(counts.sum()):,} pairs)")
-    for far, threshold in thresholds:
-        axes.axvline(threshold, color=INK, linewidth=1, linestyle="--")
-        axes.annotate(f" FAR {far:g}", (threshold, 1), xycoords=("data", "axes fraction"), va="top", fontsize=8)
-    axes.set_xlim(0, 4)
+        highest = max(highest, float(shares.max(initial=0)))
+    # Thresholds may lie next to each other: each label has a line of its own, which no mark further right reaches.
+    for row, (far, threshold) in enumerate(sorted(thresholds, key=lambda one: one[1])):
+        top = 1 - 0.07 * row
+        axes.axvline(threshold, ymax=top, color=INK, linewidth=1, linestyle="--")
+        axes.annotate(f" FAR {far:g}", (threshold, top), xycoords=("data", "axes fraction"), va="top", fontsize=8)
+    axes.set_xlim(0, end)
+    axes.set_ylim(0, 1.25 * highest or 1)
     axes.set_xlabel("squared L2 distance")
     axes.set_ylabel("share of pairs")
 

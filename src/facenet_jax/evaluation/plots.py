@@ -122,7 +122,7 @@ def histogram_figure(
     """Draws how far same and different pairs are apart, as shares of either, with (FAR, threshold) marked."""
     figure, axes = one_panel(7, 4, title)
     draw_histogram(axes, same, different, thresholds)
-    axes.legend(loc="upper right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return save(figure, path)
 
 
