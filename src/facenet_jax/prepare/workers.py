@@ -218,9 +218,6 @@ def _shared_memory_trouble(error: OSError) -> OSError:
 
 def _start_worker(started: Any, *worker: Any) -> None:
     global _worker
-    with started.get_lock():
-        started.value += 1
-    _worker = _Worker(*worker)
     for number in (signal.SIGINT, signal.SIGTERM):  # the parent says when to stop
         signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -229,6 +226,9 @@ def _start_worker(started: Any, *worker: Any) -> None:
         if not parent.is_alive():
             os._exit(1)
         threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    with started.get_lock():
+        started.value += 1
+    _worker = _Worker(*worker)
 
 
 def _die_with(parent: BaseProcess) -> None:
