@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 from contextlib import closing
 
@@ -69,6 +70,34 @@ def test_a_run_leaves_a_table_pictures_metrics_and_checkpoints(finished, capsys)
     assert list((finished / "tensorboard").glob("events.*"))
     assert list((finished / "trace").rglob("*.xplane.pb"))
     assert not (finished / "bad_files.txt").exists()
+
+
+def test_a_hook_gets_every_line_and_changes_nothing(finished, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the command looks for modules in its folder
+    (tmp_path / "watch_of_test.py").write_text(
+        "rows = []\ndef log(step, figures):\n"
+        "    rows.append({'step': step, **figures})\n    raise OSError('no network')\n"
+    )
+    assert train(tmp_path / "run", "--config.eval.every=3", trace=["--on-metrics=watch_of_test:log"]) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "no network" in line]
+    assert len(told) == 1
+    rows = read_metrics(tmp_path / "run")
+    assert sys.modules["watch_of_test"].rows == rows
+    assert [row["loss"] for row in rows if "loss" in row] == [
+        row["loss"] for row in read_metrics(finished) if "loss" in row
+    ]
+    assert_identical(params_at(tmp_path / "run", 6), params_at(finished, 6))
+    for spec, sentence in (
+        ("watch_of_test", "give MODULE:FUNCTION"),
+        ("watch_of_test:none", "has no function none"),
+        ("no_such_module:log", "ModuleNotFoundError"),
+    ):
+        assert train(tmp_path / "other", trace=[f"--on-metrics={spec}"]) == 2
+        error = capsys.readouterr().err
+        assert f"--on-metrics={spec}: " in error
+        assert sentence in error
+        assert not (tmp_path / "other").exists()
 
 
 def test_the_latest_and_the_best_checkpoints_are_kept(finished):

@@ -46,6 +46,25 @@ def test_no_metrics_are_no_rows(tmp_path):
     assert read_metrics(tmp_path) == []
 
 
+def test_a_hook_gets_plain_rows_and_its_first_error_alone_is_told(tmp_path):
+    seen, told = [], []
+
+    def hook(step, values):
+        seen.append((step, dict(values)))
+        values.clear()
+        if step > 1:
+            raise (ValueError if step == 2 else SystemExit)(f"no network\nat {step}")
+
+    writer = MetricsWriter(tmp_path, 0, hook, told.append)
+    for step in range(1, 5):
+        writer.write(step, {"loss": np.float32(step), "val": float("nan")})
+    writer.close()
+    assert seen == [(step, {"loss": float(step), "val": None}) for step in range(1, 5)]
+    (line,) = told
+    assert "failed at step 2 (ValueError: no network)" in line
+    assert read_metrics(tmp_path) == [{"step": step, **values} for step, values in seen]
+
+
 def test_the_clock_leaves_pauses_out_and_counts_waiting(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from facenet_jax.commands.options import add_command
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, first_line
 
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for instance
@@ -31,6 +35,12 @@ def add_parser(commands: Any) -> None:
     train.add_argument("--config", default="quickstart", help="a config file, or the name of one (default: quickstart)")
     train.add_argument("--workdir", help="where the run lives, on a disk or on gs:// (default: runs/<config>)")
     train.add_argument("--trace", type=int, metavar="STEP", help="write a profile of this step to WORKDIR/trace")
+    train.add_argument(
+        "--on-metrics",
+        metavar="MODULE:FUNCTION",
+        help="a function in a Python file of this folder, or of a package, that gets (step, figures) of each line of "
+        "metrics.jsonl, such as for Weights & Biases (docs/training.md)",
+    )
     hosts = train.add_argument_group(
         "several processes", "The same command in every process, with a --workdir on storage that they share."
     )
@@ -45,6 +55,7 @@ def add_parser(commands: Any) -> None:
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
     from facenet_jax.config import load_config
     from facenet_jax.runtime.files import in_bucket, locate
+    from facenet_jax.runtime.hosts import alike, devices, is_first
     from facenet_jax.training.loop import train
 
     others = (options.coordinator, options.processes, options.process)
@@ -58,4 +69,31 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
         raise InputError(f"--trace={options.trace}: steps count from 1; give the number of one that is still to come.")
     if options.trace is not None and in_bucket(workdir):
         raise InputError(f"--trace={options.trace}: a profile is written to a disk; give a --workdir on one.")
-    return train(config, workdir, trace_step=options.trace)
+    hook = None
+    if options.on_metrics is not None:
+        devices()  # a platform that JAX cannot use is one sentence
+        with alike({}):
+            hook = _function(options.on_metrics) if is_first() else None
+    return train(config, workdir, trace_step=options.trace, on_metrics=hook)
+
+
+def _function(spec: str) -> Callable[..., object]:
+    """The function that `MODULE:FUNCTION` names, in this folder or wherever Python finds modules.
+
+    Raises:
+      InputError: there is none, or its module ends in an exception.
+    """
+    said = f"--on-metrics={spec}"
+    module, colon, name = spec.partition(":")
+    if not colon or not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise InputError(f"{said}: give MODULE:FUNCTION, such as watch:log for the function log in watch.py.")
+    if os.getcwd() not in sys.path:  # the command `facenet-jax` does not look there by itself
+        sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module), name, None)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{said}: {type(error).__name__}: {first_line(error)}; fix the module.") from error
+    if not callable(function):
+        raise InputError(f"{said}: the module {module} has no function {name}; give one of its functions.")
+    found: Callable[..., object] = function
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -19,7 +19,7 @@ from facenet_jax.config.saved import REMOVED
 from facenet_jax.errors import InputError, first_line
 
 
-def load_config(name: str, overrides: list[str]) -> ConfigDict:
+def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Loads a config file and applies overrides.
 
     Args:

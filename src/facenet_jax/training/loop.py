@@ -38,6 +38,7 @@ from facenet_jax.training.device_faces import DeviceFaces
 from facenet_jax.training.evaluator import Evaluator, val_of
 from facenet_jax.training.figures import Figures
 from facenet_jax.training.kept_pixels import choose
+from facenet_jax.training.metrics import Hook
 from facenet_jax.training.offline_selection import OfflineSelection, is_listed
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, estimate
@@ -48,13 +49,17 @@ from facenet_jax.training.step_log import StepLog
 from facenet_jax.training.training_faces import open_faces
 
 
-def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> int:
+def train(
+    config: ConfigDict, workdir: Path | str, trace_step: int | None = None, on_metrics: Hook | None = None
+) -> int:
     """Trains, or continues training, in a working directory.
 
     Args:
       config: validated.
       workdir: where everything of the run goes.
       trace_step: the step, counted from 1, of which a profile is written to `<workdir>/trace`.
+      on_metrics: is called by process 0 with each row of metrics.jsonl as it is written: the step, and its figures by
+        name (docs/training.md). What it raises is told once, and changes nothing about the run.
 
     Returns:
       The exit code: 0 when the run is finished, 130 or 143 when it was asked to stop and has saved.
@@ -63,6 +68,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
       InputError: the config, the data or the working directory will not do.
       TrainingError: the loss or the gradient is not finite.
     """
+    workdir = locate(workdir) if isinstance(workdir, str) else workdir
     devices()  # a platform that JAX cannot use is reported before anything else
     flat_config = json.loads(json.dumps(flatten(config)))
     facts = agreement.of_settings(flat_config) if joined() else {}
@@ -85,7 +91,7 @@ def train(config: ConfigDict, workdir: Path, trace_step: int | None = None) -> i
         run.open()
         run.compile()
         run.restore(trace_step)
-        return run.loop(trace_step)
+        return run.loop(trace_step, on_metrics)
 
 
 class _Run:
@@ -189,7 +195,7 @@ class _Run:
             )
         self.directory.begin(self.flat_config, self.faces.digests, program)
 
-    def loop(self, trace_step: int | None) -> int:
+    def loop(self, trace_step: int | None, on_metrics: Hook | None) -> int:
         """Takes the steps from first_step to the end, or to where the run is asked to stop; returns the exit code."""
         config, first_step, checkpoints, result = self.config, self.first_step, self.checkpoints, None
         bad_held_out = BadFiles(self.faces.held_out.source, self.workdir, config.data.max_bad_share)
@@ -199,7 +205,7 @@ class _Run:
             records = index.records_of(self.faces.train_identities)
             self.on_devices = DeviceFaces(self.faces.train, records, self.size, self.mesh, workers, self.progress)
         figures = Figures(config, self.mesh, first_step)
-        with closing(StepLog(config, self.workdir, first_step, self.progress, figures)) as log:
+        with closing(StepLog(config, self.workdir, first_step, self.progress, figures, on_metrics)) as log:
 
             def evaluate(step: int) -> HoldoutResult:
                 result = evaluator(self.state.result)

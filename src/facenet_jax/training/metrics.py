@@ -5,20 +5,24 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from tensorboardX import SummaryWriter
 
+from facenet_jax.errors import first_line
 from facenet_jax.runtime.files import append, in_bucket, write_whole
 from facenet_jax.runtime.json_files import read_json_lines
 
 METRICS_FILE = "metrics.jsonl"
 # In a bucket a file that grows is written whole each time.
 _BUCKET_SECONDS = 60
+
+# A function of the user's that gets each row: the step, and its figures by name.
+Hook: TypeAlias = Callable[[int, dict[str, Any]], object]
 
 
 class Metrics(Protocol):
@@ -44,13 +48,22 @@ class NoMetrics:
 
 
 class MetricsWriter:
-    """Appends to `metrics.jsonl` and to `tensorboard/` in the working directory.
+    """Appends to `metrics.jsonl` and to `tensorboard/` in the working directory, and calls a hook.
 
     A run that continues from step s drops what was written after it, since those steps are taken again.
     """
 
-    def __init__(self, workdir: Path, from_step: int) -> None:
-        """Opens both; rows of `metrics.jsonl` with a step above from_step are cut off, and a torn last line."""
+    def __init__(
+        self, workdir: Path, from_step: int, hook: Hook | None = None, say: Callable[[str], None] = print
+    ) -> None:
+        """Opens both; rows of `metrics.jsonl` with a step above from_step are cut off, and a torn last line.
+
+        Args:
+          workdir: of the run.
+          from_step: the step that the run continues from.
+          hook: gets each row after it is written.
+          say: takes a line for the screen.
+        """
         path = workdir / METRICS_FILE
         kept = [row for row in read_metrics(workdir) if row["step"] <= from_step]
         write_whole(path, "".join(json.dumps(row) + "\n" for row in kept))
@@ -59,6 +72,7 @@ class MetricsWriter:
         self._written = time.monotonic()
         # purge_step hides the events from that step on which an earlier, longer life of the run left behind.
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=from_step + 1)
+        self._hook, self._say, self._hook_failed = hook, say, False
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Writes one row; floats that JSON cannot say become null."""
@@ -69,11 +83,26 @@ class MetricsWriter:
         for name, value in row.items():
             if name != "step" and isinstance(value, int | float):
                 self._events.add_scalar(name, value, step)
+        if self._hook is not None:
+            del row["step"]
+            self._call(self._hook, step, row)
 
     def close(self) -> None:
         """Flushes and closes both."""
         self._append()
         self._events.close()
+
+    def _call(self, hook: Hook, step: int, values: dict[str, Any]) -> None:
+        """Calls the hook; its first error is told, and none ends the run."""
+        try:
+            hook(step, values)
+        except (Exception, SystemExit) as error:
+            if not self._hook_failed:
+                self._hook_failed = True
+                self._say(
+                    f"metrics hook    failed at step {step:,} ({type(error).__name__}: {first_line(error)}); the run "
+                    "goes on, and further errors of it are not told"
+                )
 
     def _append(self) -> None:
         append(self._path, "".join(self._rows).encode())

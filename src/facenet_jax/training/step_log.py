@@ -13,12 +13,14 @@ from facenet_jax.runtime.progress import Progress, duration
 from facenet_jax.training.evaluator import val_metrics
 from facenet_jax.training.figures import Figures
 from facenet_jax.training.health import check_finite, collapse_words, has_collapsed
-from facenet_jax.training.metrics import Clock, Metrics, MetricsWriter, NoMetrics, read_metrics
+from facenet_jax.training.metrics import Clock, Hook, Metrics, MetricsWriter, NoMetrics, read_metrics
 from facenet_jax.training.offline_selection import HardFacesFound
 
 
 class StepLog:
     """The log of a run from a step on; rows of later steps, written before it was restored, are cut off.
+
+    Process 0 alone writes, and calls the hook.
 
     Attributes:
       clock: training time, pauses left out.
@@ -26,13 +28,19 @@ class StepLog:
     """
 
     def __init__(
-        self, config: ConfigDict, workdir: Path, first_step: int, progress: Progress, figures: Figures
+        self,
+        config: ConfigDict,
+        workdir: Path,
+        first_step: int,
+        progress: Progress,
+        figures: Figures,
+        hook: Hook | None = None,
     ) -> None:
         # A fresh run where another ended before its first checkpoint drops that one's step 0 too.
         from_step = first_step or -1
         before = [row for row in read_metrics(workdir) if row["step"] <= from_step]
         wait_for_all("metrics are read")
-        self._metrics: Metrics = MetricsWriter(workdir, from_step) if is_first() else NoMetrics()
+        self._metrics: Metrics = MetricsWriter(workdir, from_step, hook, progress.say) if is_first() else NoMetrics()
         self._config = config
         self._progress = progress
         self._figures = figures
