@@ -16,7 +16,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep reproduce test test-cluster lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
+.PHONY: docs help setup train sweep reproduce test test-cluster lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -61,6 +61,10 @@ bench-loader: $(STAMP)  ## the loader against PyTorch's DataLoader and the bare 
 
 bench-plan: $(STAMP)  ## index and plan of 8 million identities: seconds and memory
 	$(BIN)/python -m benchmarks.plan $(ARGS)
+
+docs: $(STAMP)  ## the documentation site, in build/site; needs EXTRAS=docs
+	@$(BIN)/python -c 'import mkdocs, material, mkdocstrings' || { echo "the site needs the extra docs: make setup EXTRAS=docs"; exit 2; }
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
 
 describe: $(STAMP)  ## print the tables of the six networks
 	for network in nn1 nn2 nn3 nn4 nns1 nns2; do echo "$$network"; $(BIN)/facenet-jax describe $$network; echo; done

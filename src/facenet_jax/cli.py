@@ -13,6 +13,7 @@ from facenet_jax import __version__
 from facenet_jax.commands import (
     audit,
     cluster,
+    completion,
     config,
     describe,
     embed,
@@ -51,9 +52,10 @@ _COMMANDS = (
     cluster,
     audit,
     export,
+    completion,
 )
 
-_WITHOUT_NETWORKS = ("prepare", "merge", "overlap", "config", "describe", "report")
+_WITHOUT_NETWORKS = ("completion", "prepare", "merge", "overlap", "config", "describe", "report")
 
 _EPILOG = """\
 a first run, on drawn faces that need no download:
@@ -82,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = _parser()
+    parser = make_parser()
     arguments = sys.argv[1:] if arguments is None else arguments
     names = [command.__name__.rpartition(".")[2] for command in _COMMANDS]
     if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
@@ -124,7 +126,8 @@ def _print_any_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command and of all its subcommands."""
     parser = argparse.ArgumentParser(
         prog="facenet-jax",
         description="FaceNet in JAX: train face embeddings with triplets, measure them, and use them.",

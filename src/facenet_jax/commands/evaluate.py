@@ -21,13 +21,19 @@ Give --embedder again to compare several on the same faces.
 
 
 class _ProtocolParser(argparse.ArgumentParser):
-    """The parser of a protocol, which adds its arguments once it is the one that is asked for."""
+    """The parser of a protocol, which adds the protocol's own arguments only when it is used."""
 
     protocol = ""
 
+    def complete(self) -> None:
+        """Adds the arguments of the protocol."""
+        if self.protocol:
+            protocols.load(self.protocol).add_arguments(self)
+            self.protocol = ""
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's; called once."""
-        protocols.load(self.protocol).add_arguments(self)
+        """As argparse's."""
+        self.complete()
         return super().parse_known_args(args, namespace)
 
 

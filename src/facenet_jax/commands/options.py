@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,18 @@ def add_command(
     )
     parser.set_defaults(run=run, takes_overrides=takes_overrides)
     return parser
+
+
+def all_parsers(
+    parser: argparse.ArgumentParser, *words: str
+) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
+    """Yields a parser and those of all its subcommands, each with the words that lead to it."""
+    getattr(parser, "complete", lambda: None)()  # evaluate's, which are filled in when they are used
+    yield words, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield from all_parsers(below, *words, name)
 
 
 def add_step(parser: Any) -> None:

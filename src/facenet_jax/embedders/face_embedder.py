@@ -107,8 +107,8 @@ class FaceEmbedder:
         """Squared L2 distance, from 0 to 4 (section 3).
 
         Args:
-          a, b: images as `embed` takes them, or embeddings, float [d] or [n, d] of norm 1: one or as many of each, or
-            one against many.
+          a: images as `embed` takes them, or embeddings, float [d] or [n, d] of norm 1.
+          b: the same: as many as a, or one of the two is one image and the other many.
 
         Returns:
           A number for one and one, otherwise float32 [n].

@@ -244,7 +244,7 @@ def build(
     Raises:
       InputError: no such network, embedding size, dtype, choice of branches or norm.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp
       >>> network = build("nns2", embedding_size=64)
       >>> pixels = jnp.zeros((2, 32, 40, 3))  # in [-1, 1]

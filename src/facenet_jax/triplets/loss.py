@@ -114,7 +114,8 @@ def triplet_loss(
         program around has them.
       axis_name: inside a shard_map, the mesh axis or axes that the rows are divided over: embeddings, labels and valid
         are one device's, triplets and the loss those of the whole batch.
-      seed, step: what random negatives are drawn with; lowest 32 bits.
+      seed: what random negatives are drawn with, together with step; lowest 32 bits.
+      step: likewise.
 
     Returns:
       The loss, a float32 scalar (0 where no triplet is active), and TripletStats: use `has_aux=True` with jax.grad.
@@ -122,7 +123,7 @@ def triplet_loss(
     Raises:
       ValueError: shapes, types or names that do not go together.
 
-    Example:
+    Examples:
       >>> import jax, jax.numpy as jnp
       >>> points = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [-1.0, 0.0]])
       >>> labels = jnp.array([7, 7, 8, 9])

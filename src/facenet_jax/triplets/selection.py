@@ -186,14 +186,16 @@ def select_triplets(
       selection: which positives, which negatives; see Selection.
       faces_per_identity: no identity has more faces in the batch than this; positives beyond it are left out. By
         default B, for which the result is about [B, B]: give it for large batches.
-      mesh, axis_name: as for `triplet_loss`.
-      seed, step: what random negatives are drawn with; lowest 32 bits.
+      mesh: as for `triplet_loss`.
+      axis_name: likewise.
+      seed: what random negatives are drawn with, together with step; lowest 32 bits.
+      step: likewise.
 
     Returns:
       Triplets, arrays [B, K], a line for each anchor, K at least faces_per_identity; entries that are no
       anchor-positive pair have `is_pair` False.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> points = jnp.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [-1.0, 0.0]])
       >>> found = select_triplets(points, jnp.array([7, 7, 8, 9]))
