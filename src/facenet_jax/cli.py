@@ -29,6 +29,7 @@ from facenet_jax.commands import (
     sweep,
     train,
     verify,
+    view,
 )
 from facenet_jax.errors import InputError, TrainingError
 from facenet_jax.runtime.compiled import keep_compiled
@@ -45,6 +46,7 @@ _COMMANDS = (
     plan,
     evaluate,
     report,
+    view,
     embed,
     verify,
     enroll,
@@ -55,7 +57,7 @@ _COMMANDS = (
     completion,
 )
 
-_WITHOUT_NETWORKS = ("completion", "prepare", "merge", "overlap", "config", "describe", "report")
+_WITHOUT_NETWORKS = ("completion", "prepare", "merge", "overlap", "config", "describe", "report", "view")
 
 _EPILOG = """\
 a first run, on drawn faces that need no download:

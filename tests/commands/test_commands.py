@@ -19,6 +19,7 @@ MISSING = {
     "describe": ["none"],
     "plan": ["--config=none", "--chip=v5e"],
     "report": ["none"],
+    "view": ["none"],
     "embed": ["none", "-o", "e.npz", "--embedder=none"],
     "verify": ["none", "none", "--embedder=none"],
     "enroll": ["none", "index", "--embedder=none"],
