@@ -180,6 +180,7 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
         f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
         for key in ("finalise_steps", "warmup_steps")
     ]
+    schedule.append(f"--config.batch.size={config.batch.size}")  # faces are counted by it
     run = folder / f"recipe-{seed}"
     task.facenet("train", f"--workdir={run}", f"--config={recipe}", *options, *schedule, *_steps(steps, saves=10))
     return run
@@ -189,7 +190,7 @@ def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -
     """Which recipe, how many of its steps are taken, and how many fit into the task's minutes; asked once a folder."""
     file = folder / STEPS
     if not file.exists():
-        base = [f"--config={task.config}", *options]
+        base = [f"--config={task.config}", f"--config.batch.size={config.batch.size}", *options]
         rate = _trial(task, folder, base, _FIRST_STEPS)
         of_a_minute = min(int(60 * rate / config.batch.size), _TRIAL_STEPS)
         if of_a_minute > _FIRST_STEPS:

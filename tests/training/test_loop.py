@@ -138,6 +138,30 @@ def test_more_steps_go_on_and_end_where_one_long_run_ends(finished, tmp_path, ca
     assert_identical(params_at(shorter, 6), params_at(finished, 6))
 
 
+def test_a_batch_that_nobody_asked_for_follows_the_faces(photos, tmp_path, capsys):
+    album, run = tmp_path / "album", tmp_path / "run"
+    shutil.copytree(photos, album)
+    asked = [option for option in TINY if not option.startswith(("--config.batch.size=", "--config.batch.random"))]
+    command = ["train", "--config=quickstart", f"--workdir={run}", *asked, f"--config.data.path={album}"]
+    assert main([*command, "--config.steps=2"]) == 0
+    said = capsys.readouterr().err
+    size = json.loads((run / "run.json").read_text())["config"]["batch.size"]
+    assert 36 <= size < 64
+    assert f"of {size} faces" in said
+    assert "--config.batch.size and --config.batch.random_negatives" in said
+    assert main([*command[:-1], "--config.data.path=gone", "--config.steps=2"]) == 0  # nothing is read
+    assert "finished" in capsys.readouterr().out
+    assert main([*command, "--config.steps=3"]) == 0
+    assert "from step 2 of 3" in capsys.readouterr().err
+    assert main([*command, "--config.steps=3", f"--config.batch.size={size + 1}"]) == 2
+    assert f"config.batch.size: {size} -> {size + 1}" in capsys.readouterr().err
+    shutil.copy(album / "person 00" / "0.png", album / "person 00" / "more.png")
+    assert main([*command, "--config.steps=4"]) == 2
+    assert "other faces" in capsys.readouterr().err
+    assert main([*command[:2], f"--workdir={tmp_path / 'new'}", *command[3:], "--config.batch.size=180"]) == 2
+    assert "--config.batch.size=" in capsys.readouterr().err
+
+
 def test_another_config_is_refused_with_the_difference(finished, capsys):
     assert train(finished, "--config.loss.margin=0.3", "--config.batch.size=16") == 2
     error = capsys.readouterr().err

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from facenet_jax.config import load_config
+from facenet_jax.config import as_saved, load_config, smaller_batch
 from facenet_jax.errors import InputError
 from facenet_jax.input.plan import BatchPlan
-from facenet_jax.training.training_faces import open_faces, open_held_out
+from facenet_jax.training.training_faces import fit_batch, online_plan, open_faces, open_held_out
 from preparing import prepared
 
 
@@ -175,3 +175,63 @@ def test_excluded_faces_are_neither_trained_on_nor_judged_and_nobody_else_is_hel
     assert f"0 identities and 3 faces that {file} names; 1 of its names match no identity or face" in after.describe()
     assert after.digest != before.digest
     assert after.digest == opened(*base, f"--config.data.exclude={file}").digest
+
+
+def written(folder, counts):
+    for person, count in enumerate(counts):
+        (folder / f"p{person:02d}").mkdir(parents=True)
+        for photo in range(count):
+            (folder / f"p{person:02d}" / f"{photo}.jpg").write_bytes(b"")
+    return f"--config.data.path={folder}"
+
+
+@pytest.mark.parametrize(
+    ("counts", "recipe", "size", "negatives"),
+    [
+        ([7] * 10 + [8] * 10, "recipe_cpu", None, None),  # an album of 20 people, 150 photographs
+        ([6] * 7 + [7] * 33, "recipe_cpu", None, None),  # one of 40 people, 273 photographs
+        ([40] * 12, "recipe_cpu", 180, 30),  # 10 people are trained on, and give 15 faces each
+        ([4] * 100, "nn1", 360, 40),
+        ([10] * 60, "recipe_cpu", 360, 60),
+    ],
+)
+def test_the_batch_follows_the_faces(tmp_path, counts, recipe, size, negatives):
+    config = load_config(recipe, [written(tmp_path / "album", counts)])
+    faces = open_faces(config)
+    fitted, said = fit_batch(config, faces)
+    trained_on = int(faces.train.index.counts[faces.train_identities].sum())
+    size = size or trained_on  # all of an album's
+    negatives = size // 6 if negatives is None else negatives
+    assert (fitted.batch.size, fitted.batch.random_negatives) == (size, negatives)
+    assert online_plan(fitted, said, size).batches_per_epoch >= 1
+    assert (config.batch.size == size) == (said.remarks == faces.remarks)
+    if config.batch.size != size:
+        with pytest.raises(InputError, match=r"--config\.batch\.size.*--config\.batch\.random_negatives"):
+            online_plan(config, faces, config.batch.size)
+        larger = fitted.copy_and_resolve_references()
+        larger.update_from_flattened_dict(smaller_batch(as_saved(config), size + 2))  # by one the share may round down
+        with pytest.raises(InputError):
+            online_plan(larger, faces, size + 2)
+        line = said.remarks[-1]
+        assert f"{size:,} faces" in line
+        assert "--config.batch.size" in line
+        assert "\n" not in line
+
+
+def test_the_batch_follows_each_dataset_of_a_mixture(tmp_path):
+    paths = [written(tmp_path / name, [6] * 10).partition("=")[2] for name in "ab"]
+    mixture = f"--config.data.mixture=(('{paths[0]}', 3.0), ('{paths[1]}', 1.0))"
+    config = load_config("recipe_cpu", [mixture])
+    fitted, faces = fit_batch(config, open_faces(config))
+    assert 40 < fitted.batch.size < 120  # the first gives three quarters of the visits
+    assert online_plan(fitted, faces, fitted.batch.size)
+    with pytest.raises(InputError, match=r"lower batch\.size"):
+        online_plan(fitted, faces, fitted.batch.size + 2)
+
+
+def test_too_few_for_any_batch_are_refused_as_before(tmp_path):
+    config = load_config("nn1", [written(tmp_path / "few", [1, 2, 2, 2])])
+    fitted, faces = fit_batch(config, open_faces(config))
+    assert fitted.batch.size == 1800
+    with pytest.raises(InputError, match="3 faces, fewer than one batch of 1800"):
+        online_plan(fitted, faces, 1800)

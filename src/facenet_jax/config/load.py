@@ -15,8 +15,13 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from facenet_jax.config.keys import flatten, validate
-from facenet_jax.config.saved import REMOVED
+from facenet_jax.config.saved import BATCH, REMOVED
 from facenet_jax.errors import InputError, first_line
+
+
+def asks_for_batch(overrides: Sequence[str]) -> bool:
+    """Whether one of the overrides sets the batch; otherwise it may be made smaller where the faces do not fill it."""
+    return any(override.startswith(f"--config.{key}=") for override in overrides for key in BATCH)
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,9 @@ MAY_CHANGE = (
     "mesh.fsdp",
 )
 
+# What follows the faces, unless one of them is asked for.
+BATCH = ("batch.size", "batch.random_negatives")
+
 # Keys that are gone, with their defaults: the code does now what it did then.
 REMOVED: dict[str, Any] = {
     "data.augment.downsample": 0.0,
@@ -39,6 +43,20 @@ REMOVED: dict[str, Any] = {
     "offline.positives": 1,
     "offline.share": 0.5,
 }
+
+
+def as_saved(config: ConfigDict) -> dict[str, Any]:
+    """The config flattened, with what JSON makes of its values."""
+    values: dict[str, Any] = json.loads(json.dumps(flatten(config)))
+    return values
+
+
+def smaller_batch(values: Mapping[str, Any], size: int) -> dict[str, int]:
+    """`BATCH` for fewer faces than a flattened config has, with its share of random negatives."""
+    return {
+        "batch.size": size,
+        "batch.random_negatives": size * values["batch.random_negatives"] // values["batch.size"],
+    }
 
 
 def from_saved(values: Mapping[str, Any]) -> ConfigDict:

@@ -141,7 +141,8 @@ class BatchPlan:
         if faces < size:
             raise InputError(
                 f"The training identities have {faces} faces, fewer than one batch of {size}: "
-                f"lower batch.size to at most {faces}."
+                f"lower batch.size to at most {faces} (--config.batch.size={faces}, with a "
+                "--config.batch.random_negatives below it)."
             )
         upto = [weight / sum(weights) for weight in itertools.accumulate(weights, initial=Fraction(0))]
         self._upto = np.array(upto[1:-1], np.float64)
@@ -212,7 +213,8 @@ class _DatasetBatches:
             raise InputError(
                 f"The training identities{name and f' of {name}'} that are visited give {visits.given} faces an "
                 f"epoch at batch.faces_per_identity each or fewer, but a batch takes {float(share):.4g} of them: "
-                "lower batch.size, or raise batch.faces_per_identity or batch.random_negatives."
+                "lower batch.size, or raise batch.faces_per_identity or batch.random_negatives (--config.batch.size, "
+                "--config.batch.faces_per_identity, --config.batch.random_negatives)."
             )
 
     def batch(self, step: int) -> PlannedFaces:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager, nullcontext
@@ -16,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from facenet_jax import models
-from facenet_jax.config import flatten
+from facenet_jax.config import as_saved
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult
 from facenet_jax.images.change import Changes
@@ -46,11 +45,15 @@ from facenet_jax.training.run_directory import RunDirectory, check_config, finis
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import compile_step
 from facenet_jax.training.step_log import StepLog
-from facenet_jax.training.training_faces import open_faces
+from facenet_jax.training.training_faces import fit_batch, open_faces
 
 
 def train(
-    config: ConfigDict, workdir: Path | str, trace_step: int | None = None, on_metrics: Hook | None = None
+    config: ConfigDict,
+    workdir: Path | str,
+    trace_step: int | None = None,
+    on_metrics: Hook | None = None,
+    batch_asked: bool = True,
 ) -> int:
     """Trains, or continues training, in a working directory.
 
@@ -60,6 +63,7 @@ def train(
       trace_step: the step, counted from 1, of which a profile is written to `<workdir>/trace`.
       on_metrics: is called by process 0 with each row of metrics.jsonl as it is written: the step, and its figures by
         name (docs/training.md). What it raises is told once, and changes nothing about the run.
+      batch_asked: whether the batch is refused where the faces do not fill it, or else made smaller.
 
     Returns:
       The exit code: 0 when the run is finished, 130 or 143 when it was asked to stop and has saved.
@@ -70,13 +74,14 @@ def train(
     """
     workdir = locate(workdir) if isinstance(workdir, str) else workdir
     devices()  # a platform that JAX cannot use is reported before anything else
-    flat_config = json.loads(json.dumps(flatten(config)))
+    flat_config = as_saved(config)
     facts = agreement.of_settings(flat_config) if joined() else {}
     with alike(facts):
         report = finished_report(workdir, config.steps)
         facts["whether the run in --workdir is finished"] = report is not None
+        facts["whether --config.batch.size or --config.batch.random_negatives is given"] = batch_asked
         if report is not None:
-            check_config(workdir, read_run(workdir)["config"], flat_config)
+            check_config(workdir, read_run(workdir)["config"], flat_config, batch_asked)
     if report is not None:
         if trace_step is not None:
             raise InputError(
@@ -86,7 +91,7 @@ def train(
         if is_first():
             print(f"this run is finished\n{report}")
         return 0
-    run = _Run(config, flat_config, workdir)
+    run = _Run(config, workdir, batch_asked)
     with closing(run.directory), closing(run.checkpoints):
         run.open()
         run.compile()
@@ -101,15 +106,18 @@ class _Run:
     first_step: int  # steps taken before this process; 0: the run is fresh
     on_devices: DeviceFaces | None = None  # where pixels are kept there
 
-    def __init__(self, config: ConfigDict, flat_config: dict[str, Any], workdir: Path) -> None:
+    def __init__(self, config: ConfigDict, workdir: Path, batch_asked: bool) -> None:
         """Configures: most that can be wrong is found here, before anything is compiled."""
-        self.config, self.flat_config, self.workdir = config, flat_config, workdir
+        self.workdir = workdir
         self.progress = Progress(quiet=not is_first())
         facts: dict[str, Any] = {}
         with alike(facts):
             self.mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
             self.network, self.size = models.from_config(config.model), tuple(config.model.input_size)
             self.faces = open_faces(config)
+            if not batch_asked:
+                config, self.faces = fit_batch(config, self.faces)
+            self.config, self.flat_config = config, as_saved(config)
             self.offline = OfflineSelection(config, self.network, self.mesh, self.faces, workdir)
             self.directory = RunDirectory(workdir)
             if joined():

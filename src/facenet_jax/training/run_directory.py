@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from facenet_jax.config import datasets_of, difference
+from facenet_jax.config import BATCH, datasets_of, difference, smaller_batch
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult, format_holdout, holdout_to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
@@ -60,9 +60,12 @@ class RunDirectory:
         before = read_run(self.path)
         if not {"train", "held_out"} <= before["digests"].keys():
             raise InputError(f"{self.path / RUN_FILE} lacks a digest of its faces; copy it again.")
-        check_config(self.path, before["config"], config)
+        others = before["digests"]["train"] != digests["train"]
+        # A batch that follows the faces differs where they do, and then they are what to tell.
+        batch = {key: before["config"][key] for key in BATCH if others and key in before["config"]}
+        check_config(self.path, before["config"], config | batch)
         trained_on = " and ".join(path for path, _ in datasets_of(config))
-        if before["digests"]["train"] != digests["train"]:
+        if others:
             raise InputError(
                 f"{self.path} holds a run on other faces than those of {trained_on} now: files "
                 "came, went or were renamed, or other identities are held out, so its batches could not go on; restore "
@@ -101,8 +104,15 @@ class RunDirectory:
             self._lock.close()
 
 
-def check_config(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Raises InputError with the difference where a config would make another run of the one in a directory."""
+def check_config(path: Path, before: dict[str, Any], now: dict[str, Any], batch_asked: bool = True) -> None:
+    """Raises InputError with the difference where a config would make another run of the one in a directory.
+
+    Where the batch was not asked for, that of the run may be smaller: it followed the faces, which may be gone by now.
+    """
+    if not batch_asked:
+        size = before.get("batch.size")
+        if isinstance(size, int) and size < now["batch.size"]:
+            now = now | smaller_batch(now, size)
     lines = difference(before, now)
     if lines:
         raise InputError(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 from numpy.typing import NDArray
 
-from facenet_jax.config import datasets_of
+from facenet_jax.config import datasets_of, flatten, smaller_batch
 from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.exclude import Named, WithoutFaces, find_named, read_list
 from facenet_jax.datasets.index import split_holdout
@@ -216,6 +217,35 @@ def online_plan(config: ConfigDict, faces: TrainingFaces, size: int) -> BatchPla
         random_negatives=config.batch.random_negatives,
         seed=config.seed,
     )
+
+
+def fit_batch(config: ConfigDict, faces: TrainingFaces) -> tuple[ConfigDict, TrainingFaces]:
+    """The config with the largest batch that the faces fill, and the faces with a remark about it.
+
+    Nothing changes where they fill the config's own, or too few are left for any (`BatchPlan` says why). A smaller
+    batch keeps the share of its random negatives.
+    """
+    size, negatives = config.batch.size, config.batch.random_negatives
+    whole = sum(Fraction(part.weight).limit_denominator(10**6) for part in faces.parts)
+    fits, anchors = 0, []
+    for part in faces.parts:
+        counts = faces.train.index.counts[part.identities]
+        visited = counts[counts >= config.batch.min_faces_per_identity]
+        given = int(np.minimum(visited, config.batch.faces_per_identity).sum())
+        share = Fraction(part.weight).limit_denominator(10**6) / whole
+        anchors.append(int((given - (0 if share == 1 else 2)) / share))  # see BatchPlan
+        fits += int(counts.sum())
+    fits = min(fits, min(anchors) * size // (size - negatives))
+    if not 4 <= fits < size:
+        return config, faces
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(smaller_batch(flatten(config), fits))
+    remark = (
+        f"batch           of {fits:,} faces, {config.batch.random_negatives:,} of them random negatives, which is what "
+        f"these people fill; the config has {size:,} and {negatives:,} (--config.batch.size and "
+        "--config.batch.random_negatives set it)"
+    )
+    return config, replace(faces, remarks=(*faces.remarks, remark))
 
 
 def _left_out(named: Named, path: str) -> str:
