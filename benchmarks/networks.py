@@ -67,7 +67,7 @@ def row_of(network: str, task: Task) -> dict[str, Any]:
         "parameters": parameters,
         "multiply_adds": multiply_adds,
         "collapsed": collapsed(run),
-        **seen(run, config.batch.size),
+        **seen(run),
     }
 
 

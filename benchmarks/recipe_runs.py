@@ -24,6 +24,7 @@ from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
 from facenet_jax.runtime.files import locked, write_whole
 from facenet_jax.sweeps.launchers import Command, Runner
 from facenet_jax.training.metrics import read_metrics
+from facenet_jax.training.run_directory import read_run
 
 ALIGNED = "aligned112"
 _TRAIN_PAIRS, TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
@@ -180,7 +181,6 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
         f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
         for key in ("finalise_steps", "warmup_steps")
     ]
-    schedule.append(f"--config.batch.size={config.batch.size}")  # faces are counted by it
     run = folder / f"recipe-{seed}"
     task.facenet("train", f"--workdir={run}", f"--config={recipe}", *options, *schedule, *_steps(steps, saves=10))
     return run
@@ -190,27 +190,27 @@ def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -
     """Which recipe, how many of its steps are taken, and how many fit into the task's minutes; asked once a folder."""
     file = folder / STEPS
     if not file.exists():
-        base = [f"--config={task.config}", f"--config.batch.size={config.batch.size}", *options]
+        base = [f"--config={task.config}", *options]
         rate = _trial(task, folder, base, _FIRST_STEPS)
-        of_a_minute = min(int(60 * rate / config.batch.size), _TRIAL_STEPS)
+        of_a_minute = min(int(60 * rate), _TRIAL_STEPS)
         if of_a_minute > _FIRST_STEPS:
             rate = _trial(task, folder, base, of_a_minute)
-        steps = fit = max(int(task.minutes * 60 * rate / config.batch.size), 2)
+        steps = fit = max(int(task.minutes * 60 * rate), 2)
         recipe, more = task.config, max(task.source.index.records / _FACES, 1.0)
         if task.longer is not None and fit > _TOO_LONG * config.steps * more:
             recipe = task.longer
             steps = min(fit, int(load_config(recipe, []).steps * more))
-        write_whole(file, json.dumps({"recipe": recipe, "steps": steps, "fit": fit, "images_per_second": rate}) + "\n")
+        write_whole(file, json.dumps({"recipe": recipe, "steps": steps, "fit": fit, "steps_per_second": rate}) + "\n")
     found = kept(file)
     return found["recipe"], found["steps"], found["fit"]
 
 
 def _trial(task: Task, folder: Path, base: list[str], steps: int) -> float:
-    """Images a second. Nothing is saved on the way: that would go on beside the steps that are timed."""
+    """Steps a second. Nothing is saved on the way: that would go on beside the steps that are timed."""
     workdir = folder / f"trial-{steps}"
     constant = ["--config.optimizer.finalise_steps=0", "--config.optimizer.warmup_steps=0"]
     task.facenet("train", f"--workdir={workdir}", *base, *constant, *_steps(steps, saves=1), "--config.log.every=1")
-    return float([row["images_per_second"] for row in read_metrics(workdir) if "images_per_second" in row][-1])
+    return _last_rate(workdir) / _batch(workdir)
 
 
 def _steps(steps: int, saves: int) -> list[str]:
@@ -229,12 +229,20 @@ def kept(file: Path) -> Any:
         raise InputError(f"{file} is damaged ({error}); remove it, and what it says is found out again.") from error
 
 
-def seen(run: Path, batch: int) -> dict[str, float]:
+def seen(run: Path) -> dict[str, float]:
     """Faces that a finished run has seen, and its minutes by the rate of its last life; evaluations left out."""
-    rows = read_metrics(run)
-    rate = [row["images_per_second"] for row in rows if "images_per_second" in row][-1]
-    images = rows[-1]["step"] * batch
+    images, rate = read_metrics(run)[-1]["step"] * _batch(run), _last_rate(run)
     return {"images": images, "images_per_second": rate, "minutes": images / rate / 60}
+
+
+def _batch(run: Path) -> int:
+    """Faces in a batch of a run; of few people they are fewer than its recipe's."""
+    return int(read_run(run)["config"]["batch.size"])
+
+
+def _last_rate(run: Path) -> float:
+    """Images a second."""
+    return float([row["images_per_second"] for row in read_metrics(run) if "images_per_second" in row][-1])
 
 
 def judged(task: Task, name: str) -> Path:
@@ -254,8 +262,8 @@ def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, 
     for file in out.glob("*.json"):  # of faces that lay elsewhere, `evaluate` would leave it beside its own
         file.unlink()
     task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
-    rates = kept(out / "holdout.json")["embedders"][0]["result"]["rates"]
-    rates = [rate for rate in rates if rate["val"] is not None]
+    result = kept(out / "holdout.json")["embedders"][0]["result"]
+    rates = [rate for rate in (*result["rates"], result.get("smallest")) if rate and rate["val"] is not None]
     found = {f"val_far_{rate['far']:g}": rate["val"] for rate in rates}
     errors = {f"val_far_{rate['far']:g}": rate["standard_error"] for rate in rates}
     if task.lfw is not None and lfw is not None:

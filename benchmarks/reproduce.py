@@ -33,7 +33,6 @@ from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
 from benchmarks.peers.table import table_2
 from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, judge, kept, seen, train
-from facenet_jax.config import load_config
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
@@ -162,8 +161,7 @@ def main() -> None:
         rows: dict[str, list[dict[str, Any]]] = {}
         for seed in seeds:
             trained = train(task, out, seed)
-            batch = load_config(recipe, overrides).batch.size
-            row = judge(task, f"recipe-{seed}", trained, trained) | seen(trained, batch)
+            row = judge(task, f"recipe-{seed}", trained, trained) | seen(trained)
             rows.setdefault(kept(out / STEPS)["recipe"], []).append(row)
             write(rows, out)
             if python is None:

@@ -16,7 +16,7 @@ from facenet_jax.images.decode import BadFace, decode
 from facenet_jax.runtime.files import write_whole
 
 MOST, MIN_FACES = 150, 5
-_FEWEST = 10
+_FEWEST = 2  # one alone has no pair of different people
 _LIST = "reserved.txt"
 
 
@@ -42,7 +42,7 @@ def chosen_people(source: FolderSource | PreparedSource) -> list[int]:
     """Numbers of 150 identities with five faces or more, or of a third of them where these are few.
 
     Raises:
-      InputError: fewer than 30 identities have five faces.
+      InputError: fewer than six identities have five faces.
     """
     index = source.index
     able = [number for number, count in enumerate(index.counts.tolist()) if count >= MIN_FACES]

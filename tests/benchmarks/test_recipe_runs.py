@@ -41,6 +41,13 @@ class Recorder:
         return self.code
 
 
+def runs_leave(monkeypatch, images_per_second, batch=360):
+    """What every run is found to have left: one row of metrics, and the size of its batch."""
+    row = {"step": 30, "images_per_second": images_per_second}
+    monkeypatch.setattr("benchmarks.recipe_runs.read_metrics", lambda folder: [row])
+    monkeypatch.setattr("benchmarks.recipe_runs.read_run", lambda folder: {"config": {"batch.size": batch}})
+
+
 def task_of(photos, out, run, **values):
     return Task(
         **{"data": photos, "out": out, "minutes": 1.0, "config": "recipe_cpu", "overrides": [], "lfw": None} | values,
@@ -94,8 +101,9 @@ def test_people_of_a_prepared_dataset_are_not_judged_under_a_name_that_another_h
 
 
 def test_too_few_people(tmp_path):
-    with pytest.raises(InputError, match=r"29 identities with 5 faces; 30 are needed"):
-        chosen_people(open_dataset(crowd(tmp_path / "few", 29, 5)))
+    with pytest.raises(InputError, match=r"5 identities with 5 faces; 6 are needed"):
+        chosen_people(open_dataset(crowd(tmp_path / "few", 5, 5)))
+    assert len(chosen_people(open_dataset(crowd(tmp_path / "album", 20, 5)))) == 6
 
 
 def run_main(module, capsys, monkeypatch, *arguments):
@@ -197,9 +205,7 @@ def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tm
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run, minutes=2.0, overrides=["--config.batch.random_negatives=30"])
     begin(task)
-    monkeypatch.setattr(
-        "benchmarks.recipe_runs.read_metrics", lambda folder: [{"step": 30, "images_per_second": 180.0}]
-    )
+    runs_leave(monkeypatch, images_per_second=180.0)
     assert train(task, task.out, 3, more=["--config.model.name=nn4"]) == task.out / "recipe-3"
     trials, last = run.commands[:-1], run.commands[-1]
     # 180 images a second are half a batch of the recipe: of the second trial's minute only 30 steps are taken.
@@ -222,7 +228,18 @@ def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tm
     train(task, task.out, 4)
     assert len(run.commands) == 4  # the trial's answer is kept
     assert not any("recipe_cpu_long" in word for words in run.commands for word in words)
-    assert seen(task.out, 360) == {"images": 30 * 360, "images_per_second": 180.0, "minutes": 1.0}
+    assert seen(task.out) == {"images": 30 * 360, "images_per_second": 180.0, "minutes": 1.0}
+
+
+def test_of_an_album_more_steps_fit_since_its_batches_are_smaller(photos, tmp_path, monkeypatch):
+    run = Recorder()
+    task = task_of(photos, tmp_path / "out", run, minutes=2.0)
+    begin(task)
+    runs_leave(monkeypatch, images_per_second=180.0, batch=90)
+    train(task, task.out, 0)
+    assert "--config.steps=240" in run.commands[-1]
+    assert not any(word.startswith("--config.batch.") for words in run.commands for word in words)
+    assert seen(task.out) == {"images": 30 * 90, "images_per_second": 180.0, "minutes": 0.25}
 
 
 def test_steps_that_are_given_need_no_trial(photos, tmp_path):
@@ -258,9 +275,7 @@ def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run, minutes=minutes, longer="recipe_cpu_long")
     begin(task)
-    monkeypatch.setattr(
-        "benchmarks.recipe_runs.read_metrics", lambda folder: [{"step": 30, "images_per_second": 180.0}]
-    )
+    runs_leave(monkeypatch, images_per_second=180.0)
     monkeypatch.setattr("benchmarks.recipe_runs._FACES", task.source.index.records // faces)
     train(task, task.out, 0)
     assert f"--config={recipe}" in run.commands[-1]

@@ -111,8 +111,9 @@ def check_config(path: Path, before: dict[str, Any], now: dict[str, Any], batch_
     """
     if not batch_asked:
         size = before.get("batch.size")
-        if isinstance(size, int) and size < now["batch.size"]:
-            now = now | smaller_batch(now, size)
+        fitted = smaller_batch(now, size) if isinstance(size, int) and size < now["batch.size"] else {}
+        if fitted.items() <= before.items():
+            now = now | fitted
     lines = difference(before, now)
     if lines:
         raise InputError(
