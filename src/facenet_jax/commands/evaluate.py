@@ -16,6 +16,8 @@ _EPILOG = """\
 EMBEDDER is the working directory of a run, sface (the yardstick, of the extra `align`), a file of embeddings (.npz with
 the arrays embeddings and names), or onnx:PATH with what its input needs, such as
   onnx:model.onnx,size=112x112,scale=0.00784,mean=127.5,colour=bgr
+  onnx:w600k_r50.onnx,preset=insightface
+(presets: docs/onnx_networks.md).
 Give --embedder again to compare several on the same faces.
 """
 

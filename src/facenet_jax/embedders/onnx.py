@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +46,35 @@ class OnnxInput:
     crop: str = "none"
 
 
-# What OpenCV's FaceRecognizerSF feeds the network with.
-_SFACE_INPUT = OnnxInput((112, 112), "nchw", scale=1.0, mean=0.0, colour="rgb", crop="similarity")
+# How the code of each project feeds its networks; docs/onnx_networks.md names the files and the sources.
+PRESETS = {
+    "sface": OnnxInput((112, 112), "nchw", scale=1.0, mean=0.0, colour="rgb", crop="similarity"),
+    "insightface": OnnxInput((112, 112), scale=1 / 127.5, mean=127.5, colour="rgb", crop="similarity"),
+    "insightface-mxnet": OnnxInput((112, 112), scale=1.0, mean=0.0, colour="rgb", crop="similarity"),
+    "adaface": OnnxInput((112, 112), scale=1 / 127.5, mean=127.5, colour="bgr", crop="similarity"),
+    "magface": OnnxInput((112, 112), scale=1 / 255, mean=0.0, colour="bgr", crop="similarity"),
+    "facenet-pytorch": OnnxInput((160, 160), scale=1 / 128, mean=127.5, colour="rgb", crop="tight"),
+}
 
 
 def parse_onnx(text: str) -> tuple[Path, OnnxInput]:
-    """`PATH[,size=112x112][,layout=nchw][,scale=0.0078][,mean=127.5][,colour=rgb][,crop=similarity]`, taken apart.
+    """`PATH[,preset=insightface][,size=112x112][,layout=nchw][,scale=0.0078][,mean=127.5][,colour=rgb][,crop=tight]`.
+
+    Returns:
+      The path, and the input: what the preset says, where there is one, but for what is given beside it.
 
     Raises:
       InputError: a part that is not understood.
     """
     path, *parts = text.split(",")
     known: dict[str, Any] = {}
+    preset = OnnxInput()
     for part in parts:
         key, equals, value = part.partition("=")
         try:
-            if key == "size" and equals:
+            if key == "preset" and value in PRESETS:
+                preset = PRESETS[value]
+            elif key == "size" and equals:
                 rows, columns = (int(n) for n in value.lower().split("x"))
                 known[key] = rows, columns
             elif key in ("scale", "mean") and equals:
@@ -73,10 +87,11 @@ def parse_onnx(text: str) -> tuple[Path, OnnxInput]:
                 raise ValueError
         except ValueError:
             raise InputError(
-                f"onnx:{text}: {part!r} is not understood; after the path may come size=112x112, layout=nchw or nhwc, "
-                "scale=0.00784, mean=127.5, colour=rgb or bgr, crop=similarity, divided by commas."
+                f"onnx:{text}: {part!r} is not understood; after the path may come preset=NAME (one of "
+                f"{', '.join(PRESETS)}), size=112x112, layout=nchw or nhwc, scale=0.00784, mean=127.5, colour=rgb or "
+                "bgr, crop=similarity, divided by commas."
             ) from None
-    return Path(path), OnnxInput(**known)
+    return Path(path), replace(preset, **known)
 
 
 class OnnxEmbedder:
@@ -105,6 +120,9 @@ class OnnxEmbedder:
         self._how = how
         self._session = _session(model, name, widen)
         inputs = self._session.get_inputs()
+        if len(inputs) > 1 and find_spec("onnx"):
+            self._session = _session(_used_inputs(model), name, widen)
+            inputs = self._session.get_inputs()
         kinds = ("tensor(float)", "tensor(uint8)")
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in kinds:
             given = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
@@ -180,7 +198,10 @@ def open_sface() -> OnnxEmbedder:
     Raises:
       InputError: it is not installed.
     """
-    return OnnxEmbedder(_with_one_input(read_weights(SFACE)), "sface", _SFACE_INPUT, widen=True)
+    model = read_weights(SFACE)
+    if not find_spec("onnx"):
+        raise InputError(f"SFace needs onnx and onnxruntime: {how_to_install('onnx', 'align')}.")
+    return OnnxEmbedder(_with_any_batch(model), "sface", PRESETS["sface"], widen=True)
 
 
 def _session(model: bytes, name: str, widen: bool) -> Any:
@@ -198,18 +219,24 @@ def _session(model: bytes, name: str, widen: bool) -> Any:
         raise InputError(f"{name} is no ONNX model that onnxruntime reads: {first_line(error)}.") from error
 
 
-def _with_one_input(model: bytes) -> bytes:
-    """The published file declares its weights as inputs too, and that it takes one image at a time."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise InputError(f"SFace needs onnx and onnxruntime: {how_to_install('onnx', 'align')}.") from error
+def _used_inputs(model: bytes) -> bytes:
+    """A model without the inputs that nothing reads, such as those of SFace that were weights before it was int8."""
+    import onnx
+
     graph = onnx.load_from_string(model)
     used = {name for node in graph.graph.node for name in node.input}
     made = {tensor.name for tensor in graph.graph.initializer} | {n for node in graph.graph.node for n in node.output}
     inputs = [value for value in graph.graph.input if value.name in used - made]
     del graph.graph.input[:]
     graph.graph.input.extend(inputs)
+    return bytes(graph.SerializeToString())
+
+
+def _with_any_batch(model: bytes) -> bytes:
+    """SFace's published file says that it takes one image at a time; it takes any number."""
+    import onnx
+
+    graph = onnx.load_from_string(_used_inputs(model))
     del graph.graph.value_info[:]
     for value in (*graph.graph.input, *graph.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "images"
