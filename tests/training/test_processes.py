@@ -164,7 +164,12 @@ def test_a_job_of_one_process_has_not_forgotten_sigterm_when_its_loop_begins(tmp
         assert job.poll() is None, job.communicate()[0]
         time.sleep(0.02)
     job.terminate()
-    assert "stopped by SIGTERM" in finish(job, 128 + signal.SIGTERM)
+    assert "stopped by SIGTERM; step 1 is saved" in finish(job, 128 + signal.SIGTERM)
+    going_on = launch(tmp_path / "run", 1, 1)
+    while "network  " not in (line := going_on.stdout.readline()):
+        assert line, "it ended"
+    going_on.terminate()
+    assert "stopped by SIGTERM; step 2 is saved" in finish(going_on, 128 + signal.SIGTERM)
 
 
 def apart(tmp_path, *options):

@@ -258,6 +258,7 @@ class AgreedStop:
     def __enter__(self) -> AgreedStop:
         # SIGTERM itself is JAX's, since it joined the job.
         self._before = signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
+        self._asked = 0
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -265,4 +266,7 @@ class AgreedStop:
 
     def asked(self, step: int) -> signal.Signals | None:
         """SIGTERM if this is the step at which all processes stop."""
-        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(step) else None
+        # Not the step itself: a request from before the first is settled for number 1, which a run that goes on from
+        # step 40 would never come to.
+        self._asked += 1
+        return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(self._asked) else None
