@@ -7,6 +7,7 @@ ARGS ?=
 SWEEP ?= embedding_size
 LAUNCHER ?= local
 PYTHON ?= python3
+NEWEST ?= python3.13
 VENV ?= .venv
 BIN = $(VENV)/bin
 # The stamp holds the extras that were asked for; they stay until others are.
@@ -16,7 +17,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: docs help setup train sweep reproduce test test-cluster lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
+.PHONY: dist docs help setup train sweep reproduce test test-cluster test-newest lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -47,6 +48,11 @@ test: $(STAMP)  ## run the tests
 test-cluster: $(STAMP)  ## the launcher on a Slurm cluster of two nodes on this machine; needs root and Debian's slurmctld, slurmd, munge
 	$(BIN)/python -m pytest -m cluster tests/launch/real_slurm --durations=0 $(ARGS)
 
+test-newest:  ## a part of the tests with the newest dependencies (constraints-newest.txt): NEWEST=python3.13
+	$(NEWEST) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-newest.txt -e '.[dev,onnx,index]'
+	.venv-newest/bin/python -m pytest -n auto --dist loadfile tests/triplets tests/models tests/datasets tests/test_config.py tests/test_cli.py $(ARGS)
+
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
@@ -65,6 +71,13 @@ bench-plan: $(STAMP)  ## index and plan of 8 million identities: seconds and mem
 docs: $(STAMP)  ## the documentation site, in build/site; needs EXTRAS=docs
 	@$(BIN)/python -c 'import mkdocs, material, mkdocstrings' || { echo "the site needs the extra docs: make setup EXTRAS=docs"; exit 2; }
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet $(ARGS)
+
+dist: $(STAMP)  ## wheel and sdist into dist/; the wheel is tried in an environment without anything else
+	rm -rf dist build/wheel
+	$(BIN)/hatchling build -d dist
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt dist/*.whl
+	cd build/wheel && bin/facenet-jax --version && bin/facenet-jax config quickstart > config.txt && bin/facenet-jax describe nns2
 
 describe: $(STAMP)  ## print the tables of the six networks
 	for network in nn1 nn2 nn3 nn4 nns1 nns2; do echo "$$network"; $(BIN)/facenet-jax describe $$network; echo; done
