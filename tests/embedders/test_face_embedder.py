@@ -132,7 +132,7 @@ class TestScikitLearn:
         scores = cross_val_score(classifier, paths, names, cv=2)  # which clones it
         assert scores.shape == (2,)
         classifier.set_params(faceembedder__crop="centre")
-        assert classifier[0].get_params() == {"embedder": run, "crop": "centre", "step": None}
+        assert classifier[0].get_params() == {"embedder": run, "crop": "centre", "step": None, "flip": False}
         assert classifier[0].fit(paths).transform(paths[:2]).shape == (2, 64)
 
     def test_a_clone_has_its_parameters_and_nothing_opened(self, run):

@@ -194,3 +194,50 @@ def test_changed_parameters_are_never_used(run, tmp_path):
     outcomes = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert "others" not in outcomes
     assert {"changed", "unreadable"} <= set(outcomes)
+
+
+@pytest.mark.parametrize(("form", "dtype"), [("onnx", "float32"), ("onnx", "int8"), ("stablehlo", "float32")])
+def test_one_file_takes_the_mean_with_the_mirror_image(run, photos, expected, tmp_path, capsys, form, dtype):
+    pytest.importorskip("onnxruntime")
+    file = tmp_path / f"net.{form}"
+    calibrate = [f"--calibrate={photos}"] if dtype == "int8" else []
+    command = ["export", str(run), f"--to={form}", f"--out={file}", f"--dtype={dtype}", "--flip", *calibrate]
+    assert main(command) == 0
+    assert f"{form} in {dtype} with flip" in capsys.readouterr().out
+    both = open_embedder(f"flip:{run}")
+    mean = both.embed(IMAGES)
+    assert np.abs(mean - expected).max() > 0.002
+    card = json.loads(file.with_name(file.name + ".json").read_text())
+    assert card["flip"] is True
+    if form == "stablehlo":
+        network = jax.export.deserialize(bytearray(file.read_bytes()))
+        for count in (1, 5):
+            np.testing.assert_allclose(network.call(IMAGES[:count]), mean[:count], atol=1e-4)
+        return
+    embedder = open_embedder(f"onnx:{file}")
+    assert embedder.name == f"onnx:{file} with flip"
+    bound = 1e-4 if dtype == "float32" else 0.1
+    for count in (1, 5):
+        np.testing.assert_allclose(embedder.embed(IMAGES[:count]), mean[:count], atol=bound)
+    np.testing.assert_allclose(embedder.embed(IMAGES[:, :, ::-1]), embedder.embed(IMAGES), atol=1e-5)
+    with pytest.raises(InputError, match="takes the mean with the mirror image already; leave flip out"):
+        open_embedder(f"flip:onnx:{file}")
+
+
+def test_a_flipped_file_takes_the_figures_of_flipped_points_alone(run, photos, tmp_path, capsys):
+    pytest.importorskip("flatbuffers")
+    result = tmp_path / "holdout.json"
+    evaluate = ["evaluate", "holdout", f"--embedder={run}", f"--data={photos}", "--far=0.1", f"--out={tmp_path}"]
+    assert main(evaluate) == 0
+    command = ["export", str(run), "--to=stablehlo", f"--out={tmp_path / 'net'}", f"--evaluation={result}", "--flip"]
+    assert main(command) == 2
+    assert "is not of" in (error := capsys.readouterr().err)
+    assert "with flip as it is now (its digest is another)" in error
+    assert main([*evaluate, "--flip"]) == 0
+    assert main(command) == 0
+    assert "at FAR 0.1 (of the checkpoint with flip, in float32)" in capsys.readouterr().out
+    card = json.loads((tmp_path / "net.json").read_text())
+    entries = json.loads(result.read_text())["embedders"]
+    assert card["evaluation"]["rates"] == entries[1]["result"]["rates"]
+    assert card["evaluation"]["of"] == "the checkpoint with flip, in float32"
+    assert card["network"]["multiply_adds"] == entries[1]["multiply_adds"] == 2 * entries[0]["multiply_adds"]

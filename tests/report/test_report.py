@@ -14,6 +14,7 @@ from facenet_jax.cli import main
 from facenet_jax.errors import InputError
 from facenet_jax.report.build import build
 from facenet_jax.report.collect import collect
+from facenet_jax.report.tables import mirror_images
 from networks import saved_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -217,3 +218,32 @@ def test_in_a_browser_nothing_fails_and_tables_sort(page, tmp_path, width, dark)
     up, down, _ = found["sorted"]["embedder"]
     assert up == down[::-1]
     assert len(set(up)) == 3
+
+
+def test_the_mirror_image_stands_beside_the_single_figure(tmp_path, photos):
+    run, other = saved_run(tmp_path / "run", photos), saved_run(tmp_path / "other", photos, seed=1)
+
+    def measured(out, *arguments):
+        common = ["evaluate", "holdout", "--keep-shared", f"--data={photos}", "--far=0.1", f"--out={tmp_path / out}"]
+        assert main([*common, *arguments]) == 0
+        return collect([tmp_path / out])
+
+    collected = measured("together", f"--embedder={run}", "--flip")
+    single, flipped = collected.embedders
+    assert (single.name, flipped.name) == (f"{run} at step 6", f"{run} at step 6 with flip")
+    vals = [one.result("holdout")["rates"][0]["val"] for one in (single, flipped)]
+    (row,) = mirror_images(collected.embedders).rows
+    assert row[:3] == [single.name, "holdout", "VAL at FAR 0.1"]
+    assert [cell.key for cell in row[3:]] == pytest.approx([*vals, vals[1] - vals[0]])
+    assert vals[0] != vals[1]
+    assert [(one["first"], one["second"]) for _, _, one in collected.comparisons] == [(single.name, flipped.name)]
+    assert "The mirror image" in build(collected, "title", images=False)
+
+    measured("apart", f"--embedder={run}", f"--embedder={other}")
+    assert not mirror_images(measured("flipped", f"--embedder=flip:{run}").embedders)
+    apart = collect([tmp_path / "apart", tmp_path / "flipped"])
+    assert [one.name for one in apart.embedders] == [single.name, flipped.name, f"{other} at step 6"]
+    assert [cell.key for cell in mirror_images(apart.embedders).rows[0][3:5]] == pytest.approx(vals)
+    # Of faces that were cut otherwise nothing is said.
+    measured("cut", f"--embedder={run}", "--crop=centre")
+    assert not mirror_images(collect([tmp_path / "flipped", tmp_path / "cut"]).embedders)

@@ -111,7 +111,7 @@ def _change(options: argparse.Namespace) -> int:
 def _open_finder(options: argparse.Namespace, index: PeopleIndex | None) -> FaceFinder:
     """That of the index; of a new one what is asked for."""
     if index is not None:
-        return index.open_finder(options.index, options.embedder, options.step, options.crop)
+        return index.open_finder(options.index, options.embedder, options.step, options.crop, options.flip)
     if options.embedder is None:
         raise InputError(f"{options.index} is a new index: say what makes the points with --embedder, such as sface.")
     return finder_of(options)

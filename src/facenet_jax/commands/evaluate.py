@@ -6,11 +6,14 @@ import argparse
 import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from facenet_jax.commands.options import CROPS, add_step
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import protocols
+
+if TYPE_CHECKING:
+    from facenet_jax.evaluation.request import AnyEmbedder
 
 _EPILOG = """\
 EMBEDDER is the working directory of a run, sface (the yardstick, of the extra `align`), a file of embeddings (.npz with
@@ -18,7 +21,8 @@ the arrays embeddings and names), or onnx:PATH with what its input needs, such a
   onnx:model.onnx,size=112x112,scale=0.00784,mean=127.5,colour=bgr
   onnx:w600k_r50.onnx,preset=insightface
 (presets: docs/onnx_networks.md).
-Give --embedder again to compare several on the same faces.
+Give --embedder again to compare several on the same faces. flip:EMBEDDER is the mean of a face's point and its
+mirror image's; --flip measures that of each network too.
 """
 
 
@@ -63,6 +67,11 @@ def add_parser(commands: Any) -> None:
         parser.add_argument("--embedder", action="append", required=True, metavar="EMBEDDER", help="what to measure")
         add_step(parser)
         parser.add_argument(
+            "--flip",
+            action="store_true",
+            help="measure each network with the mean of a face's point and its mirror image's too, beside its own",
+        )
+        parser.add_argument(
             "--crop", choices=CROPS, default="none", help="how faces are cut (default: none, as they are)"
         )
         parser.add_argument(
@@ -76,7 +85,7 @@ def add_parser(commands: Any) -> None:
 
 def _run(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.datasets.open import crop_of
-    from facenet_jax.embedders import open_embedder
+    from facenet_jax.embedders import is_run, network_of
     from facenet_jax.embedders.base import warn_of_crop
     from facenet_jax.evaluation.request import Request
     from facenet_jax.runtime.files import write_whole
@@ -84,13 +93,15 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
 
     protocol = protocols.load(options.protocol)
     protocol.check(options)
-    embedders = [open_embedder(spec, options.step if Path(spec).is_dir() else None) for spec in options.embedder]
-    if options.step is not None and not any(Path(spec).is_dir() for spec in options.embedder):
+    embedders = _open(options)
+    if options.step is not None and not any(map(is_run, options.embedder)):
         raise InputError(f"--step={options.step} says which checkpoint of a run, and no --embedder is one.")
     names = [embedder.name for embedder in embedders]
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"--embedder={name} was given twice; give each once.")
+    # With --flip there are two of a network, which is asked what it was trained on once.
+    networks = {id(one): one for one in map(network_of, embedders)}.values()
     if options.out:
         try:
             options.out.mkdir(parents=True, exist_ok=True)
@@ -100,15 +111,13 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         embedders,
         options.crop,
         options.out / "embeddings" if options.out else None,
-        {embedder.name: trained_on(embedder) for embedder in embedders},
+        {network.name: trained_on(network) for network in networks},
         not options.keep_shared,
         held_out=own_held_out,
     )
-    for embedder in embedders:
+    for network in networks:
         # Without --data a run is measured on its own faces, which are cut as it expects.
-        warn_of_crop(
-            embedder, crop_of(options.data) if options.data else getattr(embedder, "crop", "none"), options.crop
-        )
+        warn_of_crop(network, crop_of(options.data) if options.data else getattr(network, "crop", "none"), options.crop)
     outcome = protocol.run(request, options)
     written: list[Path] = []
     if options.out:
@@ -125,6 +134,19 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     if written:
         print(f"written         {', '.join(map(str, written))}")
     return 0
+
+
+def _open(options: argparse.Namespace) -> list[AnyEmbedder]:
+    """The embedders that were asked for; with --flip each network's mean with the mirror image behind it."""
+    from facenet_jax.embedders import FileOfEmbeddings, FlippedEmbedder, is_run, open_embedder
+
+    embedders: list[AnyEmbedder] = []
+    for spec in options.embedder:
+        one = open_embedder(spec, options.step if is_run(spec) else None)
+        embedders.append(one)
+        if options.flip and not isinstance(one, FileOfEmbeddings) and not one.flipped:
+            embedders.append(FlippedEmbedder(one))
+    return embedders
 
 
 def _place(out: Path, outcome: Any) -> Path:

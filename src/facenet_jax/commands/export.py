@@ -31,6 +31,11 @@ def add_parser(commands: Any) -> None:
     export.add_argument(
         "--dtype", default="float32", choices=("float32", "float16", "int8"), help="of weights (default: float32)"
     )
+    export.add_argument(
+        "--flip",
+        action="store_true",
+        help="the file gives the mean of a face's point and its mirror image's; twice the time",
+    )
     export.add_argument("--step", type=int, help="of the checkpoint (default: the best, or else the latest)")
     export.add_argument("--calibrate", type=Path, metavar="FOLDER", help="int8: faces <identity>/<image>")
     export.add_argument(
@@ -41,6 +46,7 @@ def add_parser(commands: Any) -> None:
 def _export(options: argparse.Namespace, _: list[str]) -> int:
     import sys
 
+    from facenet_jax.embedders.base import WITH_FLIP
     from facenet_jax.export.run import Wanted, export
 
     wanted = Wanted(
@@ -51,10 +57,13 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         options.step,
         options.calibrate,
         options.evaluation,
+        options.flip,
     )
     card = export(wanted, lambda text: print(text, file=sys.stderr))
+    with_flip = WITH_FLIP * options.flip
     shape, parity = "x".join(map(str, card["input"]["shape"][1:])), card["parity"]
-    print(f"written         {options.out}, {card['bytes'] / 1e6:.1f} MB, {card['form']} in {card['dtype']}")
+    size = f"{card['bytes'] / 1e6:.1f} MB"
+    print(f"written         {options.out}, {size}, {card['form']} in {card['dtype']}{with_flip}")
     print(f"                N images of {shape} uint8 -> N embeddings of {card['output']['shape'][1]} float32")
     print(f"card            {options.out}.json")
     print(
@@ -64,5 +73,5 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
     for rate in (card["evaluation"] or {"rates": ()})["rates"]:
         if rate["threshold"] is not None:
             limit = f"squared distance {rate['threshold']:.4f} at FAR {rate['far']:g}"
-            print(f"threshold       {limit} (of the checkpoint, in float32)")
+            print(f"threshold       {limit} (of the checkpoint{with_flip}, in float32)")
     return 0

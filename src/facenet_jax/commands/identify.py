@@ -46,7 +46,7 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     index = load_index(options.index)
     if not index.people:
         raise InputError(f"{options.index} has nobody enrolled; facenet-jax enroll GALLERY {options.index}")
-    finder = index.open_finder(options.index, options.embedder, options.step, options.crop)
+    finder = index.open_finder(options.index, options.embedder, options.step, options.crop, options.flip)
     thresholds = index.thresholds
     if options.evaluation:
         thresholds = read_thresholds(options.evaluation, finder, among_people=True)

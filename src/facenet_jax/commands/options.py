@@ -73,9 +73,14 @@ def add_step(parser: Any) -> None:
 
 
 def add_embedder(parser: Any, needed: bool = True) -> None:
-    """Adds --embedder, --step and --crop."""
+    """Adds --embedder, --step, --flip and --crop."""
     parser.add_argument("--embedder", required=needed, metavar="EMBEDDER", help="what makes the points")
     add_step(parser)
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        help="a point is the mean of the face's and its mirror image's (as EMBEDDER flip:...); twice the time",
+    )
     parser.add_argument(
         "--crop",
         choices=CROPS,
@@ -135,4 +140,4 @@ def finder_of(options: argparse.Namespace) -> FaceFinder:
     """Opens what was asked for."""
     from facenet_jax.recognition.finder import open_finder
 
-    return open_finder(options.embedder, options.step, options.crop)
+    return open_finder(options.embedder, options.step, options.crop, options.flip)

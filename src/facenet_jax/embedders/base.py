@@ -13,6 +13,8 @@ from facenet_jax.errors import InputError
 from facenet_jax.images.crop import Crop
 
 UNIT_NORM_TOLERANCE = 1e-3
+# Ends the name of what takes the mean of a face's point and its mirror image's, so that it is never read as the other.
+WITH_FLIP = " with flip"
 
 
 @runtime_checkable

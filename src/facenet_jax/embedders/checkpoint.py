@@ -39,6 +39,8 @@ class CheckpointEmbedder:
       name, digest, size, crop, batch, remarks: see `Embedder`.
     """
 
+    flipped = False
+
     def __init__(self, workdir: Path, step: int | None = None, mesh: Mesh | None = None) -> None:
         """Opens a checkpoint.
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from facenet_jax.embedders import Embedder, open_network
+from facenet_jax.embedders import Embedder, open_network, with_flip
 from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
 from facenet_jax.embedders.engine import NO_FACE, Images, embed_images
 from facenet_jax.errors import InputError
@@ -41,7 +41,14 @@ class FaceEmbedder:
     opened cannot embed, and is told so: start processes by "spawn", or open nothing before they are forked.
     """
 
-    def __init__(self, embedder: str | Path, *, crop: Crop | Literal["own"] = "none", step: int | None = None) -> None:
+    def __init__(
+        self,
+        embedder: str | Path,
+        *,
+        crop: Crop | Literal["own"] = "none",
+        step: int | None = None,
+        flip: bool = False,
+    ) -> None:
         """Says what to open; nothing is read yet.
 
         Args:
@@ -49,22 +56,30 @@ class FaceEmbedder:
           crop: how faces are cut: `none` takes images as they are, `own` is the embedder's own; the others are those of
             `facenet_jax.images.crop`. `tight` and `similarity` look for the face first (extra `align`).
           step: of a run's checkpoint; None: the best, or the latest where none was measured.
+          flip: whether a point is the mean of the face's and its mirror image's, see `FlippedEmbedder`: such points are
+            compared with one another alone.
         """
         self.embedder = embedder
         self.crop = crop
         self.step = step
+        self.flip = flip
         self._opened: tuple[Embedder, FaceCutter] | None = None
 
     @classmethod
     def load(
-        cls, embedder: str | Path, *, crop: Crop | Literal["own"] = "none", step: int | None = None
+        cls,
+        embedder: str | Path,
+        *,
+        crop: Crop | Literal["own"] = "none",
+        step: int | None = None,
+        flip: bool = False,
     ) -> FaceEmbedder:
         """Opens an embedder at once; the arguments are those of the class.
 
         Raises:
           InputError: there is no such embedder or crop, or it cannot be opened.
         """
-        faces = cls(embedder, crop=crop, step=step)
+        faces = cls(embedder, crop=crop, step=step, flip=flip)
         faces._open()
         return faces
 
@@ -136,7 +151,7 @@ class FaceEmbedder:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """What it was made with, for scikit-learn."""
-        return {"embedder": self.embedder, "crop": self.crop, "step": self.step}
+        return {"embedder": self.embedder, "crop": self.crop, "step": self.step, "flip": self.flip}
 
     def set_params(self, **params: Any) -> Self:
         """Changes what it was made with; it is opened anew."""
@@ -164,7 +179,7 @@ class FaceEmbedder:
         return self.__dict__ | {"_opened": None}
 
     def __repr__(self) -> str:
-        return f"FaceEmbedder({str(self.embedder)!r}, crop={self.crop!r}, step={self.step!r})"
+        return f"FaceEmbedder({str(self.embedder)!r}, crop={self.crop!r}, step={self.step!r}, flip={self.flip!r})"
 
     def _open(self) -> tuple[Embedder, FaceCutter]:
         global _opened_in
@@ -177,7 +192,7 @@ class FaceEmbedder:
                 "open no FaceEmbedder before they are forked."
             )
         if self._opened is None:
-            embedder = open_network(str(self.embedder), self.step)
+            embedder = open_network(with_flip(str(self.embedder), self.flip), self.step)
             if self.crop != "own" and self.crop not in CROPS:
                 raise InputError(f"there is no crop {self.crop!r}; choose one of own, {', '.join(CROPS)}.")
             crop: Any = embedder.crop if self.crop == "own" else self.crop

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.embedders.base import check_images, on_unit_sphere
+from facenet_jax.embedders.base import WITH_FLIP, check_images, on_unit_sphere
 from facenet_jax.errors import InputError, first_line, how_to_install
 from facenet_jax.images.weights import SFACE, read_weights
 from facenet_jax.runtime.cores import usable_cores
@@ -98,10 +98,11 @@ class OnnxEmbedder:
     """A network in an ONNX file with one image input and one output of vectors.
 
     Attributes:
+      flipped: whether the file itself takes the mean with the mirror image, as its card says.
       name, digest, size, crop, batch, remarks: see `Embedder`.
     """
 
-    def __init__(self, model: bytes, name: str, how: OnnxInput, widen: bool = False) -> None:
+    def __init__(self, model: bytes, name: str, how: OnnxInput, widen: bool = False, flipped: bool = False) -> None:
         """Opens it.
 
         Args:
@@ -109,12 +110,14 @@ class OnnxEmbedder:
           name: of it.
           how: its input.
           widen: whether weights that are kept in int8 become float32 once, rather than with every image.
+          flipped: see the attribute.
 
         Raises:
           InputError: onnxruntime is missing, the bytes are no ONNX model, or its input cannot be worked out.
         """
-        self.name = name
+        self.name = name + WITH_FLIP * flipped
         self.digest = hashlib.sha256(model).hexdigest() + repr(how)
+        self.flipped = flipped
         self.remarks: list[str] = []
         self.crop = how.crop
         self._how = how
@@ -188,8 +191,8 @@ def open_onnx(path: Path, how: OnnxInput) -> OnnxEmbedder:
         model = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give an ONNX file as onnx:PATH.") from error
-    _check_card(path, model)
-    return OnnxEmbedder(model, f"onnx:{path}", how)
+    card = _read_card(path, model)
+    return OnnxEmbedder(model, f"onnx:{path}", how, flipped=card.get("flip") is True)
 
 
 def open_sface() -> OnnxEmbedder:
@@ -256,13 +259,17 @@ def card_path(file: Path) -> Path:
     return file.with_name(file.name + ".json")
 
 
-def _check_card(file: Path, data: bytes) -> None:
-    """Raises InputError if the card of an exported file, where there is one, is damaged or of another file."""
+def _read_card(file: Path, data: bytes) -> dict[str, Any]:
+    """The card of an exported file, empty where there is none.
+
+    Raises:
+      InputError: it is damaged, or of another file.
+    """
     path = card_path(file)
     if not path.exists():
-        return
+        return {}
     try:
-        card = read_json(path)
+        card: dict[str, Any] = read_json(path)
         known = card["format"] == CARD_FORMAT and isinstance(card["version"], int)
         version, digest = card["version"], card["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -274,3 +281,4 @@ def _check_card(file: Path, data: bytes) -> None:
             f"{file} is not the file that its card {path.name} speaks of: its SHA-256 is another; export it again, or "
             "copy both again."
         )
+    return card

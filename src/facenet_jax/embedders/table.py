@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.names import comparable
-from facenet_jax.embedders.base import on_unit_sphere
+from facenet_jax.embedders.base import WITH_FLIP, on_unit_sphere
 from facenet_jax.errors import InputError, first_line, how_to_install
 from facenet_jax.runtime.files import read_arrays
 
@@ -25,6 +26,7 @@ class FileOfEmbeddings:
     Attributes:
       names: as in the file.
       points: float32 [n, d], of norm 1.
+      flipped: whether mirror images have their part in them, as `facenet-jax embed --flip` notes in the file.
       name, digest, remarks: see `EmbeddingTable`.
     """
 
@@ -34,9 +36,10 @@ class FileOfEmbeddings:
         Raises:
           InputError: it cannot be read, lacks an array, or holds what are no vectors of one face each.
         """
-        self.name = str(path)
         self.remarks: list[str] = []
-        points, names = _read(path)
+        points, names, about = _read(path)
+        self.flipped = _is_flipped(about)
+        self.name = str(path) + WITH_FLIP * self.flipped
         if points.ndim != 2 or not np.issubdtype(points.dtype, np.number) or np.iscomplexobj(points):
             raise InputError(f"{path}: `embeddings` is {points.dtype} of shape {points.shape}; [n, d] is needed.")
         if names.shape != points.shape[:1] or names.dtype.kind not in "US":
@@ -68,12 +71,21 @@ class FileOfEmbeddings:
         return self.points[rows]
 
 
-def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+def _is_flipped(about: str) -> bool:
+    """What `facenet-jax embed` noted in the file, as JSON; files of other makers may hold anything there."""
+    try:
+        return json.loads(about).get("flip") is True
+    except (ValueError, AttributeError):
+        return False
+
+
+def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic], str]:
+    """Embeddings, names, and what is noted about them."""
     try:
         if path.suffix == ".parquet":
             return _read_parquet(path)
         arrays = read_arrays(path)
-        return arrays["embeddings"], arrays["names"]
+        return arrays["embeddings"], arrays["names"], str(arrays.get("about", ""))
     except KeyError as error:
         raise InputError(f"{path} lacks {error}; the arrays `embeddings` and `names` are needed.") from error
     except InputError:
@@ -85,7 +97,7 @@ def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
         ) from error
 
 
-def _read_parquet(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+def _read_parquet(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic], str]:
     try:
         import pyarrow.compute
         import pyarrow.parquet
@@ -99,4 +111,5 @@ def _read_parquet(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic]]
             f"{path}: the rows of `embeddings` are of several lengths, or empty; give every face a vector."
         )
     points = rows.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), *lengths)
-    return points.astype(np.float32), np.array(table["names"].to_pylist(), np.str_)
+    about = (table.schema.metadata or {}).get(b"facenet-jax", b"").decode("utf-8", "replace")
+    return points.astype(np.float32), np.array(table["names"].to_pylist(), np.str_), about

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from facenet_jax import models
 from facenet_jax.config import flatten
 from facenet_jax.datasets.names import comparable
-from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, OnnxEmbedder
+from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, Network, network_of
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.embedders.labelled_images import LabelledImages, open_labelled, without
 from facenet_jax.errors import InputError
@@ -22,7 +22,7 @@ from facenet_jax.images.crop import Crop
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.runtime.progress import Progress
 
-AnyEmbedder = CheckpointEmbedder | OnnxEmbedder | FileOfEmbeddings
+AnyEmbedder = Network | FileOfEmbeddings
 
 
 def _none_held_out(_: Request) -> LabelledImages:
@@ -119,9 +119,14 @@ def about(embedder: AnyEmbedder, crop: Crop, embedded: EmbeddedFaces | None = No
         said |= {"kind": "file", "embedding_size": int(embedder.points.shape[1])}
     else:
         said |= {"input_size": list(embedder.size), "kind": "onnx"}
-    if isinstance(embedder, CheckpointEmbedder):
-        said |= {"kind": "run", "workdir": str(embedder.workdir), "step": embedder.step} | network(embedder)
-        said["training"] = dict(embedder.training)
+    one = network_of(embedder)
+    if isinstance(one, CheckpointEmbedder):
+        said |= {"kind": "run", "workdir": str(one.workdir), "step": one.step} | network(one)
+        said["training"] = dict(one.training)
+    if embedder is not one:
+        said["flip_of"] = one.name
+        if "multiply_adds" in said:
+            said["multiply_adds"] *= 2  # the mirror image takes as many again
     if embedded is not None:
         said["bad"] = [list(one) for one in embedded.rejected]
         said["no_face_found"] = int(embedded.fallback.sum())

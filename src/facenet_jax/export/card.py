@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from facenet_jax.embedders.base import WITH_FLIP
 from facenet_jax.embedders.onnx import card_path
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
@@ -38,7 +39,7 @@ def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
     try:
         result = entry["result"]
         figures = {
-            "of": "the checkpoint, in float32",
+            "of": f"the checkpoint{WITH_FLIP * name.endswith(WITH_FLIP)}, in float32",
             "protocol": document["protocol"],
             "data": Path(document["data"]).name,
             "crop": document["crop"],

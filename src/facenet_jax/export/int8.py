@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.export.layers import SUMS
-from facenet_jax.export.onnx import INPUT
+from facenet_jax.export.onnx import INPUT, MIRROR
 
 # What computes in bytes. Local response normalisation, L2 pooling and the sphere stay float, as does the last layer:
 # distances are small differences of its outputs.
@@ -40,7 +40,7 @@ def to_int8(model: Any, faces: NDArray[np.uint8]) -> Any:
 
     nodes = model.graph.node
     in_float = [node.name for node in nodes if node.op_type == "Gemm"][-1:]
-    in_float += [node.name for node in nodes if node.name.endswith(SUMS)]
+    in_float += [node.name for node in nodes if node.name.endswith(SUMS) or node.name.startswith(f"{MIRROR}/")]
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # it speaks of its own affairs
     try:

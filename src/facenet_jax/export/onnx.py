@@ -12,23 +12,30 @@ import numpy as np
 
 from facenet_jax.export.graph import Graph
 from facenet_jax.export.layers import LAYERS, Call
+from facenet_jax.models.layers import L2Normalise
 
 INPUT, OUTPUT = "images", "embeddings"
+# Begins the names of what the mirror images ask for; no layer of a network is called so.
+MIRROR = "mirror"
+# Along the columns of [N, rows, columns, 3] from the last to the first.
+_BACKWARDS = {"starts": -1, "ends": np.iinfo(np.int64).min, "axes": 2, "steps": -1}
 
 
-def to_onnx(network: nn.Module, params: Any, size: tuple[int, int]) -> Any:
+def to_onnx(network: nn.Module, params: Any, size: tuple[int, int], flip: bool = False) -> Any:
     """The network with its parameters, scaling of pixels and L2 normalisation.
 
     Args:
       network: of this package; the model computes in its dtype, float32 or float16.
       params: its parameters.
       size: (rows, columns) of the input.
+      flip: whether each image's mirror image is embedded too, and the mean of both given.
 
     Returns:
       An onnx.ModelProto: `images`, uint8 RGB [N, rows, columns, 3] -> `embeddings`, float32 [N, d] of norm 1.
     """
     graph = Graph()
-    pixels = _scaled(graph, graph.input(INPUT, np.uint8))
+    images = graph.input(INPUT, np.uint8)
+    pixels = _scaled(graph, _with_mirror_images(graph, images) if flip else images)
     params = jax.tree.map(np.asarray, params)
     # What flows between the layers while Flax traces them, and the name that it goes by in the graph.
     tensors: list[tuple[Any, str]] = []
@@ -54,8 +61,27 @@ def to_onnx(network: nn.Module, params: Any, size: tuple[int, int]) -> Any:
         return embeddings
 
     embeddings = jax.eval_shape(trace, jax.ShapeDtypeStruct((1, *size, 3), jnp.float32))
-    graph.rename(tensors[-1][1], OUTPUT)
+    graph.rename(_mean_of_both(graph, tensors[-1][1], embeddings.shape[1]) if flip else tensors[-1][1], OUTPUT)
     return graph.model([(INPUT, ["N", *size, 3])], [(OUTPUT, ["N", *embeddings.shape[1:]])])
+
+
+def _with_mirror_images(graph: Graph, images: str) -> str:
+    """The images, and behind them all the mirror image of each."""
+    columns = [graph.weight(f"{MIRROR}/{key}", [value], np.int64) for key, value in _BACKWARDS.items()]
+    mirrored = graph.add("Slice", [images, *columns], f"{MIRROR}/images")
+    return graph.add("Concat", [images, mirrored], f"{MIRROR}/both", axis=0)
+
+
+def _mean_of_both(graph: Graph, points: str, width: int) -> str:
+    """The mean of the points of the images and of their mirror images, on the unit sphere."""
+    shape, axis = (
+        graph.weight(f"{MIRROR}/shape", [2, -1, width], np.int64),
+        graph.weight(f"{MIRROR}/axis", [0], np.int64),
+    )
+    pairs = graph.add("Reshape", [points, shape], f"{MIRROR}/pairs")
+    total = graph.add("ReduceSum", [pairs, axis], f"{MIRROR}/total", keepdims=0)
+    LAYERS[L2Normalise](graph, Call(L2Normalise(), f"{MIRROR}/L2", total, (1, width)))
+    return f"{MIRROR}/L2"
 
 
 def _scaled(graph: Graph, images: str) -> str:

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from facenet_jax import models
 from facenet_jax.datasets.open import open_dataset
-from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder
+from facenet_jax.embedders import CheckpointEmbedder, FlippedEmbedder, OnnxEmbedder
 from facenet_jax.embedders.onnx import CARD_FORMAT, CARD_VERSION, OnnxInput
 from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
 from facenet_jax.images.decode import BadFace
-from facenet_jax.models.networks import apply_network
+from facenet_jax.models.networks import apply_network, apply_network_flipped
 from facenet_jax.runtime.compiled import announced
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.mesh import make_mesh
@@ -45,7 +45,8 @@ class Wanted:
       file: where it is written; the card comes beside it.
       dtype: one of DTYPES, of weights and arithmetic.
       calibrate: a folder of faces, for int8.
-      evaluation: PROTOCOL.json of `facenet-jax evaluate` on this checkpoint, for the card.
+      evaluation: for the card, PROTOCOL.json of `facenet-jax evaluate` on this checkpoint, of flipped points with flip.
+      flip: whether the file gives the mean of a face's point and its mirror image's, see `FlippedEmbedder`.
     """
 
     workdir: Path
@@ -55,6 +56,7 @@ class Wanted:
     step: int | None = None
     calibrate: Path | None = None
     evaluation: Path | None = None
+    flip: bool = False
 
 
 def export(wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -65,7 +67,8 @@ def export(wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> dict[
     """
     _check(wanted)
     embedder = CheckpointEmbedder(wanted.workdir, wanted.step, make_mesh(1))
-    figures = figures_of(wanted.evaluation, embedder.digest, embedder.name) if wanted.evaluation else None
+    measured = FlippedEmbedder(embedder) if wanted.flip else embedder
+    figures = figures_of(wanted.evaluation, measured.digest, measured.name) if wanted.evaluation else None
     faces = _faces(wanted.calibrate, embedder.size, say) if wanted.calibrate else None
     data = _data(wanted, embedder, faces)
     images = np.random.default_rng(0).integers(0, 256, (_PARITY_IMAGES, *embedder.size, 3)).astype(np.uint8)
@@ -117,10 +120,10 @@ def _faces(folder: Path, size: tuple[int, int], say: Callable[[str], None]) -> N
 def _data(wanted: Wanted, embedder: CheckpointEmbedder, faces: NDArray[np.uint8] | None) -> bytes:
     network = embedder.network.clone(dtype=jnp.float16 if wanted.dtype == "float16" else jnp.float32)
     if wanted.to == "stablehlo":
-        return to_stablehlo(network, embedder.params, embedder.size)
+        return to_stablehlo(network, embedder.params, embedder.size, wanted.flip)
     from facenet_jax.export.onnx import to_onnx
 
-    model = to_onnx(network, embedder.params, embedder.size)
+    model = to_onnx(network, embedder.params, embedder.size, wanted.flip)
     if faces is not None:
         from facenet_jax.export.int8 import to_int8
 
@@ -133,7 +136,8 @@ def _parity(
 ) -> dict[str, float | int | str]:
     """How far the file is from the Flax module in float32."""
     network = embedder.network.clone(dtype=jnp.float32)
-    embed = announced(jax.jit(partial(apply_network, network)), f"{embedder.config.model.name}, to compare with")
+    apply = apply_network_flipped if wanted.flip else apply_network
+    embed = announced(jax.jit(partial(apply, network)), f"{embedder.config.model.name}, to compare with")
     expected = embed(embedder.params, images)
     if wanted.to == "stablehlo":
         found = jax.export.deserialize(bytearray(data)).call(images)
@@ -163,6 +167,7 @@ def _card(wanted: Wanted, embedder: CheckpointEmbedder, data: bytes) -> dict[str
         "form": wanted.to,
         **({"platforms": list(PLATFORMS)} if wanted.to == "stablehlo" else {}),
         "dtype": wanted.dtype,
+        **({"flip": True} if wanted.flip else {}),
         "input": {
             "name": "images",
             "shape": ["N", *embedder.size, 3],
@@ -183,7 +188,7 @@ def _card(wanted: Wanted, embedder: CheckpointEmbedder, data: bytes) -> dict[str
         "network": {
             "name": embedder.config.model.name,
             "parameters": parameters,
-            "multiply_adds": multiply_adds,
+            "multiply_adds": multiply_adds * (2 if wanted.flip else 1),
         },
         "checkpoint": {"run": wanted.workdir.resolve().name, "step": embedder.step, "digest": embedder.digest},
     }

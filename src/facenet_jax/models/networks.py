@@ -322,6 +322,14 @@ def apply_network(network: nn.Module, params: Any, images: jax.Array) -> jax.Arr
     return points
 
 
+def apply_network_flipped(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
+    """As `apply_network`: the mean of each image's point and its mirror image's, on the unit sphere."""
+    both = apply_network(network, params, jnp.concatenate([images, images[:, :, ::-1]]))
+    total = jnp.sum(both.reshape(2, images.shape[0], both.shape[1]), axis=0)
+    points: jax.Array = L2Normalise().apply({}, total)  # type: ignore[assignment]
+    return points
+
+
 def _suggest(word: str, known: Iterable[str]) -> str:
     known = list(known)
     nearest = difflib.get_close_matches(str(word).lower(), known, n=1, cutoff=0.5)

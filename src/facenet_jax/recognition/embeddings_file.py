@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax import __version__
-from facenet_jax.embedders.base import Embedder
+from facenet_jax.embedders import Network
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.embedders.table import SUFFIXES
 from facenet_jax.errors import InputError, how_to_install
@@ -53,12 +53,12 @@ def check_table(path: Path) -> None:
         raise InputError(f"The folder {path.parent} does not exist; make it, or give another file.")
 
 
-def write_table(faces: EmbeddedFaces, path: Path, embedder: Embedder, crop: str, compact: bool) -> Written:
+def write_table(faces: EmbeddedFaces, path: Path, embedder: Network, crop: str, compact: bool) -> Written:
     """Writes a row for each face, and next to it a list of the photographs that gave none; each whole or absent.
 
     Columns (arrays of an .npz): names, files, faces (numbers from the left), boxes, scores, embeddings. Box and score
     are empty (NaN) where faces were not looked for. What made them, and the step of bytes, is in the Parquet file's
-    metadata under `facenet-jax` (the array `about`), as JSON.
+    metadata under `facenet-jax` (the array `about`), as JSON; `flip` there says that mirror images have their part.
 
     Args:
       faces: at least one.
@@ -75,6 +75,8 @@ def write_table(faces: EmbeddedFaces, path: Path, embedder: Embedder, crop: str,
         "digest": embedder.digest,
         "crop": crop,
     }
+    if embedder.flipped:
+        about["flip"] = True
     if packed:
         about |= {"step": packed.step, "clipped": packed.clipped, "rounding": packed.rounding}
     columns: dict[str, Any] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from facenet_jax.datasets.source import FileReader
 from facenet_jax.datasets.walk import ignored, images_below
-from facenet_jax.embedders import CheckpointEmbedder, OnnxEmbedder, open_network
+from facenet_jax.embedders import CheckpointEmbedder, Network, network_of, open_network, with_flip
 from facenet_jax.embedders.base import crop_for, warn_of_crop
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.errors import InputError
@@ -83,7 +83,7 @@ class FaceFinder:
     """An embedder in use: how it was named, and how faces are cut for it.
 
     Attributes:
-      spec: what `open_embedder` was given.
+      spec: as `open_embedder` takes it.
       step: of a run's checkpoint; None for others.
       embedder: what was opened.
       crop: how faces are cut for it.
@@ -91,7 +91,7 @@ class FaceFinder:
 
     spec: str
     step: int | None
-    embedder: CheckpointEmbedder | OnnxEmbedder
+    embedder: Network
     crop: Crop
 
     def find(self, images: Images, keep: Path | None = None, progress: Progress | None = None) -> EmbeddedFaces:
@@ -104,18 +104,21 @@ class FaceFinder:
         return f"--embedder {self.spec}{'' if self.step is None else f' --step {self.step}'} --crop {self.crop}"
 
 
-def open_finder(spec: str, step: int | None = None, crop: Crop | None = None) -> FaceFinder:
+def open_finder(spec: str, step: int | None = None, crop: Crop | None = None, flip: bool = False) -> FaceFinder:
     """Opens an embedder to find faces with; a crop that it was not made for is warned of.
 
     Args:
       spec, step: see `open_network`.
       crop: as `crop_for` takes it.
+      flip: whether the mean with the mirror image is taken, as `flip:` before the spec says too.
 
     Raises:
       InputError: there is no such embedder, it is a file of embeddings, or nobody says how faces are cut.
     """
+    spec = with_flip(spec, flip)
     embedder = open_network(spec, step)
-    own = embedder.step if isinstance(embedder, CheckpointEmbedder) else None
+    network = network_of(embedder)
+    own = network.step if isinstance(network, CheckpointEmbedder) else None
     used = crop_for(embedder, crop)
     warn_of_crop(embedder, "none", used)
     return FaceFinder(spec, own, embedder, used)

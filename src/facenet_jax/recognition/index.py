@@ -65,19 +65,22 @@ class PeopleIndex:
     contents: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 16), np.uint8))
     thresholds: list[Threshold] = field(default_factory=list)
 
-    def open_finder(self, root: Path, spec: str | None, step: int | None, crop: Crop | None) -> FaceFinder:
+    def open_finder(
+        self, root: Path, spec: str | None, step: int | None, crop: Crop | None, flip: bool = False
+    ) -> FaceFinder:
         """Opens what is asked for, and where nothing is, what the people were enrolled with.
 
         Args:
           root: the folder of the index.
           spec, step, crop: as for `open_finder`; None: the index says it.
+          flip: as for `open_finder`; where no spec is given the index says it, and this may but agree.
 
         Raises:
           InputError: it cannot be opened, or its distances would mean nothing among these faces.
         """
         if spec is None:
             spec, step = self.spec, self.step
-        finder = open_finder(spec, step, crop or cast(Crop, self.crop))
+        finder = open_finder(spec, step, crop or cast(Crop, self.crop), flip)
         if self.digest != finder.embedder.digest:
             raise InputError(
                 f"{root} was enrolled with {self.name}, and {finder.embedder.name} is another embedder (or has changed "

@@ -30,6 +30,7 @@ def build(collected: Collected, title: str, images: bool = True) -> str:
         accuracies=tables.accuracies(embedders),
         identification=tables.identification(embedders),
         clusters=tables.clusters(embedders),
+        mirror_images=tables.mirror_images(embedders),
         comparisons=tables.comparisons(collected),
         squares=galleries.squares(embedders, images),
         figures=(

@@ -97,7 +97,14 @@ def collect(folders: Sequence[Path]) -> Collected:
             raise InputError(
                 f"Nothing was measured in {folder}; finish the run, or write there by `facenet-jax evaluate … --out`."
             )
-    ordered = sorted(embedders.values(), key=lambda one: one.name == YARDSTICK)
+    # A network's mean with the mirror image stands behind the network itself, where that was measured too.
+    places = {name: place for place, name in enumerate(embedders)}
+
+    def place(one: Measured) -> tuple[bool, int, bool]:
+        of = one.about.get("flip_of", one.name)
+        return of == YARDSTICK, places.get(of, places[one.name]), of != one.name
+
+    ordered = sorted(embedders.values(), key=place)
     return Collected(tuple(ordered), tuple(comparisons), tuple(left_out), histories, tuple(sweeps))
 
 
@@ -149,6 +156,19 @@ def finest(result: dict[str, Any] | None) -> dict[str, Any] | None:
     """The rate at the smallest FAR, from the paper's on, that the pairs resolve."""
     known = [rate for rate in (result or {}).get("rates", []) if rate["val"] is not None and rate["far"] >= FAR]
     return min(known, key=lambda rate: float(rate["far"]), default=None)
+
+
+def flips(embedders: Sequence[Measured]) -> Iterator[tuple[Measured, Measured, str]]:
+    """(network, its mean with the mirror image, protocol) where a protocol measured both on the same."""
+    by_name = {one.name: one for one in embedders}
+    for flipped in embedders:
+        single = by_name.get(flipped.about.get("flip_of", ""))
+        if single is None:
+            continue
+        for protocol, (document, _) in flipped.documents.items():
+            other = single.documents.get(protocol)
+            if other is not None and all(document.get(k) == other[0].get(k) for k in ("data", "pairs", "crop")):
+                yield single, flipped, protocol
 
 
 def results(embedders: Sequence[Measured], *protocols: str) -> Iterator[tuple[Measured, str, dict[str, Any]]]:

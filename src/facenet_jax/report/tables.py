@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from facenet_jax.evaluation import paper
-from facenet_jax.report.collect import FAR, PAIR_PROTOCOLS, YARDSTICK, Collected, Measured, finest, results
+from facenet_jax.report.collect import FAR, PAIR_PROTOCOLS, YARDSTICK, Collected, Measured, finest, flips, results
 from facenet_jax.report.page import Cell, Row, Table
 
 _VALS = ("VAL at FAR 0.001", "VAL at FAR 0.01")
@@ -135,6 +135,19 @@ def identification(embedders: Sequence[Measured]) -> Table:
     return Table(("embedder", "rank-1", "identified", "at false-alarm rate"), rows)
 
 
+def mirror_images(embedders: Sequence[Measured]) -> Table:
+    """What the mean with the mirror image changes, where a network was measured with it and without on the same."""
+    rows: list[Row] = []
+    for single, flipped, protocol in flips(embedders):
+        after = _shares(flipped.result(protocol))
+        for what, before in _shares(single.result(protocol)).items():
+            if what in after:
+                more = after[what] - before
+                difference = Cell(f"{100 * more:+.2f}", more)
+                rows.append([single.name, protocol, what, _resolved(before), _resolved(after[what]), difference])
+    return Table(("embedder", "protocol", "figure", "single", "with flip", "difference, points"), rows)
+
+
 def clusters(embedders: Sequence[Measured]) -> Table:
     """How well faces are grouped."""
     rows: list[Row] = [
@@ -211,6 +224,15 @@ def left_out(collected: Collected) -> Table:
 
 def _count(number: int | None) -> Cell:
     return Cell("") if number is None else Cell(f"{number:,}", number)
+
+
+def _shares(result: dict[str, Any] | None) -> dict[str, float]:
+    """The figures of a result that are shares, the higher the better, as far as they were resolved."""
+    result = result or {}
+    named = (("accuracy", "accuracy"), ("rank1", "rank-1"), ("bcubed_f", "B-cubed F"))
+    shares = {words: result.get(key) for key, words in named}
+    shares |= {f"VAL at FAR {rate['far']:g}": rate["val"] for rate in result.get("rates", [])}
+    return {words: share for words, share in shares.items() if share is not None}
 
 
 def _resolved(share: float | None) -> Cell:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.config import from_saved
 from facenet_jax.datasets.drawn import DrawnFaces
-from facenet_jax.embedders import CheckpointEmbedder
+from facenet_jax.embedders import CheckpointEmbedder, network_of
 from facenet_jax.embedders.engine import Images
 from facenet_jax.embedders.labelled_images import LabelledImages
 from facenet_jax.errors import InputError
@@ -103,8 +103,8 @@ def own_held_out(request: Request) -> LabelledImages:
     Raises:
       InputError: there is not a single run, or no identity is left.
     """
-    embedder = request.embedders[0]
-    if len(request.embedders) != 1 or not isinstance(embedder, CheckpointEmbedder):
+    embedder, *others = {id(one): one for one in map(network_of, request.embedders)}.values()
+    if others or not isinstance(embedder, CheckpointEmbedder):
         raise InputError("--data is needed: only a single run has faces of its own that it held out.")
     size = embedder.size
     held_out = open_faces(embedder.config).held_out
