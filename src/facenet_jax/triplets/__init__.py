@@ -3,6 +3,7 @@
 from facenet_jax.triplets.curriculum import Stage, margin_at, staged_loss_and_gradient
 from facenet_jax.triplets.distances import squared_distances
 from facenet_jax.triplets.hard_faces import HardFaces, hardest_faces
+from facenet_jax.triplets.harmonic import harmonic_loss_and_gradient
 from facenet_jax.triplets.loss import (
     TripletStats,
     listed_loss_and_gradient,
@@ -19,6 +20,7 @@ __all__ = [
     "TripletStats",
     "Triplets",
     "hardest_faces",
+    "harmonic_loss_and_gradient",
     "listed_loss_and_gradient",
     "margin_at",
     "plain_triplet_loss",

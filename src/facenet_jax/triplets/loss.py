@@ -163,15 +163,19 @@ def triplet_loss_and_gradient(
     axis_name: AxisName | None = None,
     seed: int | jax.Array = 0,
     step: int | jax.Array = 0,
+    odd_rows_are_fixed: bool = False,
 ) -> tuple[jax.Array, TripletStats, jax.Array]:
     """The loss, its stats, and its gradient with respect to the embeddings, in one pass.
 
-    Arguments as in `triplet_loss`. The gradient is float32 [B, d], divided as the embeddings are; zero in masked rows.
+    Arguments as in `triplet_loss`; `odd_rows_are_fixed` leaves triplets of three odd rows out of loss and counts, see
+    `harmonic_loss_and_gradient`. The gradient is float32 [B, d], divided as the embeddings are; zero in masked rows.
     """
     if divide_by not in DIVIDE_BY:
         raise ValueError(f"divide_by is {divide_by!r}; one of {', '.join(DIVIDE_BY)} is needed")
     axes = axes_of(mesh, axis_name)
-    body = partial(_on_one_device, axes=axes, divide_by=divide_by, selection=selection)
+    body = partial(
+        _on_one_device, axes=axes, divide_by=divide_by, selection=selection, odd_rows_are_fixed=odd_rows_are_fixed
+    )
     return on_whole_batch(body, (P(), P(), P(axes)), axes, mesh, embeddings, labels, valid, margin, seed, step)
 
 
@@ -184,6 +188,7 @@ def _on_one_device(
     axes: tuple[str, ...],
     divide_by: str,
     selection: Selection,
+    odd_rows_are_fixed: bool,
 ) -> tuple[jax.Array, TripletStats, jax.Array]:
     """One device's anchors against the whole batch; reduced over the axes before it returns."""
 
@@ -196,6 +201,9 @@ def _on_one_device(
         def one_group(group, carry):  # type: ignore[no-untyped-def]
             sums, weights = carry
             chosen = choose(exemplars, block, group, tiling.together, selection, margin, draw)
+            if odd_rows_are_fixed:
+                one_moves = (block.anchors.rows & chosen.positive & chosen.negative & 1) == 0
+                chosen = chosen._replace(is_triplet=chosen.is_triplet & one_moves)
             hinge = jnp.where(chosen.is_triplet, jnp.maximum(chosen.d_ap - chosen.d_an + margin, 0.0), 0.0)
             active = (hinge > 0.0).astype(jnp.float32)
             weights = weights.at[line, chosen.positive].add(active, mode="promise_in_bounds")
