@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -124,6 +125,13 @@ def test_a_run_in_a_bucket_opens_no_file_there(bucket, tmp_path, monkeypatch, ca
     assert f"{workdir}/roc.png" in said
     assert main([*command, *offline]) == 0
     assert "this run is finished" in capsys.readouterr().out
+
+
+def test_checkpoints_of_a_bucket_lie_in_it_and_not_in_a_folder_named_like_it(bucket, monkeypatch):  # noqa: F811
+    manager = Mock(**{"return_value.all_steps.return_value": []})
+    monkeypatch.setattr(checkpoints.ocp, "CheckpointManager", manager)
+    checkpoints.Checkpoints(locate(f"{bucket}/runs/one"))
+    assert str(manager.call_args.args[0]) == f"{bucket}/runs/one/checkpoints"
 
 
 def test_what_a_bucket_cannot_do_is_one_sentence(bucket, capsys, monkeypatch):  # noqa: F811

@@ -51,8 +51,9 @@ class Checkpoints:
         Raises:
           InputError: there is nothing to load from.
         """
-        self._folder = epath.Path(workdir / FOLDER).resolve()
         self._on_disk = not in_bucket(workdir)
+        folder = epath.Path(workdir / FOLDER)
+        self._folder = folder.resolve() if self._on_disk else folder  # which would make gs://b a folder gs:/b here
         if read_only and not self._folder.is_dir():
             raise InputError(
                 f"{self._folder} does not exist; give the working directory of a run that saved a checkpoint."
