@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 
 
-def linear_network(path, size, layout, batch, open_size=False, value=None, d=4):
-    """Writes pixels -> pixels @ weights, and gives back the weights [rows x columns x 3, d]."""
+def linear_network(path, size, layout, batch, open_size=False, value=None, d=4, weights=None):
+    """Writes pixels -> pixels @ weights, random if not given, and gives back the weights [rows x columns x 3, d]."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     helper, kinds = onnx.helper, onnx.TensorProto
     rows, columns = size
-    weights = np.random.default_rng(5).normal(size=(rows * columns * 3, d)).astype(np.float32)
+    if weights is None:
+        weights = np.random.default_rng(5).normal(size=(rows * columns * 3, d)).astype(np.float32)
+    weights, d = weights.astype(np.float32), weights.shape[1]
     if value is not None:
         weights[:] = value
     sides = ["rows", "columns"] if open_size else [rows, columns]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from facenet_jax import __version__
 from facenet_jax.commands import (
+    album,
     audit,
     cluster,
     completion,
@@ -36,6 +37,7 @@ from facenet_jax.runtime.compiled import keep_compiled
 from facenet_jax.runtime.output import code_for_output, kept_output
 
 _COMMANDS = (
+    album,
     prepare,
     merge,
     overlap,
@@ -62,7 +64,9 @@ _WITHOUT_NETWORKS = ("completion", "prepare", "merge", "overlap", "config", "des
 _EPILOG = """\
 a first run, on drawn faces that need no download:
   facenet-jax train --config=quickstart --workdir=runs/quickstart
-your own photographs, one folder a person:
+your own photographs, one folder a person, searched with a pretrained network:
+  facenet-jax album photos -o album
+or trained on:
   facenet-jax prepare photos faces
   facenet-jax train --config=recipe_cpu --config.data.path=faces --workdir=runs/mine
 what a network is made of:

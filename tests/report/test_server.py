@@ -1,23 +1,17 @@
 """`facenet-jax view`: what is served, to whom, and what never is."""
 
 import http.client
-import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-from contextlib import contextmanager
 
 import pytest
 
 from facenet_jax.cli import main
 from facenet_jax.report.page import Table, render, templates
-from facenet_jax.report.server import FolderServer
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from served import CHROMIUM, seen_in_frames, serving
 
 
 @pytest.fixture(scope="module")
@@ -46,18 +40,6 @@ def folder(tmp_path_factory):
     (results / "circle").symlink_to("circle")
     os.mkfifo(results / "pipe.txt")
     return results
-
-
-@contextmanager
-def serving(folder):
-    with FolderServer(folder) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -205,27 +187,6 @@ def test_what_cannot_be_served_is_one_sentence(server, tmp_path, capsys):
         assert sentence in capsys.readouterr().err
 
 
-# No window is as narrow as a telephone; a frame is.
-_FRAMES = """<!doctype html><title>frames</title>
-<iframe src="./" width=WIDTH height=800 style="border: 0"></iframe>
-<iframe src="./audit/audit.html" width=WIDTH height=800 style="border: 0"></iframe>
-<script>
-addEventListener("load", () => {
-  const [list, page] = [...document.querySelectorAll("iframe")].map(frame => frame.contentDocument);
-  const head = page.querySelector("th button");
-  head.click();
-  const left = document.createElement("pre"); left.id = "seen";
-  left.textContent = JSON.stringify({
-    widths: [list, page].map(one => [one.documentElement.clientWidth, one.documentElement.scrollWidth]),
-    links: [...list.querySelectorAll("a")].map(link => link.pathname),
-    size: list.defaultView.getComputedStyle(list.querySelector(".files")).listStyleType,
-    sorted: head.closest("th").getAttribute("aria-sort"),
-  });
-  document.body.append(left);
-});
-</script>"""
-
-
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_in_a_browser_pages_fit_and_their_scripts_run(tmp_path, width):
@@ -235,18 +196,8 @@ def test_in_a_browser_pages_fit_and_their_scripts_run(tmp_path, width):
     page = '{% extends "page.html" %}{% from "parts.html" import table %}{% block body %}{{ table(one) }}{% endblock %}'
     table = Table(["name", "value"], [["b", "2"], ["a", "1"]])
     (results / "audit" / "audit.html").write_text(templates().from_string(page).render(title="Sorted", one=table))
-    (results / "frames.html").write_text(_FRAMES.replace("WIDTH", str(width)))
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,1000", "--enable-logging=stderr"]
-    with serving(results) as server:
-        done = subprocess.run(
-            [*command, "--virtual-time-budget=5000", "--dump-dom", f"{server.url}frames.html"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-    assert "CONSOLE" not in done.stderr
-    seen = json.loads(re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.S)[1])
-    assert seen["widths"] == [[width, width], [width, width]]
-    assert seen["links"][:2] == ["/audit/audit.html", "/frames.html"]
-    assert (seen["size"], seen["sorted"]) == ("none", "ascending")
+    listing, audit = seen_in_frames(results, ("./", "audit/audit.html"), width, tmp_path / "profile")
+    for seen in (listing, audit):
+        assert (seen["width"], seen["needs"], seen["broken"]) == (width, width, 0)
+    assert listing["links"][:2] == ["/audit/audit.html", "/frames.html"]
+    assert audit["sorted"] == "ascending"

@@ -31,6 +31,13 @@ def add_parser(commands: Any) -> None:
     audit.add_argument("--embedder", required=True, metavar="EMBEDDER", help="what tells people apart")
     audit.add_argument("-o", "--output", type=Path, required=True, help="a folder for what is found")
     audit.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FOLDER",
+        help="where embeddings are kept as they are made; RESULTS/embeddings of `evaluate --out RESULTS` on the same "
+        "faces, so that they are not embedded again (default: in the folder for what is found)",
+    )
+    audit.add_argument(
         "--crop",
         choices=CROPS,
         help="how faces are cut; none: as they are (default: as the embedder, or the dataset that a run was trained "
@@ -58,7 +65,7 @@ def _audit(options: argparse.Namespace, _: list[str]) -> int:
             f"faces are cut with --crop {crop}, as {embedder.name} expects; if they are already, --crop none"
         )
     with claimed(options.output, OWN_FILES):
-        found = audit(options.dataset, embedder, crop, options.output / KEPT, Progress())
+        found = audit(options.dataset, embedder, crop, options.keep or options.output / KEPT, Progress())
         write_findings(found, options.output)
         write_whole(options.output / PAGE_FILE, build_page(found))
     print(format_findings(found))

@@ -115,10 +115,13 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         not options.keep_shared,
         held_out=own_held_out,
     )
+    cut = crop_of(options.data) if options.data else "none"
     for network in networks:
         # Without --data a run is measured on its own faces, which are cut as it expects.
-        warn_of_crop(network, crop_of(options.data) if options.data else getattr(network, "crop", "none"), options.crop)
+        warn_of_crop(network, cut if options.data else getattr(network, "crop", "none"), options.crop)
     outcome = protocol.run(request, options)
+    if cut != "none":
+        outcome.document["prepared_crop"] = cut
     written: list[Path] = []
     if options.out:
         file = _place(options.out, outcome)

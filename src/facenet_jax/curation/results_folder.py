@@ -15,24 +15,29 @@ from facenet_jax.runtime.files import locked, write_whole
 KEPT = "embeddings"
 # Results whose names are not known before are all written into the first; the second names what is moved out of it.
 _NEW, _MOVED = ".new", ".moved"
+_LOCK = ".lock"
 
 
 @contextmanager
-def claimed(out: Path, own: Collection[str]) -> Iterator[None]:
+def claimed(out: Path, own: Collection[str], keeps: bool = True) -> Iterator[None]:
     """Makes a folder for results, or takes it where it holds nothing but what an earlier call left, and holds it.
 
     Args:
       out: the folder.
       own: names of the files and folders that the caller writes there.
+      keeps: whether embeddings are kept in it.
 
     Raises:
       InputError: it cannot be written, holds something else, or another process is at work in it.
     """
+    own = {*own, KEPT if keeps else _LOCK}
     try:
         out.mkdir(parents=True, exist_ok=True)
         _refuse_strange(out, own)
-        (out / KEPT).mkdir(exist_ok=True)
-        lock = locked(out / KEPT / ".lock")  # removed with the embeddings, so that it does not lie among the results
+        if keeps:
+            (out / KEPT).mkdir(exist_ok=True)
+        # Removed with the embeddings, so that it does not lie among the results.
+        lock = locked((out / KEPT if keeps else out) / _LOCK)
     except BlockingIOError as error:
         raise InputError(f"another process is at work in {out}; wait for it, or give another folder.") from error
     except OSError as error:
@@ -78,7 +83,7 @@ def claimed_for_all(out: Path) -> Iterator[Path]:
 
 
 def _refuse_strange(out: Path, own: Collection[str]) -> None:
-    strange = sorted(set(os.listdir(out)) - {*own, KEPT, *_left(out)})
+    strange = sorted(set(os.listdir(out)) - {*own, *_left(out)})
     if strange:
         raise InputError(f"{out} is not empty (it has {strange[0]}); nothing is overwritten: give a new folder.")
 

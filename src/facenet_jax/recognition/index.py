@@ -140,6 +140,12 @@ class PeopleIndex:
         self.remove_rows(rows)
         return len(rows)
 
+    def faces_of(self, person: str) -> int:
+        """How many faces of a person are enrolled."""
+        names = list(map(comparable, self.people))
+        name = comparable(person)
+        return int(np.count_nonzero(self.person == names.index(name))) if name in names else 0
+
     def remove_rows(self, rows: Sequence[int]) -> None:
         """Removes faces by their places, and people who have no other."""
         gone = np.zeros(len(self.files), bool)

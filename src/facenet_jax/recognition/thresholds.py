@@ -144,11 +144,13 @@ def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) 
             f"as it is now (its digest is another); {instead}"
         )
     entry = entries[digests.index(finder.embedder.digest)]
-    if entry.get("crop") != finder.crop:
+    # Faces of a prepared dataset were cut before: `none` took them as they are.
+    crop = document.get("prepared_crop", "none") if entry.get("crop") == "none" else entry.get("crop")
+    if crop != finder.crop:
         raise InputError(
-            f"{file} judged faces with --crop {entry.get('crop')}, and here they are cut with --crop {finder.crop}; "
-            f"{instead}"
+            f"{file} judged faces with --crop {crop}, and here they are cut with --crop {finder.crop}; {instead}"
         )
+    entry = entry | {"crop": crop}
     try:
         found = _of_strangers(entry, data) if protocol == _OF_STRANGERS else _of_pairs(entry, protocol, data)
     except (KeyError, TypeError, ValueError) as error:

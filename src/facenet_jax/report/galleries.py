@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from facenet_jax.datasets.prepared import is_prepared
+from facenet_jax.embedders.labelled_images import LabelledImages, open_labelled
+from facenet_jax.errors import InputError
+from facenet_jax.images.decode import BadFace
 from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest, results
 from facenet_jax.report.page import Faces, thumbnail
 
@@ -112,4 +117,22 @@ def _pictures(one: Measured, protocol: str, keys: Sequence[str], images: bool) -
 
 def _thumbnail(roots: Sequence[Path], key: str) -> str:
     """An image of the viewer's as a data URI, small; empty where it cannot be read."""
-    return next((shown for root in roots if (shown := thumbnail(root / key))), "")
+    return next((shown for root in roots if (shown := thumbnail(_image(root, key)))), "")
+
+
+def _image(root: Path, key: str) -> Path | bytes:
+    """The file of an image, or its bytes in a prepared dataset; no bytes where they cannot be read."""
+    if not is_prepared(root):
+        return root / key
+    try:
+        folder, numbers = _faces_of(root)
+        return folder.images.read(numbers[key]) if key in numbers else b""
+    except (InputError, BadFace):
+        return b""
+
+
+@lru_cache(maxsize=4)
+def _faces_of(root: Path) -> tuple[LabelledImages, dict[str, int]]:
+    """The faces of a prepared dataset, and the place of each by its key."""
+    folder = open_labelled(root)
+    return folder, {key: number for number, key in enumerate(folder.images.keys)}
