@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks.ending import Ended, exit_code
 from benchmarks.machine import describe_machine, in_words
-from benchmarks.recipe_runs import Task, judge, judged, seen, train
+from benchmarks.recipe_runs import Task, heads_of, judge, judged, percent, seen, train
 from facenet_jax import models
 from facenet_jax.config import load_config
 from facenet_jax.errors import InputError
@@ -79,11 +79,13 @@ def collapsed(run: Path) -> bool:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown, the best VAL first; one that failed or collapsed comes last and says so."""
-    keys = [key for key in _HEADS if any(key in row for row in rows)]
+    found = heads_of(rows, _HEADS)
     heads = ["network", "input", "parameters", "multiply-adds", "images/s", "minutes", "faces seen"]
-    heads += [_HEADS[key] for key in keys]
+    heads += found.values()
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for row in sorted(rows, key=lambda row: -row.get("val_far_0.01", -1.0) + row.get("collapsed", False)):
+    for row in sorted(
+        rows, key=lambda row: -row.get("val_far_0.01", row.get("area", -1.0)) + row.get("collapsed", False)
+    ):
         if "failed" in row:
             cells = [row["network"].upper(), f"failed: exit code {row['failed']}", *[""] * (len(heads) - 2)]
         else:
@@ -95,7 +97,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 f"{row['images_per_second']:,.0f}",
                 f"{row['minutes']:.1f}",
                 f"{row['images']:,}",
-                *[f"{row[k]:.1%} ± {100 * row['standard_errors'][k]:.1f}" if k in row else "-" for k in keys],
+                *[percent(row, key) for key in found],
             ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -263,9 +263,11 @@ def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, 
         file.unlink()
     task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
     result = kept(out / "holdout.json")["embedders"][0]["result"]
-    rates = [rate for rate in (*result["rates"], result.get("smallest")) if rate and rate["val"] is not None]
+    rates = [rate for rate in result["rates"] if rate["val"] is not None]
     found = {f"val_far_{rate['far']:g}": rate["val"] for rate in rates}
     errors = {f"val_far_{rate['far']:g}": rate["standard_error"] for rate in rates}
+    if result.get("smallest_far") is not None:  # few people
+        found |= {key: result[key] for key in ("area", "equal_error_rate")}
     if task.lfw is not None and lfw is not None:
         pairs = [
             f"--data={task.lfw / ALIGNED}",
@@ -276,3 +278,20 @@ def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, 
         result = kept(out / "lfw-view1.json")["embedders"][0]["result"]
         found["lfw_accuracy"], errors["lfw_accuracy"] = result["accuracy"], result["standard_error"]
     return found | {"standard_errors": errors}
+
+
+def heads_of(rows: Sequence[dict[str, Any]], heads: dict[str, str]) -> dict[str, str]:
+    """Those of a table's heads that rows have figures for, and what few people set aside have in their place."""
+    there = {key for row in rows for key in row}
+    fars = sorted(float(key.removeprefix("val_far_")) for key in there if key.startswith("val_far_"))
+    few = {f"val_far_{far:g}": f"VAL at FAR {far:g}" for far in reversed(fars) if f"val_far_{far:g}" not in heads}
+    few |= {"area": "area under the ROC curve", "equal_error_rate": "equal error rate"}
+    return {key: head for key, head in (heads | few).items() if key in there}
+
+
+def percent(row: dict[str, Any], key: str) -> str:
+    """A figure of `judge` with its standard error, where it has one; a dash where it is not there."""
+    if key not in row:
+        return "-"
+    error = row["standard_errors"].get(key)
+    return f"{row[key]:.1%}" + ("" if error is None else f" ± {100 * error:.1f}")

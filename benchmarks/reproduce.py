@@ -32,7 +32,7 @@ from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
 from benchmarks.peers.table import table_2
-from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, judge, kept, seen, train
+from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, heads_of, judge, kept, percent, seen, train
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
@@ -113,18 +113,19 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
         "lfw_accuracy": "LFW View 1 DevTest",
     }
     counts = {"minutes": "{:.1f}", "images": "{:,.0f}"}
-    keys = [key for key in heads if any(key in one for of_seeds in rows.values() for one in of_seeds)]
-    lines = ["| | seeds | " + " | ".join(heads[key] for key in keys) + " |", "|---|---|" + "---|" * len(keys)]
+    heads = heads_of([one for of_seeds in rows.values() for one in of_seeds], heads)
+    lines = ["| | seeds | " + " | ".join(heads.values()) + " |", "|---|---|" + "---|" * len(heads)]
     for name, of_seeds in rows.items():
         cells = [str(len(of_seeds))]
-        for key in keys:
+        for key in heads:
             values = [one[key] for one in of_seeds if key in one]
             form = counts.get(key, "{:.1%}")
+            if len(values) < 2 and key not in counts:
+                cells.append(percent(next((one for one in of_seeds if key in one), {}), key))
+                continue
             text = form.format(statistics.mean(values)) if values else "-"
-            if len(values) > 1 and key not in counts:
+            if key not in counts:
                 text += f" ({form.format(min(values))} to {form.format(max(values))})"
-            elif values and key not in counts:
-                text += f" ± {100 * of_seeds[0]['standard_errors'][key]:.1f}"
             cells.append(text)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

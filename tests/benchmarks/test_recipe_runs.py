@@ -306,6 +306,24 @@ def test_what_is_judged_is_what_is_there_now(photos, tmp_path):
     begin(task)
     expected = {"val_far_0.01": 0.3, "standard_errors": {"val_far_0.01": 0.02}}
     assert judge(task, "recipe-0", task.out, None) == judge(task, "recipe-0", task.out, None) == expected
+    document = json.dumps(
+        {
+            "embedders": [
+                {
+                    "result": {
+                        "rates": [*rates, {"far": 0.0025, "val": 0.2, "standard_error": None}],
+                        "smallest_far": 0.0025,
+                        "area": 0.9,
+                        "equal_error_rate": 0.1,
+                    }
+                }
+            ]
+        }
+    )
+    errors = {"val_far_0.01": 0.02, "val_far_0.0025": None}
+    few = {"val_far_0.01": 0.3, "val_far_0.0025": 0.2, "area": 0.9, "equal_error_rate": 0.1, "standard_errors": errors}
+    assert judge(task, "album", task.out, None) == few
+    run.commands.pop()
     # The peer may have been trained again, or LFW mended: `evaluate` keeps embeddings, and knows what they are of.
     assert len(run.commands) == 2
     assert [file.name for file in (task.out / "judged" / "recipe-0").iterdir()] == ["holdout.json"]
@@ -363,6 +381,11 @@ def test_tables():
     text = reproduce.table({"recipe": [one, one | {"val_far_0.01": 0.4}], "PyTorch": [one]})
     assert "| recipe | 2 | 10.0 | 1,000 | 35.0% (30.0% to 40.0%) |" in text
     assert "| PyTorch | 1 | 10.0 | 1,000 | 30.0% ± 2.0 |" in text
+    few = {"minutes": 1.0, "images": 9, "val_far_0.0025": 0.2, "area": 0.9, "standard_errors": {"val_far_0.0025": None}}
+    lines = reproduce.table({"recipe": [few], "PyTorch": [one]}).splitlines()
+    assert "| VAL at FAR 1e-2 | VAL at FAR 0.0025 | area under the ROC curve |" in lines[0]
+    assert lines[2].endswith("| - | 20.0% | 90.0% |")
+    assert lines[3].endswith("| 30.0% ± 2.0 | - | - |")
     row = one | {"input_size": (96, 96), "parameters": 4, "multiply_adds": 5, "images_per_second": 6.0}
     rows = [
         {"network": "nn1", "failed": 1},

@@ -46,6 +46,15 @@ def test_probes_of_a_person_stand_or_fall_together():
     assert found.standard_error == pytest.approx(math.sqrt(0.8 * 0.2 / 10), rel=0.05)
 
 
+def test_where_strangers_are_too_few_for_a_rate_the_smallest_that_they_resolve_follows():
+    points, labels = faces()  # 52 strangers
+    rates = identify(points, labels, (0.1, 0.01)).open_set
+    assert [rate.false_alarm_rate for rate in rates] == [0.1, 0.01, 0.02]
+    assert [rate.rate is None for rate in rates] == [False, True, False]
+    assert "(the smallest that 52 probes of strangers resolve)" in format_identification(identify(points, labels))
+    assert [rate.false_alarm_rate for rate in identify(points, labels, (0.2, 0.1)).open_set] == [0.2, 0.1]
+
+
 def test_the_open_set_by_loops():
     points, labels = faces()
     found = identify(points, labels, (0.2, 0.05, 0.985, 0.001))

@@ -232,6 +232,11 @@ class TestVerify:
             assert "does not judge pairs" in refused("--crop=none", other)
         assert "cannot be read" in refused("--crop=none", f"--evaluation={tmp_path / 'none.json'}")
         document = json.loads((evaluations / "photos.json").read_text())
+        # The smallest rate that few pairs resolve rests on one false accept: it stands last.
+        document["embedders"][0]["result"]["smallest_far"] = 0.01
+        (tmp_path / "e.json").write_text(json.dumps(document))
+        few = f"--evaluation={tmp_path / 'e.json'}"
+        assert "--far=0.001 was not measured; there are 0.1, 0.01" in refused("--crop=none", few, "--far=0.001")
         for rate in document["embedders"][0]["result"]["rates"]:
             rate["threshold"] = None
         for content, sentence in (

@@ -10,8 +10,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from evaluating import album
 from facenet_jax.cli import main
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.holdout import holdout, holdout_to_json, resolved_fars
+from facenet_jax.report import tables
 from facenet_jax.report.build import build
 from facenet_jax.report.collect import collect
 from facenet_jax.report.tables import mirror_images
@@ -128,6 +131,22 @@ def test_a_run_that_was_measured_by_itself_alone(tmp_path, measured):
     text = build(collect([tmp_path]), "Title")
     assert f"{tmp_path} at step 5" in text
     assert "82.0 % ± 2.3" in text
+
+
+def test_of_few_people_the_smallest_rate_that_is_resolved_stands_beside_area_and_equal_error_rate(tmp_path):
+    points, labels = album(6, 7)
+    result = holdout_to_json(holdout(points, labels, resolved_fars(labels, (0.01, 0.001))))
+    config = {"model.name": "nn4", "model.input_size": [96, 96], "model.embedding_size": 128}
+    (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+    (tmp_path / "report.json").write_text(json.dumps({"step": 5, "holdout": result}))
+    table = tables.table_3(collect([tmp_path]).embedders)
+    assert table.heads[4:7] == ("VAL at the smallest FAR resolved", "area", "equal error rate")
+    (row,) = table.rows
+    rate, split = result["rates"][2], result["splits"][0]
+    assert row[2].text == "unresolved"
+    assert row[4].text == f"{100 * rate['val']:.1f} % at 0.0028"
+    assert [cell.key for cell in row[5:7]] == [split["area"], split["equal_error_rate"]]
+    assert "VAL at the smallest FAR resolved" in build(collect([tmp_path]), "Title")
 
 
 def test_a_sweep_is_shown_with_its_points(tmp_path, measured):

@@ -16,7 +16,15 @@ from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_ove
 from facenet_jax.evaluation.counting import pair_distances
 from facenet_jax.evaluation.distance_counts import DistanceCounts
 from facenet_jax.evaluation.labelled_pairs import MOST, RESERVE, WrongPairs, closest, wrong_pairs
-from facenet_jax.evaluation.verification import OperatingPoint, PairDistances, check_fars, operating_point, roc
+from facenet_jax.evaluation.verification import (
+    OperatingPoint,
+    PairDistances,
+    check_fars,
+    operating_point,
+    roc,
+    smallest_in_words,
+    with_smallest,
+)
 from facenet_jax.runtime.hashing import permutation
 
 # With fewer identities than this in a split there are hardly any different people to confuse.
@@ -147,9 +155,24 @@ def holdout(
     )
 
 
+def resolved_fars(labels: ArrayLike, fars: Sequence[float], splits: int = 5, seed: int = 0) -> tuple[float, ...]:
+    """The FARs to ask of faces: after them, where one needs more pairs, the smallest that every split resolves.
+
+    Args:
+      labels, splits, seed: as for `holdout`.
+      fars: each in (0, 1].
+
+    Raises:
+      InputError: fewer than two identities have two faces each.
+    """
+    ids, halves = _deal(np.asarray(labels), splits, seed)
+    return with_smallest(fars, min(_different_pairs(ids[left], ids[right]) for left, right in halves))
+
+
 def format_holdout(result: HoldoutResult) -> str:
     """The result as lines of text for people: VAL in percent and its standard error in percentage points."""
     one_split = len(result.splits) == 1
+    fewest = min(split.different_pairs for split in result.splits)
     lines = [
         f"hold-out: {result.faces:,} faces of {result.identities:,} identities, "
         f"{'one split' if one_split else f'{len(result.splits)} splits'}; "
@@ -158,7 +181,6 @@ def format_holdout(result: HoldoutResult) -> str:
     ]
     for rate in result.rates:
         if rate.val is None or rate.far_reached is None:
-            fewest = min(split.different_pairs for split in result.splits)
             lines.append(
                 f"  {'unresolved':<14}{rate.far:<12.3g}needs {rate.pairs_needed:,} different pairs"
                 f"{'' if one_split else ' in every split'}, has {fewest:,}"
@@ -167,8 +189,28 @@ def format_holdout(result: HoldoutResult) -> str:
         error = "-" if rate.standard_error is None else f"{100 * rate.standard_error:.1f}"
         threshold = "-" if rate.threshold is None else f"{rate.threshold:.4f}"
         line = f"  {f'{100 * rate.val:.1f}% ± {error}':<14}{rate.far:<12.3g}{rate.far_reached:<14.3g}{threshold:<12}"
-        lines.append(line + ("(one split)" if one_split else ""))
+        remarks = smallest_in_words(rate.far, fewest), "(one split)" if one_split else ""
+        lines.append(line + " ".join(filter(None, remarks)))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def areas(result: HoldoutResult) -> tuple[float, float]:
+    """The area under the ROC curve and the equal error rate, means over the splits."""
+    area, rate = np.mean([(split.area, split.equal_error_rate) for split in result.splits], axis=0)
+    return float(area), float(rate)
+
+
+def format_areas(result: HoldoutResult) -> str:
+    """Both as a line of text for people."""
+    area, rate = areas(result)
+    means = ", means over splits" if len(result.splits) > 1 else ""
+    return f"  area under the ROC curve {area:.5f}, equal error rate {100 * rate:.2f}%{means}"
+
+
+def format_evaluation(result: HoldoutResult) -> str:
+    """The table that a run shows: where a FAR is unresolved, the area and the equal error rate stand under it."""
+    resolved = all(rate.val is not None for rate in result.rates)
+    return format_holdout(result) + ("" if resolved else f"\n{format_areas(result)}")
 
 
 def holdout_to_json(result: HoldoutResult) -> dict[str, Any]:
@@ -248,6 +290,11 @@ def _dealt(
     """Checked points, identity numbers, and for each split the faces of its two halves."""
     points, names = np.asarray(embeddings, np.float32), np.asarray(labels)
     _check_embeddings(points, names, tolerance)
+    return points, *_deal(names, splits, seed)
+
+
+def _deal(names: NDArray[Any], splits: int, seed: int) -> tuple[NDArray[np.int64], list[Half]]:
+    """Identity numbers, and for each split the faces of its two halves."""
     if splits < 1:
         raise InputError(
             f"The hold-out protocol was asked for {splits} splits; ask for at least one (the paper has five)."
@@ -272,7 +319,13 @@ def _dealt(
     for split in range(used):
         left, right = (np.flatnonzero((split_of[ids] == split) & (turn % 2 == half)) for half in (0, 1))
         halves.append((left, right))
-    return points, ids.astype(np.int64), halves
+    return ids.astype(np.int64), halves
+
+
+def _different_pairs(left: NDArray[np.int64], right: NDArray[np.int64]) -> int:
+    """Pairs between two halves, given by their identities, that show different people."""
+    most = int(max(left.max(), right.max())) + 1
+    return len(left) * len(right) - int(np.bincount(left, minlength=most) @ np.bincount(right, minlength=most))
 
 
 def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any], tolerance: float) -> None:

@@ -21,6 +21,8 @@ from facenet_jax.evaluation.verification import (
     from_distances,
     operating_point,
     roc,
+    smallest_in_words,
+    with_smallest,
 )
 
 # Of the histograms that are shown.
@@ -87,6 +89,12 @@ def metrics_of_all_pairs(points: NDArray[np.float32], labels: ArrayLike, fars: S
     return _metrics(len(points), int(identity.max()) + 1, counted, labelled, at)
 
 
+def resolved_fars(labels: ArrayLike, fars: Sequence[float]) -> tuple[float, ...]:
+    """The FARs to ask of all pairs of faces: after them, where one needs more pairs, the smallest that they resolve."""
+    counts = np.unique(np.asarray(labels), return_counts=True)[1].tolist()
+    return with_smallest(fars, (sum(counts) ** 2 - sum(count**2 for count in counts)) // 2)
+
+
 def metrics_of_listed_pairs(
     distances: NDArray[np.float32],
     faces: NDArray[np.int64],
@@ -147,6 +155,7 @@ def format_rates(metrics: PairMetrics) -> str:
         "threshold (squared distance)",
     ]
     for point, people, pairs in zip(metrics.points, metrics.over_identities, metrics.over_pairs, strict=True):
+        remark = smallest_in_words(point.far, point.different_pairs)
         if point.val is None or point.far_reached is None:
             lines.append(
                 f"  {'unresolved':<46}{point.far:<11.3g}needs {point.pairs_needed:,} different pairs, has "
@@ -156,7 +165,7 @@ def format_rates(metrics: PairMetrics) -> str:
         threshold = "-" if point.threshold is None else f"{point.threshold:.4f}"
         lines.append(
             f"  {f'{100 * point.val:.1f}%':<9}{format_interval(people):<19}{f'({format_interval(pairs)})':<18}"
-            f"{point.far:<11.3g}{point.far_reached:<13.3g}{threshold}"
+            f"{point.far:<11.3g}{point.far_reached:<13.3g}{f'{threshold:<11}{remark}'.rstrip()}"
         )
     exact = "" if metrics.curve.exact else f" (from bins of 1/{BINS_PER_UNIT})"
     lines.append(

@@ -156,6 +156,26 @@ def pairs_needed(far: float) -> int:
     return math.ceil(1 / Fraction(str(float(far))))
 
 
+def smallest_far(different_pairs: int) -> float:
+    """The smallest FAR that so many pairs of different identities resolve, rounded up to two digits."""
+    exact = Fraction(1, different_pairs)
+    place = math.floor(math.log10(exact)) - 1
+    return float(f"{math.ceil(exact * Fraction(10) ** -place)}e{place}")
+
+
+def with_smallest(fars: Sequence[float], different_pairs: int) -> tuple[float, ...]:
+    """The FARs, and after them, where one needs more pairs of different identities, the smallest that these resolve."""
+    if not different_pairs or all(pairs_needed(far) <= different_pairs for far in fars):
+        return tuple(fars)
+    smallest = smallest_far(different_pairs)
+    return tuple(fars) if smallest in fars else (*fars, smallest)
+
+
+def smallest_in_words(far: float, trials: int, of: str = "different pairs") -> str:
+    """What a table says beside the rate at the smallest FAR that so many pairs, or others, resolve; else nothing."""
+    return f"(the smallest that {trials:,} {of} resolve)" if trials and far == smallest_far(trials) else ""
+
+
 def operating_point(pairs: PairDistances, far: float) -> OperatingPoint:
     """VAL at the asked FAR (equation 6); `far` must not exceed the `max_far` that the pairs were made with.
 

@@ -50,7 +50,7 @@ class PeopleIndex:
       person: int64 [faces], whose face it is, a place in `people`.
       files: the photograph of each face, `<person>/<photo>`.
       contents: uint8 [faces, 16], the digest of that file.
-      thresholds: that were measured, the strictest first.
+      thresholds: that were measured, as `read_thresholds` gives them.
     """
 
     spec: str

@@ -117,7 +117,7 @@ class Threshold:
 
 
 def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) -> list[Threshold]:
-    """All thresholds that an evaluation of an embedder resolved, the strictest first.
+    """All thresholds that an evaluation of an embedder resolved, the strictest first; last the one not asked for.
 
     Args:
       file: PROTOCOL.json of holdout, photos, lfw or pairs; of identify too for a search among people.
@@ -160,11 +160,12 @@ def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) 
             f"{file} resolved no false accept rate: it has too few pairs; measure on more faces, or ask for a larger "
             "rate with --far."
         )
-    return sorted(found, key=lambda threshold: threshold.far)
+    # What few pairs resolve at best rests on one false accept.
+    return sorted(found, key=lambda threshold: (threshold.far == entry["result"].get("smallest_far"), threshold.far))
 
 
 def choose_threshold(thresholds: list[Threshold], far: float | None) -> Threshold:
-    """The threshold of a false accept rate, or the strictest.
+    """The threshold of a false accept rate, or the first: the strictest of those that were asked for.
 
     Raises:
       InputError: it was not measured.

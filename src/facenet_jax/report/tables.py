@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from facenet_jax.evaluation import paper
@@ -36,9 +37,11 @@ def overview(embedders: Sequence[Measured]) -> Table:
 
 
 def table_3(embedders: Sequence[Measured]) -> Table:
-    """Table 3: VAL on the hold-out."""
+    """Table 3: VAL on the hold-out; where people are too few for a FAR, with what they do say."""
     rows: list[Row] = []
-    for one, _, result in results(embedders, "holdout"):
+    measured = list(results(embedders, "holdout"))
+    few = any(rate["val"] is None for _, _, result in measured for rate in result["rates"])
+    for one, _, result in measured:
         network = str(one.about.get("network", ""))
         rows.append(
             [
@@ -46,11 +49,13 @@ def table_3(embedders: Sequence[Measured]) -> Table:
                 network,
                 _val(result, FAR),
                 _val(result, 1e-2),
+                *(_of_few(result) if few else ()),
                 _printed(paper.TABLE_3.get(network)),
                 Cell(one.documents["holdout"][0]["data"], title=_pairs(result)),
             ]
         )
-    return Table(("embedder", "network", *_VALS, "the paper's", "on"), rows)
+    heads = ("VAL at the smallest FAR resolved", "area", "equal error rate") if few else ()
+    return Table(("embedder", "network", *_VALS, *heads, "the paper's", "on"), rows)
 
 
 def table_4(embedders: Sequence[Measured]) -> list[Table]:
@@ -246,6 +251,18 @@ def _printed(value: Sequence[float] | None) -> Cell:
 
 def _pairs(result: dict[str, Any]) -> str:
     return f"{result['same_pairs']:,} same and {result['different_pairs']:,} different pairs"
+
+
+def _of_few(result: dict[str, Any]) -> list[Cell]:
+    """VAL at the smallest FAR that is resolved, the area and the equal error rate, means over the splits."""
+    rate = finest(result)
+    val = None if rate is None else _val(result, rate["far"])
+    cells = [Cell("none") if rate is None or val is None else replace(val, text=f"{val.text} at {rate['far']:g}")]
+    for key, form in (("area", "{:.5f}"), ("equal_error_rate", "{:.2%}")):
+        known = [split[key] for split in result["splits"] if split.get(key) is not None]
+        mean = sum(known) / len(known) if known else None
+        cells.append(Cell("") if mean is None else Cell(form.format(mean).replace("%", " %"), mean))
+    return cells
 
 
 def _val(result: dict[str, Any] | None, far: float) -> Cell:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from facenet_jax.evaluation.holdout import HoldoutResult, holdout
+from facenet_jax.evaluation.holdout import HoldoutResult, holdout, resolved_fars
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch
 from facenet_jax.training.embedding import Embedding
@@ -58,7 +58,7 @@ class Evaluator:
         return step == 0 or step >= last or bool(every and step % every == 0)
 
     def __call__(self, params: Any) -> HoldoutResult:
-        """VAL at FARS with these parameters; faces that cannot be decoded are left out.
+        """VAL at FARS, or at what few faces resolve, with these parameters; faces that cannot be decoded are left out.
 
         Raises:
           InputError: too few of them can be decoded.
@@ -67,7 +67,8 @@ class Evaluator:
         records = self._held_out.records
         points, decoded = self._embed(params, self._batches(), len(records))
         self.left_out = int(np.count_nonzero(~decoded))
-        return holdout(points[decoded], self._held_out.source.index.identity_of(records[decoded]), FARS)
+        labels = self._held_out.source.index.identity_of(records[decoded])
+        return holdout(points[decoded], labels, resolved_fars(labels, FARS))
 
     def _batches(self) -> Iterator[Batch]:
         if self._kept:

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from facenet_jax.config import BATCH, datasets_of, difference, smaller_batch
 from facenet_jax.errors import InputError
-from facenet_jax.evaluation.holdout import HoldoutResult, format_holdout, holdout_to_json
+from facenet_jax.evaluation.holdout import HoldoutResult, format_evaluation, holdout_to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
 from facenet_jax.runtime.files import in_bucket, locked, write_whole
 from facenet_jax.runtime.hosts import is_first, wait_for_all
@@ -146,7 +146,7 @@ def write_report(workdir: Path, step: int, result: HoldoutResult, held_out_name:
     roc_figure({held_out_name: result}, workdir / "roc.png")
     loss_figure(read_metrics(workdir), workdir / "loss.png")
     table = (
-        f"after {step:,} steps, on {held_out_name} (identities never trained on)\n{format_holdout(result)}\n"
+        f"after {step:,} steps, on {held_out_name} (identities never trained on)\n{format_evaluation(result)}\n"
         f"pictures        {workdir / 'roc.png'}, {workdir / 'loss.png'}\n"
         f"checkpoint      {workdir / 'checkpoints' / str(step)}"
     )

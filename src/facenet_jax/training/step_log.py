@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from facenet_jax.evaluation.holdout import HoldoutResult, format_holdout
+from facenet_jax.evaluation.holdout import HoldoutResult, format_evaluation
 from facenet_jax.input.bad_files import FILE_NAME
 from facenet_jax.runtime.hosts import is_first, wait_for_all
 from facenet_jax.runtime.progress import Progress, duration
@@ -94,7 +94,7 @@ class StepLog:
     def evaluation(self, step: int, result: HoldoutResult, left_out: int) -> None:
         """Logs VAL; `left_out` faces could not be decoded."""
         self._metrics.write(step, val_metrics(result))
-        self._progress.say(f"step {step:,}: {format_holdout(result)}")
+        self._progress.say(f"step {step:,}: {format_evaluation(result)}")
         if left_out:
             self._progress.say(f"  {left_out:,} faces that cannot be decoded were left out ({FILE_NAME})")
 

@@ -20,6 +20,7 @@ from facenet_jax.datasets.open import open_dataset, open_training
 from facenet_jax.datasets.source import FaceSource, ListedFaces
 from facenet_jax.datasets.walk import in_words, some
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.holdout import MIN_IDENTITIES_PER_SPLIT
 from facenet_jax.input.plan import BatchPlan, DatasetShare
 from facenet_jax.training.leakage import shared_faces, shared_names
 
@@ -173,6 +174,11 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
             )
         name = f"{config.eval.holdout:.0%} of {where}, held out"
         held_out = _held_out(train, limit, name, np.setdiff1d(identities, excluded))
+        if held_out.identities < 2 * MIN_IDENTITIES_PER_SPLIT:
+            remarks.append(
+                f"few held out    {held_out.identities} people: figures of the run are rough; --config.eval.holdout "
+                f"(now {config.eval.holdout:g}) holds out more, or give other people as --config.eval.path"
+            )
 
     left_out = train.index.counts < config.data.min_faces
     few = int(np.count_nonzero(left_out[trained_on]))

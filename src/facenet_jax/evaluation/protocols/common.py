@@ -54,6 +54,11 @@ def check_fars_asked(options: argparse.Namespace) -> None:
     check_fars(options.fars)
 
 
+def added(asked: Sequence[float], fars: Sequence[float]) -> float | None:
+    """The FAR that was not asked for, but is the smallest that the pairs resolve; None where there is none."""
+    return None if len(fars) == len(asked) else fars[-1]
+
+
 @dataclass(frozen=True)
 class CommonFaces:
     """Faces of a folder that every embedder could use.

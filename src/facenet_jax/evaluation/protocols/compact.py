@@ -17,6 +17,7 @@ from facenet_jax.evaluation.holdout import (
     holdout,
     holdout_intervals,
     holdout_to_json,
+    resolved_fars,
 )
 from facenet_jax.evaluation.protocols.common import (
     Report,
@@ -43,16 +44,17 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     faces = embed_faces(request, folder)
     comparisons: list[Comparison] = []
     report = Report()
+    fars = resolved_fars(faces.labels, options.fars)
     for embedder, embedded, points in faces.by_embedder:
         packed = pack(points, calibrate(points))
         rounded = UNIT_NORM_TOLERANCE + packed.rounding
         forms = {"float32": (points, UNIT_NORM_TOLERANCE), "int8": (packed.points, rounded)}
         results, vals = {}, []
         for form, (some, near) in forms.items():
-            results[form] = holdout(some, faces.labels, options.fars, tolerance=near)
-            sure = holdout_intervals(some, faces.labels, options.fars, tolerance=near)
+            results[form] = holdout(some, faces.labels, fars, tolerance=near)
+            sure = holdout_intervals(some, faces.labels, fars, tolerance=near)
             vals.append((f"{embedder.name} as {form}", [rate.val for rate in results[form].rates], sure.replicates))
-        comparisons += compare_vals(vals, options.fars)
+        comparisons += compare_vals(vals, fars)
         size = points.shape[1]
         texts = [
             f"{form}, {size * width:,} bytes: {format_holdout(results[form])}"

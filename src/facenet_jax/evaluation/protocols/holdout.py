@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.few_faces import few_faces
 from facenet_jax.evaluation.holdout import (
     HoldoutIntervals,
     HoldoutResult,
+    areas,
+    format_areas,
     format_holdout,
     holdout,
     holdout_intervals,
     holdout_to_json,
+    resolved_fars,
 )
 from facenet_jax.evaluation.labelled_pairs import WrongPairs, worst
 from facenet_jax.evaluation.pair_metrics import finite, format_interval
@@ -25,6 +26,7 @@ from facenet_jax.evaluation.plots import roc_figure
 from facenet_jax.evaluation.protocols.common import (
     Report,
     add_fars,
+    added,
     check_fars_asked,
     compare_vals,
     embed_faces,
@@ -51,20 +53,21 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     """Mean and standard error over the splits, intervals, ROC curves and wrong pairs."""
     folder = request.held_out(request) if options.data is None else prepared_folder(request, options.data)
     faces = embed_faces(request, folder)
-    fars, splits = options.fars, options.splits
+    splits = options.splits
+    fars = resolved_fars(faces.labels, options.fars, splits)
     results: dict[str, HoldoutResult] = {}
     intervals: dict[str, HoldoutIntervals] = {}
     report = Report()
     for embedder, embedded, points in faces.by_embedder:
         result = results[embedder.name] = holdout(points, faces.labels, fars, splits)
         sure = intervals[embedder.name] = holdout_intervals(points, faces.labels, fars, splits)
-        area, rate = (float(np.mean([getattr(s, key) for s in result.splits])) for key in ("area", "equal_error_rate"))
+        area, rate = areas(result)
         table = "\n".join(
             [
                 heading(embedder, embedded),
                 format_holdout(result),
                 *_format_intervals(result, sure),
-                f"  area under the ROC curve {area:.5f}, equal error rate {100 * rate:.2f}%, means over splits",
+                format_areas(result),
             ]
         )
         document = holdout_to_json(result) | {
@@ -72,6 +75,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
             "intervals_over_pairs": list(sure.over_pairs),
             "area": finite(area),
             "equal_error_rate": finite(rate),
+            "smallest_far": added(options.fars, fars),
             "roc": [{"far": s.roc_far.tolist(), "val": s.roc_val.tolist()} for s in result.splits],
             "wrong": wrong_to_json(_merged_wrong(sure.wrong), faces.keys, faces.labels),
             "few_faces": few_faces(points, faces.labels, faces.keys),

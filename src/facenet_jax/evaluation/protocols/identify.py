@@ -11,9 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import REPLICATES, identity_weights
-from facenet_jax.evaluation.protocols.common import Report, add_folder, embed_faces
+from facenet_jax.evaluation.protocols.common import Report, add_folder, added, embed_faces
 from facenet_jax.evaluation.request import Outcome, Request, heading, prepared_folder
-from facenet_jax.evaluation.verification import allowed_accepts, check_fars, pairs_needed
+from facenet_jax.evaluation.verification import (
+    allowed_accepts,
+    check_fars,
+    pairs_needed,
+    smallest_in_words,
+    with_smallest,
+)
 from facenet_jax.runtime.hashing import permutation
 
 _BLOCK = 1024
@@ -39,7 +45,10 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     for embedder, embedded, points in faces.by_embedder:
         result = identify(points, faces.labels, options.false_alarms)
         table = f"{heading(embedder, embedded)}\n{format_identification(result)}"
-        document = asdict(result) | {"open_set": [asdict(rate) for rate in result.open_set]}
+        document = asdict(result) | {
+            "open_set": [asdict(rate) for rate in result.open_set],
+            "smallest_far": added(options.false_alarms, [rate.false_alarm_rate for rate in result.open_set]),
+        }
         report.add(table, embedder, request.crop, embedded, document)
     return report.outcome("identify", request, str(folder.root))
 
@@ -75,7 +84,8 @@ class Identified:
         are not independent.
       probes: how many these were.
       enrolled: people, one exemplar each, for rank-1.
-      open_set: one for every false-alarm rate asked, half of the people enrolled.
+      open_set: one for every false-alarm rate asked, half of the people enrolled; after them, where one needs more
+        strangers, one for the smallest that there are enough for.
       open_enrolled, mated, strangers: people enrolled, probes of theirs, probes of others.
     """
 
@@ -132,7 +142,7 @@ def identify(
         _error_over_people(hits, ids[probes]),
         len(probes),
         len(paired),
-        tuple(_open_set(rate, right, len(mated), alarms) for rate in rates),
+        tuple(_open_set(rate, right, len(mated), alarms) for rate in with_smallest(rates, len(strangers))),
         len(known),
         len(mated),
         len(strangers),
@@ -155,7 +165,9 @@ def format_identification(result: Identified) -> str:
             )
             continue
         threshold = "-" if rate.threshold is None else f"{rate.threshold:.4f}"
-        lines.append(f"  {f'{100 * rate.rate:.1f}%':<12}{rate.false_alarm_rate:<14.3g}{rate.reached:<10.3g}{threshold}")
+        remark = smallest_in_words(rate.false_alarm_rate, result.strangers, "probes of strangers")
+        line = f"  {f'{100 * rate.rate:.1f}%':<12}{rate.false_alarm_rate:<14.3g}{rate.reached:<10.3g}{threshold:<11}"
+        lines.append(f"{line}{remark}".rstrip())
     return "\n".join(lines)
 
 

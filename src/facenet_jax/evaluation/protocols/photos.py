@@ -9,11 +9,18 @@ from numpy.typing import ArrayLike
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.few_faces import few_faces
-from facenet_jax.evaluation.pair_metrics import PairMetrics, format_rates, metrics_of_all_pairs, metrics_to_json
+from facenet_jax.evaluation.pair_metrics import (
+    PairMetrics,
+    format_rates,
+    metrics_of_all_pairs,
+    metrics_to_json,
+    resolved_fars,
+)
 from facenet_jax.evaluation.protocols.common import (
     Report,
     add_fars,
     add_folder,
+    added,
     check_fars_asked,
     compare_metrics,
     embed_faces,
@@ -37,11 +44,13 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     _check_pairs(folder.labels, f"{folder.root} shows")
     faces = embed_faces(request, folder)
     _check_pairs(faces.labels, f"what is left of {folder.root} shows")
+    fars = resolved_fars(faces.labels, options.fars)
     metrics: dict[str, PairMetrics] = {}
     report = Report()
     for embedder, embedded, points in faces.by_embedder:
-        metrics[embedder.name] = result = metrics_of_all_pairs(points, faces.labels, options.fars)
+        metrics[embedder.name] = result = metrics_of_all_pairs(points, faces.labels, fars)
         document = metrics_to_json(result) | {
+            "smallest_far": added(options.fars, fars),
             "wrong": wrong_to_json(result.wrong, faces.keys, faces.labels),
             "few_faces": few_faces(points, faces.labels, faces.keys),
         }
@@ -51,7 +60,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
         "photos",
         request,
         str(folder.root),
-        comparisons=compare_metrics(metrics, options.fars),
+        comparisons=compare_metrics(metrics, fars),
         figures=metrics_figures(metrics, "all pairs of photographs"),
         counts_pairs=True,
     )
