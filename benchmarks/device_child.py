@@ -15,6 +15,7 @@ from benchmarks.lines import serve
 from benchmarks.triplets import make_batch
 from facenet_jax import models
 from facenet_jax.config import load_config
+from facenet_jax.images.change import Changes
 from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.training.device_batch import DeviceBatch
 from facenet_jax.training.optimizer import make_optimizer
@@ -52,7 +53,9 @@ def step(network: str, options: list[str], turns: int, steps: int) -> dict[str, 
     faces = config.batch.size
     images = np.random.default_rng(0).integers(0, 256, (faces, *size, 3), np.uint8)
     labels = np.arange(faces, dtype=np.int32) // config.batch.faces_per_identity
-    batch = DeviceBatch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(faces, bool))
+    changes = Changes.of(config.data)
+    numbers = jnp.asarray(changes.draw(config.seed, 0, np.arange(faces), size)) if changes else None
+    batch = DeviceBatch(jnp.asarray(images), jnp.asarray(labels), jnp.ones(faces, bool), numbers)
 
     def run() -> Any:
         nonlocal state

@@ -3,13 +3,13 @@
     python -m benchmarks.loader                   (or `make bench-loader`)
     python -m benchmarks.loader --without-peers --turns 3
 
-JPEGs of drawn faces are read from a folder, decoded, cut and resized to the network's input, mirrored every other time
-and joined into batches of P identities with K faces each, by
+JPEGs of drawn faces are read from a folder, decoded, cut and resized to the network's input, and joined into batches of
+P identities with K faces each, by
 
 - ours: `facenet_jax.input.loader`, with 1, 2, 4, ... worker processes up to as many as cores; with threads of one
   process; with a copy of each batch, as a CPU wants it; and with faces that are kept (`data.cache=host`);
 - the bare decoder: `FolderSource.load` of as many faces in as many processes, which forget what they decode: no batch,
-  no mirroring, nothing handed over;
+  nothing handed over;
 - PyTorch's DataLoader, as many workers as cores, with our decoder and with Pillow, in the environment that
   benchmarks/peers makes.
 

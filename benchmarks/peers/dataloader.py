@@ -20,7 +20,7 @@ from facenet_jax.images.decode import decode
 
 
 class Folder(Dataset[tuple[torch.Tensor, int]]):
-    """<identity>/<image>, cut about the centre, resized, mirrored every other time: uint8 [size, size, 3]."""
+    """<identity>/<image>, cut about the centre, resized: uint8 [size, size, 3]."""
 
     def __init__(self, folder: str, size: int, with_pillow: bool) -> None:
         people = sorted(path for path in Path(folder).iterdir() if path.is_dir())
@@ -40,7 +40,7 @@ class Folder(Dataset[tuple[torch.Tensor, int]]):
             pixels = torch.from_numpy(np.array(face))
         else:
             pixels = torch.from_numpy(decode(file, (self.size, self.size)))
-        return (pixels.flip(1) if torch.rand(()) < 0.5 else pixels), label
+        return pixels, label
 
 
 class Exemplars(Sampler[list[int]]):

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from facenet_jax.images.change import Changes
 from facenet_jax.images.decode import BadFace, Reason
 from facenet_jax.input.kept_faces import KeptFaces
 from facenet_jax.input.loader import Loader
@@ -28,7 +27,7 @@ class Noted(Stub):
 
 def load(source, workers=0):
     plan = BatchPlan(source.index, size=150, faces_per_identity=6, random_negatives=40, seed=5)
-    with Loader(source, plan, SIZE, 160, seed=5, changes=Changes(brightness=0.2), workers=workers)(0, 4) as batches:
+    with Loader(source, plan, SIZE, 160, workers=workers)(0, 4) as batches:
         return list(batches)
 
 

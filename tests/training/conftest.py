@@ -8,6 +8,7 @@ from facenet_jax.training import loop
 
 # What no step or first state is made from. All other values of a config must agree for it to be shared.
 ELSEWHERE = ("data.", "eval.", "checkpoint.", "log.", "offline.", "init_from")
+CHANGES = ("data.flip", "data.augment.")
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -33,7 +34,11 @@ def compiled_once():
 
 
 def _key(config):
-    values = {name: value for name, value in flatten(config).items() if not name.startswith(ELSEWHERE)}
+    values = {
+        name: value
+        for name, value in flatten(config).items()
+        if name.startswith(CHANGES) or not name.startswith(ELSEWHERE)
+    }
     if not config.optimizer.finalise_steps:
         del values["steps"]  # then no rate hangs on it
     return repr(sorted(values.items()))

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import closing
+from functools import partial
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.errors import InputError
+from facenet_jax.images.change import Changes
 from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.loader import Batch
 from facenet_jax.runtime.mesh import make_mesh
@@ -55,7 +57,18 @@ def test_the_next_batch_is_on_the_devices_before_it_is_taken(tmp_path):
     for step, batch in enumerate((first, second)):
         assert (np.asarray(batch.images) == step).all()
         np.testing.assert_array_equal(np.asarray(batch.labels), np.arange(ROWS))
+        assert batch.numbers is None
         assert batch.images.sharding.mesh.size == mesh.size
+
+
+def test_numbers_that_change_faces_are_of_their_step_and_records(tmp_path):
+    changes, records = Changes(zoom=0.2, mirror=True), np.array([7, 3, -1, 5, 6, 2, 9, 0])
+    batches = iter([(step, make_batch(step)._replace(records=records)) for step in (4, 5)])
+    draw = partial(changes.draw, 11, size=(4, 4))
+    with closing(prefetch(batches, make_mesh(0), BadFiles(DrawnFaces(0, 4, 4), tmp_path), draw)) as on_devices:
+        for step, (batch, _) in enumerate(on_devices, 4):
+            np.testing.assert_array_equal(np.asarray(batch.numbers), changes.draw(11, step, records, (4, 4)))
+            assert batch.numbers.sharding == batch.images.sharding
 
 
 def test_no_batch_is_asked_for_before_the_last_one_is_on_the_devices(tmp_path, monkeypatch):

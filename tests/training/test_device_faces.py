@@ -8,7 +8,8 @@ import pytest
 
 from facenet_jax.input.loader import Loader
 from facenet_jax.input.plan import BatchPlan
-from facenet_jax.runtime.mesh import make_mesh
+from facenet_jax.planning.hlo import collectives
+from facenet_jax.runtime.mesh import make_mesh, over_batch, replicated
 from facenet_jax.runtime.progress import Progress
 from facenet_jax.training import device_faces
 from facenet_jax.training.device_faces import DeviceFaces, bytes_on_device
@@ -22,7 +23,7 @@ def test_batches_are_those_of_the_loader(devices, identities, monkeypatch):
     plan = BatchPlan(source.index, identities, size=100, faces_per_identity=6, random_negatives=30, seed=5)
     records = source.index.records_of(np.arange(20) if identities is None else identities)
     kept = DeviceFaces(source, records, SIZE, mesh, 0, Progress(quiet=True))
-    loader = Loader(source, plan, SIZE, 104, seed=5)
+    loader = Loader(source, plan, SIZE, 104)
     with loader(3, 7) as batches:
         expected = list(batches)
     with closing(kept.batches(loader, 3, 7)) as batches:
@@ -32,14 +33,26 @@ def test_batches_are_those_of_the_loader(devices, identities, monkeypatch):
     assert any(batch.status.any() for _, batch in picked)
 
 
-def test_each_host_has_its_rows_and_faces_as_they_are_may_be_asked_for():
+def test_picking_needs_no_collectives():
+    mesh = make_mesh(8)
+    kept = DeviceFaces(Stub(), np.arange(200), SIZE, mesh, 0, Progress(quiet=True))
+    places, valid = np.arange(64, dtype=np.int32), np.ones(64, bool)
+    program = kept._pick.lower(kept._pixels, *map(kept._divided, (places, valid))).compile().as_text()
+    assert "u8[8,60,50,3]" in program  # a device's rows
+    assert not collectives(program)
+    # The search finds one where there is one.
+    gathered = jax.jit(lambda rows: rows, in_shardings=over_batch(mesh), out_shardings=replicated(mesh))
+    assert collectives(gathered.lower(kept._divided(places)).compile().as_text())
+
+
+def test_each_host_has_its_rows():
     source = Stub()
     plan = BatchPlan(source.index, size=100, faces_per_identity=6, random_negatives=30, seed=5)
     loaders = [Loader(source, plan, SIZE, 104, process_index=process, process_count=2) for process in range(2)]
     rows = np.concatenate([loader.planned(4).records for loader in loaders])
     np.testing.assert_array_equal(rows, [*plan.batch(4).records, *[-1] * 4])
     kept = DeviceFaces(source, np.arange(200), SIZE, make_mesh(1), 0, Progress(quiet=True))
-    _, batch = next(kept.batches(Loader(source, plan, SIZE, 104, flip=False), 4, 5))
+    _, batch = next(kept.batches(Loader(source, plan, SIZE, 104), 4, 5))
     np.testing.assert_array_equal(np.asarray(batch.images[0]), source.load(int(batch.records[0]), SIZE))
 
 

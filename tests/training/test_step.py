@@ -11,14 +11,16 @@ from facenet_jax import models
 from facenet_jax.config import default_config
 from facenet_jax.datasets.drawn import render
 from facenet_jax.errors import InputError
+from facenet_jax.images.change import Changes
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
+from facenet_jax.planning.hlo import collectives
 from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
 from facenet_jax.training import step as step_module
 from facenet_jax.training.device_batch import DeviceBatch, abstract_batch
 from facenet_jax.training.embedding import make_embed
 from facenet_jax.training.optimizer import make_optimizer, with_average
 from facenet_jax.training.state import abstract_state, bytes_of_state, create_state, shardings_of
-from facenet_jax.training.step import make_train_step
+from facenet_jax.training.step import compile_step, make_train_step
 
 SIZE = (32, 32)
 BATCH = 32
@@ -98,7 +100,8 @@ def bytes_of_temporaries(**options):
     mesh = make_mesh(1)
     step = make_train_step(config_with(**options), Tall(), OPTIMIZER, mesh)
     state = abstract_state(Tall(), SIZE, OPTIMIZER, mesh)
-    return step.lower(state, abstract_batch(BATCH, SIZE, mesh)).compile().memory_analysis().temp_size_in_bytes
+    batch = abstract_batch(BATCH, SIZE, mesh, changed=False)
+    return step.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
 
 
 def test_chunks_and_rematerialising_take_less_memory():
@@ -128,6 +131,67 @@ def test_listed_triplets_count_and_nothing_else(devices, chunk):
     np.testing.assert_allclose(metrics.triplets.mean_an, np.mean(d_an), rtol=1e-4)
     assert metrics.triplets.active == np.count_nonzero(hinges)
     assert metrics.gradient_norm > 0
+
+
+CHANGED = {"zoom": 0.2, "rotate": 0.2, "brightness": 0.2, "contrast": 0.2, "saturation": 0.5, "erase": 0.2}
+
+
+class EachPixel(nn.Module):
+    """Looks at each pixel, and is compiled at once."""
+
+    @nn.compact
+    def __call__(self, pixels):
+        return L2Normalise()(Dense(64)(pixels.reshape(len(pixels), -1)))
+
+
+def changing_step(devices, chunk=0, rematerialise=False, listed=False, **changes):
+    config = config_with(chunk, rematerialise)
+    config.data.augment.update(changes)
+    return make_train_step(config, EachPixel(), OPTIMIZER, make_mesh(devices), listed)
+
+
+def metrics_of(step, devices, batch):
+    _, metrics = step(create_state(EachPixel(), SIZE, OPTIMIZER, make_mesh(devices), seed=3), batch)
+    return jax.device_get((metrics.loss, metrics.gradient_norm, metrics.triplets.mean_an))
+
+
+@pytest.mark.parametrize(
+    ("devices", "chunk", "rematerialise", "listed"),
+    [(1, 0, False, False), (8, 0, False, False), (1, 8, False, False), (8, 2, False, False), (1, 8, True, True)],
+)
+def test_faces_are_changed_before_the_network_wherever_their_rows_lie(devices, chunk, rematerialise, listed):
+    changes, batch = Changes(**CHANGED, mirror=True), some_batch()
+    numbers = changes.draw(0, 5, np.arange(BATCH), SIZE)
+    changed = np.asarray(jax.jit(changes.apply)(batch.images, numbers))
+    plain = changing_step(1, listed=listed)
+    want, as_they_are = (metrics_of(plain, 1, batch._replace(images=images)) for images in (changed, batch.images))
+    step = changing_step(devices, chunk, rematerialise, listed, **CHANGED)
+    np.testing.assert_allclose(metrics_of(step, devices, batch._replace(numbers=numbers)), want, rtol=1e-4)
+    assert not np.allclose(as_they_are, want, rtol=1e-3)
+
+
+def test_changes_add_no_collectives():
+    mesh, found = make_mesh(8), []
+    for changed in (False, True):
+        step = changing_step(8, **CHANGED if changed else {})
+        state = abstract_state(EachPixel(), SIZE, OPTIMIZER, mesh)
+        found.append(collectives(step.lower(state, abstract_batch(BATCH, SIZE, mesh, changed)).compile().as_text()))
+    assert sorted(map(str, found[0])) == sorted(map(str, found[1]))
+    assert found[0]
+
+
+def test_faces_that_are_not_changed_go_into_the_network_as_they_are(monkeypatch):
+    def refuse(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(Changes, "apply", refuse)
+    config, mesh = default_config(), make_mesh(1)
+    state = abstract_state(EachPixel(), SIZE, OPTIMIZER, mesh)
+    config.batch.size, config.model.input_size, config.data.flip = BATCH, SIZE, False
+    compile_step(config, EachPixel(), OPTIMIZER, mesh, state)
+    config.data.flip = True
+    with pytest.raises(AssertionError):
+        compile_step(config, EachPixel(), OPTIMIZER, mesh, state)
 
 
 class WithBatchStatistics(nn.Module):

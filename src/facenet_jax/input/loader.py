@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from facenet_jax.datasets.source import FaceSource
 from facenet_jax.errors import InputError, TrainingError
-from facenet_jax.images import change
 from facenet_jax.images.decode import BadFace
 from facenet_jax.input import workers as processes
 from facenet_jax.input.plan import InOrder, Plan
@@ -39,7 +38,6 @@ _AHEAD_BYTES = 2**29
 
 _BATCHES_AHEAD = 2
 _PLANS_KEPT = 4
-_NO_CHANGES = change.Changes()
 
 
 class Batch(NamedTuple):
@@ -71,9 +69,6 @@ class Loader:
       size: (rows, columns) of an image in pixels.
       padded_size: rows of the global batch after masked rows are added at its end, a multiple of process_count (and of
         devices x chunk, which is the caller's affair).
-      seed: the run's seed, for the flips and the changes.
-      flip: whether to mirror half of the faces.
-      changes: what else is done to them at random.
       workers: processes that decode; 0 decodes in threads of this one.
       process_index, process_count: which host this is, of how many; it loads rows process_index x L to
         (process_index + 1) x L of the padded batch, L = padded_size / process_count.
@@ -86,9 +81,6 @@ class Loader:
     plan: Plan
     size: tuple[int, int]
     padded_size: int
-    seed: int = 0
-    flip: bool = True
-    changes: change.Changes = _NO_CHANGES
     workers: int = 0
     process_index: int = 0
     process_count: int = 1
@@ -225,20 +217,13 @@ class _SlabReader:
         first = loader.process_index * self.rows
         start, stop = first + part * self.ring.slab_rows, first + min(self.rows, (part + 1) * self.ring.slab_rows)
         records, labels = _padded(self._planned(step), start, stop - start)
-        mirrored = change.flips(loader.seed, step, records) if loader.flip else np.zeros(len(records), bool)
         images = self.ring.begin(slab)
         images[records < 0] = 0
         status = np.zeros(len(records), np.uint8)
         for row in np.flatnonzero(records >= 0):
             record = int(records[row])
             try:
-                image = loader.source.load(record, loader.size)
-                if loader.changes:
-                    image = loader.changes.apply(image, loader.seed, step, record)
-                if mirrored[row]:
-                    change.mirror(image, out=images[row])
-                else:
-                    images[row] = image
+                images[row] = loader.source.load(record, loader.size)
             except BadFace as bad:
                 images[row] = 0
                 status[row] = bad.reason
@@ -298,7 +283,7 @@ def embedding_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[Batch]:
-    """Loads the given faces once, in order and as they are, for evaluation.
+    """Loads the given faces once, in order, for evaluation.
 
     Args:
       source: where the faces come from.
@@ -316,7 +301,6 @@ def embedding_batches(
         InOrder(np.asarray(records, np.int64), batch_size),
         size,
         batch_size,
-        flip=False,
         workers=workers,
         process_index=process_index,
         process_count=process_count,

@@ -310,14 +310,19 @@ def check_pixels(pixels: jax.Array) -> None:
 
 
 def scale_pixels(images: jax.Array) -> jax.Array:
-    """uint8 images [N, rows, columns, 3] -> float32 pixels in [-1, 1], what every network takes."""
+    """Images [N, rows, columns, 3] -> float32 pixels in [-1, 1], what every network takes.
+
+    Args:
+      images: uint8; or float32 from 0 to 255, as faces are that were changed.
+    """
     chex.assert_shape(images, (None, None, None, 3))
-    chex.assert_type(images, jnp.uint8)
+    if images.dtype != jnp.float32:
+        chex.assert_type(images, jnp.uint8)
     return images.astype(jnp.float32) / 127.5 - 1.0
 
 
 def apply_network(network: nn.Module, params: Any, images: jax.Array) -> jax.Array:
-    """uint8 images [n, rows, columns, 3] -> float32 [n, d] of norm 1."""
+    """Images [n, rows, columns, 3], as `scale_pixels` takes them -> float32 [n, d] of norm 1."""
     points: jax.Array = network.apply({"params": params}, scale_pixels(images))  # type: ignore[assignment]
     return points
 

@@ -15,7 +15,6 @@ from jax.sharding import PartitionSpec as P
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.source import FaceSource
-from facenet_jax.images import change
 from facenet_jax.input.loader import Batch, Loader, embedding_batches
 from facenet_jax.runtime.mesh import BATCH_AXES, over_batch, padded_batch_size, replicated
 from facenet_jax.runtime.progress import Progress, Tally
@@ -88,7 +87,7 @@ class DeviceFaces:
         self._pixels = pixels
         own, all_of_it = P(BATCH_AXES), P()
         self._pick = jax.jit(
-            jax.shard_map(_pick, mesh=mesh, in_specs=(all_of_it, own, own, own), out_specs=own),
+            jax.shard_map(_pick, mesh=mesh, in_specs=(all_of_it, own, own), out_specs=own),
             out_shardings=self._rows,
         )
 
@@ -103,15 +102,12 @@ class DeviceFaces:
             places = np.searchsorted(self._records, np.maximum(records, self._records[0])).astype(np.int32)
             status = np.where(records >= 0, self._status[places], 0).astype(np.uint8)
             valid = (records >= 0) & (status == 0)
-            mirrored = change.flips(loader.seed, step, records) & loader.flip
-            picked = self._pick(self._pixels, *map(self._divided, (places, valid, mirrored)))
+            picked = self._pick(self._pixels, *map(self._divided, (places, valid)))
             yield step, Batch(picked, labels, valid, records, status)
 
     def _divided(self, part: NDArray[Any]) -> jax.Array:
         return jax.make_array_from_process_local_data(self._rows, part)
 
 
-def _pick(pixels: jax.Array, places: jax.Array, valid: jax.Array, mirrored: jax.Array) -> jax.Array:
-    images = pixels[places]
-    images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
-    return jnp.where(valid[:, None, None, None], images, 0)
+def _pick(pixels: jax.Array, places: jax.Array, valid: jax.Array) -> jax.Array:
+    return jnp.where(valid[:, None, None, None], pixels[places], 0)

@@ -57,13 +57,7 @@ def choose(config: ConfigDict, faces: TrainingFaces, mesh: Mesh, step: Estimate)
     asked = config.data.cache
     if asked == "none":
         return Keeping("none", "data.cache=none")
-    changes = [f"data.augment.{name}" for name, strength in config.data.augment.items() if strength]
-    if asked == "device" and changes:
-        raise InputError(
-            f"config.data.cache=device: faces that are kept on the devices are not changed, and config.{changes[0]} is "
-            "not 0; set --config.data.cache=host."
-        )
-    if asked == "device" or (asked == "auto" and not on_cpu(mesh) and not changes):
+    if asked == "device" or (asked == "auto" and not on_cpu(mesh)):
         room = _room_on_device(config, faces, mesh, step)
         if all_say(room.suffices(asked == "device")):
             return Keeping("device", str(room))

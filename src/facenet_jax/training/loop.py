@@ -274,13 +274,12 @@ class _Run:
             self.offline.plan(0, None),
             self.size,
             padded_batch_size(config.batch.size, self.mesh, config.batch.chunk),
-            seed=config.seed,
-            flip=config.data.flip,
-            changes=Changes(**config.data.augment),
             workers=config.data.workers,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
+        changes = Changes.of(config.data)
+        draw = partial(changes.draw, config.seed, size=self.size) if changes else None
         for start, end in self.offline.segments(self.first_step, config.steps):
             log.look()  # no hard faces are found with what is not finite
             with _pause(log):
@@ -289,7 +288,7 @@ class _Run:
             loads = self.on_devices.batches if self.on_devices else partial(Loader.__call__, lent=not on_cpu(self.mesh))
             with (
                 closing(loads(piece, start, end)) as loaded,
-                closing(prefetch(loaded, self.mesh, bad_files, figures.running)) as batches,
+                closing(prefetch(loaded, self.mesh, bad_files, draw, figures.running)) as batches,
             ):
                 for step, (batch, waited) in enumerate(batches, start + 1):
                     yield step, batch, waited, step == start + 1

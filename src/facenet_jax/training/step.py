@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import chex
@@ -22,6 +23,7 @@ from jax.sharding import PartitionSpec as P
 from ml_collections import ConfigDict
 
 from facenet_jax.errors import InputError, first_line
+from facenet_jax.images.change import Changes
 from facenet_jax.models.layers import PRODUCT
 from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.compiled import deterministic_options
@@ -51,6 +53,10 @@ _KEPT = jax.checkpoint_policies.save_from_both_policies(
 _MOST_PARTS, _FEWEST_ROWS = 8, 30
 
 
+# Pixels, and the numbers by which they are changed: see DeviceBatch.
+_Faces = tuple[jax.Array, jax.Array | None]
+
+
 class StepMetrics(NamedTuple):
     """Scalars of a step, float32; `triplets` as in TripletStats."""
 
@@ -77,7 +83,7 @@ def compile_step(
       InputError: the compiler itself found that it does not fit, as on TPU.
     """
     rows = padded_batch_size(config.batch.size, mesh, config.batch.chunk)
-    batch = abstract_batch(rows, tuple(config.model.input_size), mesh)
+    batch = abstract_batch(rows, tuple(config.model.input_size), mesh, bool(Changes.of(config.data)))
     try:
         return make_train_step(config, network, optimizer, mesh, listed).lower(state, batch).compile()
     except jax.errors.JaxRuntimeError as error:
@@ -99,7 +105,8 @@ def make_train_step(
     """The jitted step (state, batch) -> (state, metrics); the state is donated.
 
     Args:
-      config: `loss`, `batch.chunk`, `batch.rematerialise`, `deterministic` and `seed` are read.
+      config: `loss`, `batch.chunk`, `batch.rematerialise`, `data.flip`, `data.augment`, `deterministic` and `seed` are
+        read.
       network: pixels -> embeddings, without batch statistics (chunks would make them another function).
       optimizer: applied to the gradient.
       mesh: over which the batch is divided.
@@ -128,7 +135,12 @@ def make_train_step(
             seed=config.seed,
         )
 
-    embed: Callable[[Any, jax.Array], jax.Array] = partial(apply_network, network)
+    changes = Changes.of(config.data)
+
+    def embed(params: Any, faces: _Faces) -> jax.Array:
+        images, numbers = faces
+        return apply_network(network, params, images if numbers is None else changes.apply(images, numbers))
+
     if rematerialise:
         embed = jax.checkpoint(embed, policy=_KEPT)
     if mesh.size == 1 and on_cpu(mesh):
@@ -136,80 +148,81 @@ def make_train_step(
 
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
         chex.assert_rank([batch.images, batch.labels, batch.valid], [4, 1, 1])
-        chex.assert_equal_shape_prefix(list(batch), 1)
+        chex.assert_equal_shape_prefix(jax.tree.leaves(batch), 1)
         select = partial(triplets, batch=batch, step=state.step)
-        loss, stats, gradient = _loss_and_gradient(embed, select, mesh, chunk, state.params, batch.images)
+        loss, stats, gradient = _loss_and_gradient(
+            embed, select, mesh, chunk, state.params, (batch.images, batch.numbers)
+        )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics = StepMetrics(loss, optax.tree.norm(gradient), stats)
         after = TrainState(state.step + 1, params, opt_state)
         return jax.lax.with_sharding_constraint((after, metrics), (shardings_of(after, mesh), replicated(mesh)))
 
-    rows: Any = over_batch(mesh)
     options = deterministic_options(config.deterministic, platform_of(mesh))
     if rematerialise and on_cpu(mesh):
         options = _REMATERIALISE_ON_CPU
     return jax.jit(
         step,
-        in_shardings=(None, DeviceBatch(rows, rows, rows)),  # the state comes, and leaves, as it is divided already
+        in_shardings=(None, over_batch(mesh)),  # the state comes, and leaves, as it is divided already
         donate_argnums=0,
         compiler_options=options,
     )
 
 
 def _loss_and_gradient(
-    embed: Callable[[Any, jax.Array], jax.Array],
+    embed: Callable[[Any, _Faces], jax.Array],
     triplets: Callable[[jax.Array], tuple[jax.Array, TripletStats, jax.Array]],
     mesh: Mesh,
     chunk: int,
     params: Any,
-    images: jax.Array,
+    faces: _Faces,
 ) -> tuple[jax.Array, TripletStats, Any]:
     """Loss, stats and the gradient with respect to the parameters, over the global batch."""
-    rows_per_device = images.shape[0] // mesh.size
+    rows_per_device = faces[0].shape[0] // mesh.size
     if not 0 < chunk < rows_per_device:
-        embeddings, backward = jax.vjp(lambda params: embed(params, images), params)
+        embeddings, backward = jax.vjp(lambda params: embed(params, faces), params)
         loss, stats, embedding_gradient = triplets(embeddings)
         return loss, stats, backward(embedding_gradient)[0]
 
-    def embed_own(params: Any, images: jax.Array) -> jax.Array:
-        embeddings = jax.lax.map(partial(embed, params), _in_chunks(images, chunk))
+    def embed_own(params: Any, faces: _Faces) -> jax.Array:
+        embeddings = jax.lax.map(partial(embed, params), _in_chunks(faces, chunk))
         return embeddings.reshape(-1, embeddings.shape[-1])
 
-    def gradient_of_own(params: Any, images: jax.Array, embedding_gradient: jax.Array) -> Any:
+    def gradient_of_own(params: Any, faces: _Faces, embedding_gradient: jax.Array) -> Any:
         # Each device sums over its own chunks first, so that devices talk once a step and not once a chunk.
         own_params = jax.tree.map(lambda x: jax.lax.pcast(x, BATCH_AXES, to="varying"), params)
 
-        def one_chunk(total: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
-            chunk_images, chunk_gradient = inputs
-            _, backward = jax.vjp(lambda params: embed(params, chunk_images), own_params)
+        def one_chunk(total: Any, inputs: tuple[_Faces, jax.Array]) -> tuple[Any, None]:
+            chunk_faces, chunk_gradient = inputs
+            _, backward = jax.vjp(lambda params: embed(params, chunk_faces), own_params)
             return jax.tree.map(jnp.add, total, backward(chunk_gradient)[0]), None
 
         zeros = jax.tree.map(jnp.zeros_like, own_params)
-        chunks = (_in_chunks(images, chunk), _in_chunks(embedding_gradient, chunk))
-        total, _ = jax.lax.scan(one_chunk, zeros, chunks)
+        total, _ = jax.lax.scan(one_chunk, zeros, _in_chunks((faces, embedding_gradient), chunk))
         return jax.lax.psum(total, BATCH_AXES)
 
     own, everywhere = P(BATCH_AXES), P()
-    embeddings = jax.shard_map(embed_own, mesh=mesh, in_specs=(everywhere, own), out_specs=own)(params, images)
+    embeddings = jax.shard_map(embed_own, mesh=mesh, in_specs=(everywhere, own), out_specs=own)(params, faces)
     loss, stats, embedding_gradient = triplets(embeddings)
     gradient = jax.shard_map(gradient_of_own, mesh=mesh, in_specs=(everywhere, own, own), out_specs=everywhere)(
-        params, images, embedding_gradient
+        params, faces, embedding_gradient
     )
     return loss, stats, gradient
 
 
-def embed_in_parts(embed: Callable[[Any, jax.Array], jax.Array], params: Any, images: jax.Array) -> jax.Array:
+def embed_in_parts(embed: Callable[[Any, Any], jax.Array], params: Any, faces: Any) -> jax.Array:
     """The same, a part of the rows after the other: what lies between layers stays nearer to a CPU's cores.
 
     On two cores 360 faces of NNS2 took 0.6 times as long in parts as at once, 240 of NNS1 0.65 times, 120 of NN4 0.8.
     Each part is compiled for itself, so there are few.
     """
-    rows = images.shape[0]
+    rows = len(jax.tree.leaves(faces)[0])
     parts = max(n for n in range(1, _MOST_PARTS + 1) if n == 1 or (rows % n == 0 and rows >= n * _FEWEST_ROWS))
-    return jnp.concatenate([embed(params, part) for part in _in_chunks(images, rows // parts)])
+    chunks = _in_chunks(faces, rows // parts)
+    return jnp.concatenate([embed(params, jax.tree.map(itemgetter(part), chunks)) for part in range(parts)])
 
 
-def _in_chunks(rows: jax.Array, chunk: int) -> jax.Array:
-    """[n, ...] -> [n / chunk, chunk, ...]."""
-    return rows.reshape(-1, chunk, *rows.shape[1:])
+def _in_chunks(tree: Any, chunk: int) -> Any:
+    """Each array [n, ...] -> [n / chunk, chunk, ...]."""
+    return jax.tree.map(lambda rows: rows.reshape(-1, chunk, *rows.shape[1:]), tree)
