@@ -30,7 +30,7 @@ from facenet_jax.training.health import has_collapsed
 from facenet_jax.training.metrics import read_metrics
 
 # Deeper networks collapse at the recipe's rate, NN4 at a third of it too unless negatives are random semi-hard ones
-# (docs/results.md); NN1 to NN3 trained so at the first attempt.
+# (docs/experiments/networks.md); NN1 to NN3 trained so at the first attempt.
 _OWN = {
     "nns2": [],
     "nns1": ["--config.optimizer.learning_rate=0.0003"],

@@ -30,8 +30,8 @@ ALIGNED = "aligned112"
 _TRAIN_PAIRS, TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
 # Of the trial: first a few steps, then as many more as a minute has.
 _FIRST_STEPS, _TRIAL_STEPS = 4, 30
-# So many times a recipe's own steps, and it would learn its people by heart: one for more steps takes over, which takes
-# no more than its own. Both were seen on so many faces (docs/results.md); of more, more steps are taken for as many.
+# Beyond this many times its own steps a recipe overfits; one meant for more steps takes over, which takes no more than
+# its own. Both were seen with so many faces (docs/experiments/longer_runs.md); with more faces the limits grow too.
 _TOO_LONG, _FACES = 1.5, 23_654
 _ASKED, _LOCK = "asked.json", ".lock"
 # Which recipe a trial led to, and for how many steps.

@@ -4,9 +4,10 @@ facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=faces -
 
 In so many steps the 678 people of recipe_cpu would be learnt by heart. So identities of two faces or more give anchors,
 everybody's faces are random negatives, and zooms and turns are larger; all of which learns more slowly. The rate stays
-constant and parameters are averaged, so that what is there is good at any step. On 5,799 people that came to rest where
-recipe_cpu ends, at half of these steps, and had begun to learn them by heart after 5,040 (docs/results.md). With more
-people, which was not tried, give a larger --config.steps: the checkpoint with the best VAL is kept.
+constant and parameters are averaged, so that any step's parameters are good. On 5,799 people VAL levelled off where
+recipe_cpu ends, at half of these steps, and the run began to overfit after 5,040
+(docs/experiments/longer_runs.md). With more people, which was not tried, give a larger --config.steps: the checkpoint
+with the best VAL is kept.
 """
 
 from facenet_jax.config import load_config

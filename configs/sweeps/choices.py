@@ -2,7 +2,7 @@
 
 One at a time: the triplets of section 3.2, its random negatives and faces of an identity, the margin of equation (1),
 the embedding's size of Table 5, augmentation, the rate's fall and the average of parameters, each against the config as
-it is. docs/results.md has what came out.
+it is. docs/experiments/choices.md has what came out.
 
 facenet-jax sweep choices --config=recipe_cpu --config.data.path=faces
 """

@@ -46,7 +46,7 @@ def collapse_words(step: int, values: dict[str, float], most: float, config: Con
 
 
 def _remedy(step: int, config: ConfigDict) -> str:
-    """By what was seen in runs that collapsed (docs/results.md)."""
+    """By what was seen in runs that collapsed (docs/experiments/starting.md)."""
     listed = is_listed(step - 1, config)
     negatives = "" if listed else _negatives(step, config)
     if negatives == "hardest":
