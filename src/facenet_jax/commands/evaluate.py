@@ -113,6 +113,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         options.out / "embeddings" if options.out else None,
         {network.name: trained_on(network) for network in networks},
         not options.keep_shared,
+        against=_old(options) is not None,
         held_out=own_held_out,
     )
     cut = crop_of(options.data) if options.data else "none"
@@ -144,12 +145,23 @@ def _open(options: argparse.Namespace) -> list[AnyEmbedder]:
     from facenet_jax.embedders import FileOfEmbeddings, FlippedEmbedder, is_run, open_embedder
 
     embedders: list[AnyEmbedder] = []
+    if _old(options) is not None:
+        if options.flip or len(options.embedder) > 1:
+            raise InputError(
+                "--against=OLD judges one new embedder: give one --embedder, and flip:EMBEDDER in place of --flip."
+            )
+        embedders.append(open_embedder(options.against))
     for spec in options.embedder:
         one = open_embedder(spec, options.step if is_run(spec) else None)
         embedders.append(one)
         if options.flip and not isinstance(one, FileOfEmbeddings) and not one.flipped:
             embedders.append(FlippedEmbedder(one))
     return embedders
+
+
+def _old(options: argparse.Namespace) -> str | None:
+    """--against, which some protocols have."""
+    return getattr(options, "against", None)
 
 
 def _place(out: Path, outcome: Any) -> Path:

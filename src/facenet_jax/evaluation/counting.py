@@ -74,13 +74,15 @@ def squared_pair_distances(
     tile: int | None = None,
     all_kept: int = _ALL_KEPT,
     devices: Sequence[jax.Device] | None = None,
+    known: NDArray[np.float32] | None = None,
 ) -> PairDistances:
     """Judges every face of a set against every other, each pair once and never a face with itself.
 
-    Args and Raises: as `pair_distances`.
+    Args and Raises: as `pair_distances`; `known` [n, d] are points that the later face of each pair has instead, in the
+    order of the identities, and of the faces within one.
     """
     check_fars([max_far])
-    sets = _checked(points, points, labels, labels)
+    sets = _checked(points, points if known is None else known, labels, labels)
     return _Counting(*sets, tile, all_kept, True, devices).run(max_far)
 
 

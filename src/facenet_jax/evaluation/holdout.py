@@ -113,6 +113,7 @@ def holdout(
     splits: int = 5,
     seed: int = 0,
     tolerance: float = UNIT_NORM_TOLERANCE,
+    known: NDArray[np.float32] | None = None,
 ) -> HoldoutResult:
     """Measures embeddings by the paper's hold-out protocol.
 
@@ -128,12 +129,15 @@ def holdout(
       splits: how many, at most.
       seed: deals the identities.
       tolerance: how far from 1 norms may be; vectors that were rounded need more.
+      known: float32 [n, d], the points of the same faces in the right halves, such as an old embedder's; None:
+        `embeddings`.
 
     Raises:
       InputError: shapes that do not fit, embeddings that are not finite unit vectors, or fewer than two identities with
         two faces each.
     """
     points, ids, halves = _dealt(embeddings, labels, splits, seed, tolerance)
+    others = points if known is None else _dealt(known, labels, splits, seed, tolerance)[0]
     fars = check_fars(fars)
     measured: list[HoldoutSplit] = []
     different: list[DistanceCounts | None] = []
@@ -141,7 +145,7 @@ def holdout(
         # The other splits' thresholds may accept more here than was asked.
         few = RESERVE * max(fars) * len(left) * len(right) <= MOST
         max_far = min(1.0, RESERVE * max(fars)) if few else max(fars)
-        pairs = pair_distances(points[left], points[right], ids[left], ids[right], max_far)
+        pairs = pair_distances(points[left], others[right], ids[left], ids[right], max_far)
         measured.append(_split(ids, (left, right), pairs, fars))
         different.append(pairs.different if few else None)
     return HoldoutResult(
@@ -249,9 +253,11 @@ def holdout_intervals(
     splits: int = 5,
     seed: int = 0,
     tolerance: float = UNIT_NORM_TOLERANCE,
+    known: NDArray[np.float32] | None = None,
 ) -> HoldoutIntervals:
     """Bootstrap intervals of what `holdout` gives for the same arguments; Raises as it."""
     points, ids, halves = _dealt(embeddings, labels, splits, seed, tolerance)
+    others = points if known is None else _dealt(known, labels, splits, seed, tolerance)[0]
     fars = check_fars(fars)
     weights = identity_weights(int(ids.max()) + 1)
     people: list[NDArray[np.float64]] = []
@@ -264,11 +270,11 @@ def holdout_intervals(
     # More than asked, so that people drawn anew find their threshold among what is kept.
     max_far = min(1.0, RESERVE * max(fars))
     for left, right in halves:
-        counted = pair_distances(points[left], points[right], ids[left], ids[right], max_far)
+        counted = pair_distances(points[left], others[right], ids[left], ids[right], max_far)
         at = [operating_point(counted, far) for far in fars]
         resolved &= [point.resolved for point in at]
-        known = [far for far, point in zip(fars, at, strict=True) if point.resolved]
-        labelled = closest(points, ids, left, right, counted, max(known)) if known else None
+        found = [far for far, point in zip(fars, at, strict=True) if point.resolved]
+        labelled = closest(points, ids, left, right, counted, max(found), others) if found else None
         if labelled is None:
             return HoldoutIntervals(nothing, nothing, None, ())
         people.append(val_over_identities(labelled, fars, weights))

@@ -81,6 +81,7 @@ def closest(
     right: NDArray[np.intp] | None,
     counted: PairDistances,
     max_far: float,
+    known: NDArray[np.float32] | None = None,
 ) -> LabelledPairs | None:
     """Of all pairs between two sides, or within one set.
 
@@ -90,6 +91,7 @@ def closest(
       left, right: the faces on either side; right None: all pairs within left.
       counted: the same pairs, counted.
       max_far: what will be asked.
+      known: float32 [faces, d], the points of the other side, the later one within one set; None: `points`.
 
     Returns:
       None where there would be too many for resampling.
@@ -101,14 +103,15 @@ def closest(
     # Two ways of summing may round a distance to either side of the cutoff.
     last = float(counted.different.nth(min(wanted, max(len(counted.different) - 1, 0))))
     cutoff = last * (1 + 1e-5) + 1e-6
-    norms = np.einsum("nd,nd->n", points, points)
+    others = points if known is None else known
+    norms, norms_of_others = (np.einsum("nd,nd->n", x, x) for x in (points, others))
     distances: list[NDArray[np.float32]] = []
     faces: list[NDArray[np.int64]] = []
     for top in range(0, len(left), _TILE):
         rows = left[top : top + _TILE]
         for start in range(0 if right is not None else top, len(other), _TILE):
             columns = other[start : start + _TILE]
-            tile = norms[rows, None] + norms[columns] - 2 * (points[rows] @ points[columns].T)
+            tile = norms[rows, None] + norms_of_others[columns] - 2 * (points[rows] @ others[columns].T)
             keep = (identity[rows, None] == identity[columns]) | (tile <= cutoff)
             if right is None and start == top:
                 keep &= np.triu(np.ones(tile.shape, np.bool_), 1)

@@ -66,13 +66,17 @@ class PairMetrics:
         return self.points[0].different_pairs
 
 
-def metrics_of_all_pairs(points: NDArray[np.float32], labels: ArrayLike, fars: Sequence[float]) -> PairMetrics:
+def metrics_of_all_pairs(
+    points: NDArray[np.float32], labels: ArrayLike, fars: Sequence[float], known: NDArray[np.float32] | None = None
+) -> PairMetrics:
     """All pairs of a set of faces, each once, never a face with itself (the paper's "all squared pairs", section 4.2).
 
     Args:
       points: float32 [n, d], unit vectors.
       labels: [n], the identity of each.
       fars: each in (0, 1].
+      known: float32 [n, d], the points of the same faces by another embedder; a pair is judged by the point of its
+        earlier face, in the order of identities, and the known point of its later one. None: `points`.
 
     Raises:
       InputError: no two faces are of the same identity, or a number is not finite.
@@ -80,12 +84,14 @@ def metrics_of_all_pairs(points: NDArray[np.float32], labels: ArrayLike, fars: S
     fars = check_fars(fars)
     # A little more than asked, so that people drawn anew find their threshold among what is kept.
     few = RESERVE * max(fars) * len(points) * (len(points) - 1) / 2 <= MOST
-    counted = squared_pair_distances(points, labels, max_far=min(1.0, RESERVE * max(fars)) if few else max(fars))
+    max_far = min(1.0, RESERVE * max(fars)) if few else max(fars)
+    counted = squared_pair_distances(points, labels, max_far, known=known)
     _, identity = np.unique(np.asarray(labels), return_inverse=True)
     at = tuple(operating_point(counted, far) for far in fars)
-    known = [point.far for point in at if point.resolved]
-    everybody = np.arange(len(points))
-    labelled = closest(points, identity.astype(np.int64), everybody, None, counted, max(known)) if known else None
+    resolved = [point.far for point in at if point.resolved]
+    ids = identity.astype(np.int64)
+    everybody = np.arange(len(points)) if known is None else np.argsort(ids, kind="stable")
+    labelled = closest(points, ids, everybody, None, counted, max(resolved), known) if resolved else None
     return _metrics(len(points), int(identity.max()) + 1, counted, labelled, at)
 
 

@@ -17,11 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from facenet_jax.evaluation.against import AGAINST
 from facenet_jax.runtime.files import write_whole
 
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
 INK, GRID = "#333333", "#DDDDDD"
+# Letters of a name in a legend.
+_LONGEST = 60
 
 
 def one_panel(width: float, height: float, title: str = "") -> tuple[Figure, Axes]:
@@ -31,6 +34,13 @@ def one_panel(width: float, height: float, title: str = "") -> tuple[Figure, Axe
     style(axes)
     write_title(axes, title)
     return figure, axes
+
+
+def short_name(name: str) -> str:
+    """An embedder's name in a legend: of a longer one, a path, the end tells it from others; of two each's."""
+    parts = name.split(AGAINST)
+    most = _LONGEST // len(parts)
+    return AGAINST.join(part if len(part) <= most else f"…{part[1 - most :]}" for part in parts)
 
 
 def style(axes: Axes) -> None:

@@ -31,6 +31,7 @@ from facenet_jax.evaluation.plot_style import (
     roc_axes,
     save,
     share_axis,
+    short_name,
     style,
     write_title,
 )
@@ -66,9 +67,9 @@ def roc_figure(results: HoldoutResult | Mapping[str, HoldoutResult], path: str |
             for far, val in curves:
                 axes.plot(far, val, color=colour, alpha=0.4, linewidth=0.8, drawstyle="steps-post")
         mean_far, mean_val = mean_curve(curves)
-        label = f"{name}: mean of {len(curves)} splits" if name else f"mean of {len(curves)} splits"
+        label = f"{short_name(name)}: mean of {len(curves)} splits" if name else f"mean of {len(curves)} splits"
         if len(curves) == 1:
-            label = f"{name}: one split" if name else "one split"
+            label = f"{short_name(name)}: one split" if name else "one split"
         axes.plot(mean_far, mean_val, color=colour, linewidth=2.4, drawstyle="steps-post", label=label)
         resolved = [rate.far for rate in result.rates if rate.val is not None]
         lowest = min([lowest, *mean_far[:1], *resolved])
@@ -105,7 +106,8 @@ def curves_figure(curves: Curves, title: str, path: str | Path) -> Path:
     lowest = 0.1
     for i, (name, several) in enumerate(curves.items()):
         far, val = mean_curve([curve for curve in several if len(curve[0])])
-        axes.plot(far, val, color=COLOURS[i % len(COLOURS)], linewidth=2, drawstyle="steps-post", label=name)
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(far, val, color=colour, linewidth=2, drawstyle="steps-post", label=short_name(name))
         lowest = min([lowest, *far[:1]])
     roc_axes(axes, lowest)
     axes.legend(loc="lower right", frameon=False)
@@ -133,7 +135,7 @@ def accuracy_figure(folds: Mapping[str, FoldsResult], title: str, path: str | Pa
         colour = COLOURS[i % len(COLOURS)]
         numbers = np.arange(1, len(result.accuracies) + 1)
         axes.plot(numbers, result.accuracies, "o", color=colour)
-        label = f"{name}: {100 * result.accuracy:.2f}% ± {100 * result.standard_error:.2f}"
+        label = f"{short_name(name)}: {100 * result.accuracy:.2f}% ± {100 * result.standard_error:.2f}"
         axes.axhline(result.accuracy, color=colour, label=label)
         axes.axhspan(
             result.accuracy - result.standard_error, result.accuracy + result.standard_error, color=colour, alpha=0.15

@@ -17,6 +17,7 @@ from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, Network,
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.embedders.labelled_images import LabelledImages, open_labelled, without
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.against import Against
 from facenet_jax.evaluation.bootstrap import Comparison
 from facenet_jax.images.crop import Crop
 from facenet_jax.images.cut import FaceCutter
@@ -41,6 +42,7 @@ class Request:
       leave_out: whether identities that an embedder was trained on are left out for all.
       progress: whether to say how far it is.
       left_out: names that were left out, filled in as the protocol runs.
+      against: whether there are two embedders, an old and a new one, of which the new is judged against the old too.
       held_out: opens the faces that the embedder's own run held out.
     """
 
@@ -51,6 +53,7 @@ class Request:
     leave_out: bool = True
     progress: bool = True
     left_out: list[str] = field(default_factory=list)
+    against: bool = False
     held_out: Callable[[Request], LabelledImages] = field(default=_none_held_out)
 
     def embed(self, embedder: AnyEmbedder, images: Images, cutter: FaceCutter | None = None) -> EmbeddedFaces:
@@ -107,8 +110,13 @@ def common(embedded: Sequence[EmbeddedFaces]) -> NDArray[np.intp]:
     return np.flatnonzero(np.logical_and.reduce([one.usable for one in embedded]))
 
 
-def about(embedder: AnyEmbedder, crop: Crop, embedded: EmbeddedFaces | None = None) -> dict[str, Any]:
+def about(embedder: AnyEmbedder | Against, crop: Crop, embedded: EmbeddedFaces | None = None) -> dict[str, Any]:
     """What a document says of an embedder and of how the faces that it was judged on were cut."""
+    if isinstance(embedder, Against):
+        of_new = about(embedder.new, crop, embedded)
+        of_new.pop("flip_of", None)
+        names = {"new": embedder.new.name, "old": embedder.old.name}
+        return of_new | {"name": embedder.name, "digest": embedder.digest, "remarks": [], "against": names}
     said: dict[str, Any] = {
         "name": embedder.name,
         "digest": embedder.digest,
@@ -162,9 +170,11 @@ def format_comparisons(comparisons: Sequence[Comparison]) -> str:
     return "\n".join(lines)
 
 
-def heading(embedder: AnyEmbedder, embedded: EmbeddedFaces) -> str:
+def heading(embedder: AnyEmbedder | Against, embedded: EmbeddedFaces) -> str:
     """The line above an embedder's table, and what should be known."""
     lines = [embedder.name]
+    if isinstance(embedder, Against):
+        return f"{embedder.name}\n  of two faces one embedded by the first, the other by the second"
     if bad := embedded.rejected:
         first = ", ".join(f"{key} ({reason})" for key, reason in bad[:3])
         lines.append(f"  {len(bad):,} images left out: {first}{', ...' if len(bad) > 3 else ''}")

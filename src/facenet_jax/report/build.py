@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from facenet_jax.evaluation import paper
 from facenet_jax.report import figures, galleries, tables
-from facenet_jax.report.collect import Collected
+from facenet_jax.report.collect import Collected, compatible
 from facenet_jax.report.page import render
 
 
@@ -31,6 +31,10 @@ def build(collected: Collected, title: str, images: bool = True) -> str:
         identification=tables.identification(embedders),
         clusters=tables.clusters(embedders),
         mirror_images=tables.mirror_images(embedders),
+        compatible=[
+            (both.name, tables.compatibility(old, both, new, protocols), figures.figure_5([old, both, new]))
+            for old, both, new, protocols in compatible(embedders)
+        ],
         comparisons=tables.comparisons(collected),
         squares=galleries.squares(embedders, images),
         figures=(

@@ -163,12 +163,32 @@ def flips(embedders: Sequence[Measured]) -> Iterator[tuple[Measured, Measured, s
     by_name = {one.name: one for one in embedders}
     for flipped in embedders:
         single = by_name.get(flipped.about.get("flip_of", ""))
-        if single is None:
-            continue
-        for protocol, (document, _) in flipped.documents.items():
-            other = single.documents.get(protocol)
-            if other is not None and all(document.get(k) == other[0].get(k) for k in ("data", "pairs", "crop")):
-                yield single, flipped, protocol
+        if single is not None:
+            yield from ((single, flipped, protocol) for protocol in _alike(flipped, single))
+
+
+def compatible(embedders: Sequence[Measured]) -> Iterator[tuple[Measured, Measured, Measured, list[str]]]:
+    """(old, new against old, new, protocols) of each pair of embedders, with what measured all three on the same."""
+    by_name = {one.name: one for one in embedders}
+    for both in embedders:
+        names = both.about.get("against", {})
+        old, new = by_name.get(names.get("old", "")), by_name.get(names.get("new", ""))
+        if old is not None and new is not None and (protocols := _alike(both, old, new)):
+            yield old, both, new, protocols
+
+
+def _alike(one: Measured, *others: Measured) -> list[str]:
+    """The protocols that judged an embedder and all of these others on the same faces, cut alike."""
+
+    def faces(measured: Measured, protocol: str) -> list[Any]:
+        document = measured.documents[protocol][0]
+        return [document.get(key) for key in ("data", "pairs", "crop")]
+
+    return [
+        protocol
+        for protocol in one.documents
+        if all(protocol in other.documents and faces(other, protocol) == faces(one, protocol) for other in others)
+    ]
 
 
 def results(embedders: Sequence[Measured], *protocols: str) -> Iterator[tuple[Measured, str, dict[str, Any]]]:

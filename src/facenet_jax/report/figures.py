@@ -28,6 +28,7 @@ from facenet_jax.evaluation.plot_style import (
     one_panel,
     roc_axes,
     share_axis,
+    short_name,
 )
 from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest, results
 from facenet_jax.report.page import Figure
@@ -37,8 +38,6 @@ _SVG = "http://www.w3.org/2000/svg"
 _MARKS = 30
 # Inches: on a page as wide as a telephone its letters can still be read.
 _WIDTH = 5.6
-# Letters of a name below a figure; of a longer one, a path, the end tells it from others.
-_LONGEST = 60
 
 
 class _Drawing:
@@ -60,8 +59,9 @@ class _Drawing:
         """The SVG element, with a legend below where lines or bars have names."""
         handles, labels = self.axes.get_legend_handles_labels()
         if handles:
-            shown = [label if len(label) <= _LONGEST else f"…{label[1 - _LONGEST :]}" for label in labels]
-            self.figure.legend(handles, shown, loc="outside lower left", frameon=False, fontsize=9)
+            self.figure.legend(
+                handles, list(map(short_name, labels)), loc="outside lower left", frameon=False, fontsize=9
+            )
         FigureCanvasSVG(self.figure)
         file = io.BytesIO()
         # Identifiers of shapes are hashes: of a salt of its own, one figure's do not meet another's on the page.

@@ -153,6 +153,21 @@ def mirror_images(embedders: Sequence[Measured]) -> Table:
     return Table(("embedder", "protocol", "figure", "single", "with flip", "difference, points"), rows)
 
 
+def compatibility(old: Measured, both: Measured, new: Measured, protocols: Sequence[str]) -> Table:
+    """What an old embedder, a new one against the old and the new one do on the same, with the threshold of each."""
+    rows: list[Row] = []
+    for protocol in protocols:
+        three = [one.result(protocol) for one in (old, both, new)]
+        thresholds = [_thresholds(result) for result in three]
+        shares = [_shares(result) for result in three]
+        for what in shares[0]:
+            if all(what in one for one in shares):
+                said = [f", {at[what]:.4f}" if at.get(what) is not None else "" for at in thresholds]
+                cells = [Cell(f"{100 * s[what]:.1f} %{more}", s[what]) for s, more in zip(shares, said, strict=True)]
+                rows.append([protocol, what, *cells])
+    return Table(("protocol", "figure", "old", "new against old", "new"), rows)
+
+
 def clusters(embedders: Sequence[Measured]) -> Table:
     """How well faces are grouped."""
     rows: list[Row] = [
@@ -236,8 +251,22 @@ def _shares(result: dict[str, Any] | None) -> dict[str, float]:
     result = result or {}
     named = (("accuracy", "accuracy"), ("rank1", "rank-1"), ("bcubed_f", "B-cubed F"))
     shares = {words: result.get(key) for key, words in named}
-    shares |= {f"VAL at FAR {rate['far']:g}": rate["val"] for rate in result.get("rates", [])}
+    shares |= {words: rate.get("val", rate.get("rate")) for words, rate in _rates(result)}
     return {words: share for words, share in shares.items() if share is not None}
+
+
+def _thresholds(result: dict[str, Any] | None) -> dict[str, float | None]:
+    """The squared distance at which each share was reached, by its name as of `_shares`."""
+    return {words: rate["threshold"] for words, rate in _rates(result or {})}
+
+
+def _rates(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The rates of a result that have a threshold each, with their names."""
+    identified = "identified at false-alarm rate"
+    return [
+        *((f"VAL at FAR {rate['far']:g}", rate) for rate in result.get("rates", [])),
+        *((f"{identified} {rate['false_alarm_rate']:g}", rate) for rate in result.get("open_set", [])),
+    ]
 
 
 def _resolved(share: float | None) -> Cell:

@@ -38,7 +38,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     folder = prepared_folder(request, options.data)
     faces = embed_faces(request, folder)
     report = Report()
-    for embedder, embedded, points in faces.by_embedder:
+    for embedder, embedded, points, _ in faces.by_embedder:
         result = cluster(points, faces.labels, options.threshold)
         document = asdict(result.score) | {"threshold": result.threshold, "chosen_on": result.chosen_on}
         document["clusters_shown"] = _largest_clusters(result, [faces.keys[i] for i in result.faces])

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from facenet_jax.embedders.engine import EmbeddedFaces
 from facenet_jax.embedders.labelled_images import LabelledImages
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.against import Against
 from facenet_jax.evaluation.bootstrap import Comparison, compare_replicates
 from facenet_jax.evaluation.counting import counted_on
 from facenet_jax.evaluation.labelled_pairs import WrongPairs
@@ -59,6 +60,31 @@ def added(asked: Sequence[float], fars: Sequence[float]) -> float | None:
     return None if len(fars) == len(asked) else fars[-1]
 
 
+def add_against(parser: argparse.ArgumentParser) -> None:
+    """Adds --against."""
+    parser.add_argument(
+        "--against",
+        metavar="OLD",
+        help="an older embedder: it is measured alone, then --embedder against its points, then --embedder alone",
+    )
+
+
+class Judged(NamedTuple):
+    """The points that one row of a table judges.
+
+    Attributes:
+      embedder: what made them.
+      embedded: what it made of all images.
+      points: float32 [faces, d], of the faces that every embedder could use.
+      known: the points that these are compared with, of the same faces: the same array, or an old embedder's.
+    """
+
+    embedder: AnyEmbedder | Against
+    embedded: EmbeddedFaces
+    points: NDArray[np.float32]
+    known: NDArray[np.float32]
+
+
 @dataclass(frozen=True)
 class CommonFaces:
     """Faces of a folder that every embedder could use.
@@ -66,23 +92,29 @@ class CommonFaces:
     Attributes:
       keys: the name of each.
       labels: the identity's name of each.
-      by_embedder: for each embedder what it made of all images, and float32 [faces, d], the points of these.
+      by_embedder: the points of these by each embedder; where an old and a new one are judged, the old, the new against
+        the old, the new.
     """
 
     keys: list[str]
     labels: NDArray[np.str_]
-    by_embedder: list[tuple[AnyEmbedder, EmbeddedFaces, NDArray[np.float32]]]
+    by_embedder: list[Judged]
 
 
 def embed_faces(request: Request, folder: LabelledImages) -> CommonFaces:
     """Embeds a folder's faces by all embedders."""
     embedded = [request.embed(embedder, folder.images) for embedder in request.embedders]
     chosen = common(embedded)
-    return CommonFaces(
-        [folder.images.keys[i] for i in chosen],
-        folder.labels[chosen],
-        [(e, one, one.points_of(chosen)) for e, one in zip(request.embedders, embedded, strict=True)],
-    )
+    judged = []
+    for embedder, one in zip(request.embedders, embedded, strict=True):
+        points = one.points_of(chosen)
+        judged.append(Judged(embedder, one, points, points))
+    if request.against:
+        old, new = request.embedders
+        both = Against(new, old)
+        both.check_sizes(judged[1].points.shape[1], judged[0].points.shape[1])
+        judged.insert(1, Judged(both, judged[1].embedded, judged[1].points, judged[0].points))
+    return CommonFaces([folder.images.keys[i] for i in chosen], folder.labels[chosen], judged)
 
 
 class Report:
@@ -94,7 +126,12 @@ class Report:
         self._entries: list[dict[str, Any]] = []
 
     def add(
-        self, table: str, embedder: AnyEmbedder, crop: Any, embedded: EmbeddedFaces | None, result: Mapping[str, Any]
+        self,
+        table: str,
+        embedder: AnyEmbedder | Against,
+        crop: Any,
+        embedded: EmbeddedFaces | None,
+        result: Mapping[str, Any],
     ) -> None:
         """Adds an embedder's table and result; crop and embedded as for `about`."""
         self._tables.append(table)

@@ -45,7 +45,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     comparisons: list[Comparison] = []
     report = Report()
     fars = resolved_fars(faces.labels, options.fars)
-    for embedder, embedded, points in faces.by_embedder:
+    for embedder, embedded, points, _ in faces.by_embedder:
         packed = pack(points, calibrate(points))
         rounded = UNIT_NORM_TOLERANCE + packed.rounding
         forms = {"float32": (points, UNIT_NORM_TOLERANCE), "int8": (packed.points, rounded)}

@@ -25,6 +25,7 @@ from facenet_jax.evaluation.pair_metrics import finite, format_interval
 from facenet_jax.evaluation.plots import roc_figure
 from facenet_jax.evaluation.protocols.common import (
     Report,
+    add_against,
     add_fars,
     added,
     check_fars_asked,
@@ -36,9 +37,10 @@ from facenet_jax.evaluation.request import Outcome, Request, heading, prepared_f
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --data, --splits and --far."""
+    """Adds --data, --splits, --against and --far."""
     parser.add_argument("--data", type=Path, help="a folder <identity>/<image> (default: the run's own held-out faces)")
     parser.add_argument("--splits", type=int, default=5, help="of the identities (default: 5, as in the paper)")
+    add_against(parser)
     add_fars(parser)
 
 
@@ -58,9 +60,9 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     results: dict[str, HoldoutResult] = {}
     intervals: dict[str, HoldoutIntervals] = {}
     report = Report()
-    for embedder, embedded, points in faces.by_embedder:
-        result = results[embedder.name] = holdout(points, faces.labels, fars, splits)
-        sure = intervals[embedder.name] = holdout_intervals(points, faces.labels, fars, splits)
+    for embedder, embedded, points, known in faces.by_embedder:
+        result = results[embedder.name] = holdout(points, faces.labels, fars, splits, known=known)
+        sure = intervals[embedder.name] = holdout_intervals(points, faces.labels, fars, splits, known=known)
         area, rate = areas(result)
         table = "\n".join(
             [
@@ -78,7 +80,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
             "smallest_far": added(options.fars, fars),
             "roc": [{"far": s.roc_far.tolist(), "val": s.roc_val.tolist()} for s in result.splits],
             "wrong": wrong_to_json(_merged_wrong(sure.wrong), faces.keys, faces.labels),
-            "few_faces": few_faces(points, faces.labels, faces.keys),
+            "few_faces": few_faces(points, faces.labels, faces.keys) if known is points else None,
         }
         report.add(table, embedder, request.crop, embedded, document)
     vals = [(name, [rate.val for rate in results[name].rates], intervals[name].replicates) for name in results]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import REPLICATES, identity_weights
-from facenet_jax.evaluation.protocols.common import Report, add_folder, added, embed_faces
+from facenet_jax.evaluation.protocols.common import Report, add_against, add_folder, added, embed_faces
 from facenet_jax.evaluation.request import Outcome, Request, heading, prepared_folder
 from facenet_jax.evaluation.verification import (
     allowed_accepts,
@@ -27,8 +27,9 @@ _DEAL_ENROLLED = 0x656E726F  # "enro"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --data and --false-alarms."""
+    """Adds --data, --against and --false-alarms."""
     add_folder(parser)
+    add_against(parser)
     parser.add_argument("--false-alarms", type=float, nargs="+", default=[0.1, 0.01], help="rates (default: 0.1 0.01)")
 
 
@@ -42,8 +43,8 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     folder = prepared_folder(request, options.data)
     faces = embed_faces(request, folder)
     report = Report()
-    for embedder, embedded, points in faces.by_embedder:
-        result = identify(points, faces.labels, options.false_alarms)
+    for embedder, embedded, points, known in faces.by_embedder:
+        result = identify(points, faces.labels, options.false_alarms, known=known)
         table = f"{heading(embedder, embedded)}\n{format_identification(result)}"
         document = asdict(result) | {
             "open_set": [asdict(rate) for rate in result.open_set],
@@ -100,7 +101,11 @@ class Identified:
 
 
 def identify(
-    points: NDArray[np.float32], labels: ArrayLike, false_alarm_rates: Sequence[float] = (0.1, 0.01), seed: int = 0
+    points: NDArray[np.float32],
+    labels: ArrayLike,
+    false_alarm_rates: Sequence[float] = (0.1, 0.01),
+    seed: int = 0,
+    known: NDArray[np.float32] | None = None,
 ) -> Identified:
     """Enrols the first face of each person as exemplar; all other faces are probes.
 
@@ -112,11 +117,13 @@ def identify(
       labels: [n], the identity of each.
       false_alarm_rates: each in (0, 1].
       seed: deals the halves.
+      known: float32 [n, d], the points of the same faces as exemplars; None: `points`.
 
     Raises:
       InputError: fewer than two people have two faces.
     """
     rates = check_fars(false_alarm_rates)
+    enrolled = points if known is None else known
     _, first, ids, counts = np.unique(np.asarray(labels), return_index=True, return_inverse=True, return_counts=True)
     paired = np.flatnonzero(counts >= 2)
     if len(paired) < 2:
@@ -126,24 +133,24 @@ def identify(
     is_exemplar = np.zeros(len(ids), bool)
     is_exemplar[first] = True
     probes = np.flatnonzero(~is_exemplar)
-    _, nearest = _nearest(points, probes, first[paired])
+    _, nearest = _nearest(points[probes], enrolled[first[paired]])
     hits = paired[nearest] == ids[probes]
 
     order = paired[permutation(len(paired), _DEAL_ENROLLED, seed)]
-    known = np.sort(order[: len(order) // 2])
+    chosen = np.sort(order[: len(order) // 2])
     is_known = np.zeros(len(counts), bool)
-    is_known[known] = True
+    is_known[chosen] = True
     mated, strangers = probes[is_known[ids[probes]]], np.flatnonzero(~is_known[ids])
-    distance, nearest = _nearest(points, mated, first[known])
-    right = np.sort(distance[known[nearest] == ids[mated]])
-    alarms = np.sort(_nearest(points, strangers, first[known])[0])
+    distance, nearest = _nearest(points[mated], enrolled[first[chosen]])
+    right = np.sort(distance[chosen[nearest] == ids[mated]])
+    alarms = np.sort(_nearest(points[strangers], enrolled[first[chosen]])[0])
     return Identified(
         float(np.mean(hits)),
         _error_over_people(hits, ids[probes]),
         len(probes),
         len(paired),
         tuple(_open_set(rate, right, len(mated), alarms) for rate in with_smallest(rates, len(strangers))),
-        len(known),
+        len(chosen),
         len(mated),
         len(strangers),
     )
@@ -181,15 +188,12 @@ def _error_over_people(hits: NDArray[np.bool_], person: NDArray[np.intp]) -> flo
     return float(np.std(np.concatenate([weights @ right / (weights @ probes) for weights in some]), ddof=1))
 
 
-def _nearest(
-    points: NDArray[np.float32], probes: NDArray[np.intp], exemplars: NDArray[np.intp]
-) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+def _nearest(probes: NDArray[np.float32], gallery: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """For each probe, the distance to the nearest exemplar and its place; the first where several are as near."""
     distances, places = np.empty(len(probes), np.float32), np.empty(len(probes), np.intp)
-    gallery = points[exemplars]
     norms = np.einsum("nd,nd->n", gallery, gallery)
     for start in range(0, len(probes), _BLOCK):
-        part = points[probes[start : start + _BLOCK]]
+        part = probes[start : start + _BLOCK]
         tile = np.einsum("nd,nd->n", part, part)[:, None] + norms - 2 * (part @ gallery.T)
         nearest = tile.argmin(axis=1)
         places[start : start + _BLOCK] = nearest

@@ -13,6 +13,7 @@ from facenet_jax.evaluation.folds import best_threshold
 from facenet_jax.evaluation.pair_metrics import PairMetrics, format_interval, format_rates, metrics_to_json
 from facenet_jax.evaluation.protocols.common import (
     Report,
+    add_against,
     add_fars,
     check_fars_asked,
     compare_metrics,
@@ -38,12 +39,13 @@ from facenet_jax.runtime.files import read_text
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --data, --pairs, those of view 1, and --far."""
+    """Adds --data, --pairs, those of view 1, --against and --far."""
     parser.add_argument("--data", type=Path, required=True, help="LFW as it is unpacked: Name/Name_0001.jpg")
     parser.add_argument("--pairs", type=Path, required=True, help="pairs.txt, or pairsDevTest.txt for view 1")
     parser.add_argument("--threshold-pairs", type=Path, help="view 1: pairsDevTrain.txt, whose best threshold is used")
     parser.add_argument("--threshold-data", type=Path, help="the images of those (default: --data)")
     parser.add_argument("--threshold-crop", choices=CROPS, help="how those are cut (default: --crop)")
+    add_against(parser)
     add_fars(parser)
 
 

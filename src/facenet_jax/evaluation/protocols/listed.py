@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from facenet_jax.embedders.engine import EmbeddedFaces, Images
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.against import Against
 from facenet_jax.evaluation.bootstrap import Comparison, identity_weights, interval, mcnemar
 from facenet_jax.evaluation.folds import FoldsResult, accuracy_over_folds, format_folds
 from facenet_jax.evaluation.pair_metrics import (
@@ -65,7 +66,7 @@ class ListedDistances:
       distances: float32 [usable pairs].
     """
 
-    embedder: AnyEmbedder
+    embedder: AnyEmbedder | Against
     embedded: EmbeddedFaces
     usable: NDArray[np.bool_]
     distances: NDArray[np.float32]
@@ -75,14 +76,23 @@ def listed_distances(
     request: Request, listed: PairList, images: Images, cutter: FaceCutter | None = None
 ) -> list[ListedDistances]:
     """The squared distances of a list's pairs, by each embedder."""
-    compared = []
-    for embedder in request.embedders:
-        one = request.embed(embedder, images, cutter)
-        there = np.asarray(one.usable[listed.pairs].all(axis=1))
-        first, second = (one.points_of(listed.pairs[there, side]) for side in (0, 1))
-        difference = first - second
-        compared.append(ListedDistances(embedder, one, there, np.einsum("nd,nd->n", difference, difference)))
+    embedded = [request.embed(embedder, images, cutter) for embedder in request.embedders]
+    compared = [_distances(e, one, one, listed) for e, one in zip(request.embedders, embedded, strict=True)]
+    if request.against:
+        old, new = request.embedders
+        both, (known, asked) = Against(new, old), embedded
+        both.check_sizes(asked.points.shape[1], known.points.shape[1])
+        compared.insert(1, _distances(both, asked, known, listed))
     return compared
+
+
+def _distances(
+    embedder: AnyEmbedder | Against, first: EmbeddedFaces, second: EmbeddedFaces, listed: PairList
+) -> ListedDistances:
+    """Of the first face of each pair to the second, as each was embedded."""
+    there = first.usable[listed.pairs[:, 0]] & second.usable[listed.pairs[:, 1]]
+    difference = first.points_of(listed.pairs[there, 0]) - second.points_of(listed.pairs[there, 1])
+    return ListedDistances(embedder, first, there, np.einsum("nd,nd->n", difference, difference))
 
 
 def usable_by_all(compared: Sequence[ListedDistances]) -> list[ListedDistances]:

@@ -18,6 +18,7 @@ from facenet_jax.evaluation.pair_metrics import (
 )
 from facenet_jax.evaluation.protocols.common import (
     Report,
+    add_against,
     add_fars,
     add_folder,
     added,
@@ -33,8 +34,9 @@ check = check_fars_asked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --data and --far."""
+    """Adds --data, --against and --far."""
     add_folder(parser)
+    add_against(parser)
     add_fars(parser)
 
 
@@ -47,12 +49,12 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     fars = resolved_fars(faces.labels, options.fars)
     metrics: dict[str, PairMetrics] = {}
     report = Report()
-    for embedder, embedded, points in faces.by_embedder:
-        metrics[embedder.name] = result = metrics_of_all_pairs(points, faces.labels, fars)
+    for embedder, embedded, points, known in faces.by_embedder:
+        metrics[embedder.name] = result = metrics_of_all_pairs(points, faces.labels, fars, known)
         document = metrics_to_json(result) | {
             "smallest_far": added(options.fars, fars),
             "wrong": wrong_to_json(result.wrong, faces.keys, faces.labels),
-            "few_faces": few_faces(points, faces.labels, faces.keys),
+            "few_faces": few_faces(points, faces.labels, faces.keys) if known is points else None,
         }
         table = f"{heading(embedder, embedded)}\n{format_rates(result)}"
         report.add(table, embedder, request.crop, embedded, document)
