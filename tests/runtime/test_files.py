@@ -6,17 +6,18 @@ import json
 import os
 import pathlib
 import sys
+import threading
 from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from tensorboardX import record_writer
 
-from buckets import bucket  # noqa: F401
+from buckets import MemoryBucket, bucket  # noqa: F401
 from facenet_jax.cli import main
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
-from facenet_jax.runtime import checkpoints
+from facenet_jax.runtime import checkpoints, files
 from facenet_jax.runtime.files import append, in_bucket, locate, locked, write_whole
 from facenet_jax.training import loop
 from facenet_jax.training.metrics import read_metrics
@@ -132,6 +133,29 @@ def test_checkpoints_of_a_bucket_lie_in_it_and_not_in_a_folder_named_like_it(buc
     monkeypatch.setattr(checkpoints.ocp, "CheckpointManager", manager)
     checkpoints.Checkpoints(locate(f"{bucket}/runs/one"))
     assert str(manager.call_args.args[0]) == f"{bucket}/runs/one/checkpoints"
+
+
+@pytest.mark.parametrize("fails", [OSError("Forbidden: b/bucket/o\nmore"), RuntimeError("no credentials"), None])
+def test_a_bucket_that_is_out_of_reach_is_one_sentence_soon(bucket, monkeypatch, capsys, fails, tmp_path):  # noqa: F811
+    def info(self, path):
+        if fails:
+            raise fails
+        threading.Event().wait()
+
+    monkeypatch.setattr(MemoryBucket, "info", info)
+    monkeypatch.setattr(files, "_REACH_SECONDS", 0.2)
+    commands = (
+        ["train", f"--workdir={bucket}/run", *TINY],
+        ["evaluate", "holdout", f"--embedder={bucket}/run"],
+        ["report", f"{bucket}/run"],
+        ["export", f"{bucket}/run", "--to=onnx", f"--out={tmp_path / 'out.onnx'}"],
+    )
+    for command in commands:
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        why = str(fails).splitlines()[0] if fails else "no answer within 0.2 seconds"
+        assert f"{bucket}/run cannot be reached ({why})" in said
+        assert said.count("\n") == 1
 
 
 def test_what_a_bucket_cannot_do_is_one_sentence(bucket, capsys, monkeypatch):  # noqa: F811

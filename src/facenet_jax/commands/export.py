@@ -25,7 +25,9 @@ def add_parser(commands: Any) -> None:
         description="Writes a checkpoint as one file that other programs run without this project.",
         epilog=_EPILOG,
     )
-    export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the working directory of a run")
+    export.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="the working directory of a run, on a disk or on gs://"
+    )
     export.add_argument("--to", required=True, choices=("onnx", "stablehlo"), help="the form")
     export.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="what to write")
     export.add_argument(
@@ -48,9 +50,10 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
 
     from facenet_jax.embedders.base import WITH_FLIP
     from facenet_jax.export.run import Wanted, export
+    from facenet_jax.runtime.files import locate
 
     wanted = Wanted(
-        options.checkpoint,
+        locate(options.checkpoint),
         options.to,
         options.out,
         options.dtype,

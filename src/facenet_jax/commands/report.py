@@ -21,9 +21,8 @@ def add_parser(commands: Any) -> None:
     report.add_argument(
         "folders",
         nargs="+",
-        type=Path,
         metavar="RUN",
-        help="working directories, folders of `evaluate --out`, or sweeps",
+        help="working directories (on a disk or on gs://), folders of `evaluate --out`, or sweeps",
     )
     report.add_argument("-o", "--output", type=Path, default=Path("report.html"), help="default: report.html")
     report.add_argument("--title", default="Face embeddings, measured", help="of the page")
@@ -35,8 +34,9 @@ def add_parser(commands: Any) -> None:
 def _report(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.report.build import build
     from facenet_jax.report.collect import collect
+    from facenet_jax.runtime.files import locate
 
-    text = build(collect(options.folders), options.title, not options.no_images)
+    text = build(collect([locate(folder) for folder in options.folders]), options.title, not options.no_images)
     write_out(options.output, text)
     print(f"written         {options.output} ({len(text) / 1e6:.1f} MB)")
     return 0

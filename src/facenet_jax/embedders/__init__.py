@@ -14,6 +14,7 @@ from facenet_jax.embedders.flipped import FLIP, FlippedEmbedder, network_of, wit
 from facenet_jax.embedders.onnx import OnnxEmbedder, OnnxInput, open_onnx, open_sface, parse_onnx
 from facenet_jax.embedders.table import SUFFIXES, FileOfEmbeddings
 from facenet_jax.errors import InputError
+from facenet_jax.runtime.files import locate
 
 __all__ = [
     "CheckpointEmbedder",
@@ -58,12 +59,12 @@ def open_embedder(spec: str, step: int | None = None) -> Network | FileOfEmbeddi
         raise InputError(f"{spec} is an ONNX file; write onnx:{spec}, and its scaling where that is not -1 to 1.")
     if spec.endswith(SUFFIXES):
         return FileOfEmbeddings(Path(spec))
-    return CheckpointEmbedder(Path(spec), step)
+    return CheckpointEmbedder(locate(spec), step)
 
 
 def is_run(spec: str) -> bool:
     """Whether an embedder is named by the working directory of a run, which has steps."""
-    return Path(spec.removeprefix(FLIP)).is_dir()
+    return locate(spec.removeprefix(FLIP)).is_dir()
 
 
 def open_network(spec: str, step: int | None = None) -> Network:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.errors import InputError
+from facenet_jax.runtime.files import modified
 from facenet_jax.runtime.json_files import read_json, read_json_lines
 
 YARDSTICK = "sface"
@@ -118,7 +119,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def _documents(folder: Path) -> Iterator[dict[str, Any]]:
     files = [*folder.glob("*.json"), *(folder / FOLDER).glob("*.json")]
-    for file in sorted(files, key=lambda one: one.stat().st_mtime_ns):
+    for file in sorted(files, key=modified):
         document = _read(file)
         if document is not None and {"protocol", "data", "embedders"} <= set(document):
             yield document

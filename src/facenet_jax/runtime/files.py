@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import sys
+import threading
 import uuid
 import zipfile
 from collections.abc import Sequence
@@ -20,13 +21,14 @@ from numpy.typing import DTypeLike, NDArray
 from facenet_jax.errors import InputError, first_line, how_to_install
 
 BUCKETS = "gs://"
+_REACH_SECONDS = 30
 
 
 def locate(path: str) -> Path:
     """A path on disk, or what stands for one in a bucket and has those of pathlib's methods that are used of it.
 
     Raises:
-      InputError: what reads buckets is not installed.
+      InputError: what reads buckets is not installed, or the bucket is out of reach.
     """
     if not path.startswith(BUCKETS):
         return Path(path)
@@ -37,12 +39,45 @@ def locate(path: str) -> Path:
         fsspec.get_filesystem_class("gcs")
     except ImportError as error:
         raise InputError(f"{path} is in a bucket, which needs gcsfs: {how_to_install('gcs')}.") from error
+    _check_reach(path)
     return cast(Path, epath.Path(path))
+
+
+def _check_reach(path: str) -> None:
+    """Asks for a path in a bucket once: what reads it would go on asking for minutes, or end in a traceback."""
+    import fsspec
+
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            fsspec.filesystem("gcs").info(path)
+        except FileNotFoundError:  # to be made
+            pass
+        except Exception as error:  # no rights, no network, no credentials: each library has its own kinds
+            failures.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_REACH_SECONDS)
+    if asking.is_alive() or failures:
+        why = first_line(failures[0]) if failures else f"no answer within {_REACH_SECONDS} seconds"
+        raise InputError(
+            f"{path} cannot be reached ({why}): see that the bucket's name is right, and that this machine has a "
+            "network and is logged in (gcloud auth application-default login, or a service account) with rights on "
+            "the bucket."
+        )
 
 
 def in_bucket(path: Path) -> bool:
     """Whether `locate` found it in a bucket."""
     return not isinstance(path, Path)
+
+
+def modified(path: Path) -> int:
+    """When a file was written last, in nanoseconds."""
+    stat: Any = path.stat()
+    return int(stat.mtime * 1e9) if in_bucket(path) else int(stat.st_mtime_ns)
 
 
 def check_encoding(data: bytes, where: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from facenet_jax.config import BATCH, datasets_of, difference, smaller_batch
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, first_line
 from facenet_jax.evaluation.holdout import HoldoutResult, format_evaluation, holdout_to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
 from facenet_jax.runtime.files import in_bucket, locked, write_whole
@@ -43,8 +43,9 @@ class RunDirectory:
                 f"another process is training in {path}; wait for it, or give another --workdir."
             ) from error
         except OSError as error:
+            why = error.strerror or first_line(error)
             raise InputError(
-                f"the working directory {path} cannot be written ({error.strerror}); give another --workdir."
+                f"the working directory {path} cannot be written ({why}); give another --workdir."
             ) from error
 
     def check(self, config: dict[str, Any], digests: dict[str, str]) -> None:
