@@ -98,8 +98,13 @@ class Job:
             code = next((process.returncode for process in self.processes if process.returncode), 0)
         if code and code != 128 + signal.SIGTERM:
             index = next(i for i, process in enumerate(self.processes) if process.poll() == code)
+            stopped = [i for i, process in enumerate(self.processes) if _is_stopped(process)]
             left = sum(process.poll() is None for process in self.processes)
-            say(f"process {index} {_how(code)}; ending the other {left}" if left else f"process {index} {_how(code)}")
+            what = f"process {index} {_how(code)}"
+            if stopped:
+                one = f"process {stopped[0]} is" if len(stopped) == 1 else f"processes {stopped} are"
+                what = f"{one} stopped (SIGSTOP) and does not answer, so that {what}"
+            say(f"{what}; ending the other {left}" if left else what)
             self._end()
         for process in self.processes:
             process.wait()
@@ -121,6 +126,15 @@ class Job:
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
+
+
+def _is_stopped(process: subprocess.Popen[str]) -> bool:
+    """Whether a process stands still by a signal (or a debugger), as Linux tells it: after its name in brackets."""
+    try:
+        with open(f"/proc/{process.pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] in "Tt"
+    except (OSError, IndexError):  # it has ended, or the system has no /proc
+        return False
 
 
 def _copy(index: int, stream: IO[str] | None) -> None:

@@ -32,7 +32,7 @@ from facenet_jax.commands import (
     verify,
     view,
 )
-from facenet_jax.errors import InputError, TrainingError
+from facenet_jax.errors import InputError, TrainingError, told
 from facenet_jax.runtime.compiled import keep_compiled
 from facenet_jax.runtime.output import code_for_output, kept_output
 
@@ -106,22 +106,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         return int(options.run(options, overrides))
-    except InputError as error:
-        print(f"facenet-jax: {error}", file=sys.stderr)
-        return 2
-    except TrainingError as error:
-        print(f"facenet-jax: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:  # a full disk, a folder that may no longer be written
-        print(
-            f"facenet-jax: {error.strerror or error}: {error.filename or ''}".rstrip(": ") + "; what was saved "
-            "before is kept: fix this and give the same command again.",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("facenet-jax: interrupted", file=sys.stderr)
-        return 130
+    except (InputError, TrainingError, OSError, KeyboardInterrupt) as error:
+        code, sentence = told(error) or (1, "")
+        print(f"facenet-jax: {sentence}", file=sys.stderr)
+        return code
 
 
 def _print_any_name() -> None:

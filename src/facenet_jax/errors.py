@@ -17,6 +17,20 @@ class TrainingError(Exception):
     """A run that cannot go on although its input was fine, such as a loss that is not finite. Exit code 1."""
 
 
+def told(error: BaseException) -> tuple[int, str] | None:
+    """The exit code and the sentence of an error that is no fault of the program; None: it is one, or unknown."""
+    if isinstance(error, InputError):
+        return 2, str(error)
+    if isinstance(error, TrainingError):
+        return 1, str(error)
+    if isinstance(error, OSError):  # a full disk, a folder that may no longer be written
+        place = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
+        return 1, f"{place}; what was saved before is kept: fix this and give the same command again."
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "interrupted"
+    return None
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says, without its full stop, to be put into a sentence."""
     return str(error).strip().split("\n")[0][:300].rstrip(".")

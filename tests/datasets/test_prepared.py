@@ -104,7 +104,9 @@ def test_one_that_is_not_finished_is_said(photos, tmp_path):
 
 def edit(dataset, **changes):
     card = dataset / "card.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | changes))
+    content = json.loads(card.read_text()) | changes
+    content.pop("checksum", None)  # as before there was one
+    card.write_text(json.dumps(content))
 
 
 def test_a_card_that_disagrees_with_its_shards(dataset):
@@ -161,3 +163,13 @@ def test_a_card_that_is_none(dataset, tmp_path):
         (dataset / "card.json").write_text(text)
         with pytest.raises(InputError, match="cannot be read"):
             PreparedSource(dataset)
+
+
+def test_a_digest_in_the_card_that_changed_on_disk_is_noticed(dataset):
+    card = dataset / "card.json"
+    digest = json.loads(card.read_text())["digest"]
+    card.write_text(card.read_text().replace(digest, digest[::-1]))
+    with pytest.raises(InputError, match=r"card\.json cannot be read \(its checksum is another\)"):
+        PreparedSource(dataset)
+    edit(dataset)  # without a checksum, as cards were written once, nothing contradicts it
+    assert PreparedSource(dataset).digest == digest[::-1]

@@ -23,7 +23,7 @@ from facenet_jax.images.digests import content_digest, look_digest
 from facenet_jax.prepare import workers
 from facenet_jax.prepare.merge import merge
 from facenet_jax.prepare.shards import ShardWriter
-from facenet_jax.prepare.summary import format_summary
+from facenet_jax.prepare.summary import format_summary, read_summary
 from preparing import contents, crowd, encoded, person, prepared
 
 
@@ -53,6 +53,10 @@ def test_thumbnails_stay_as_they_are_in_order(tmp_path, photos, small_shards):
     assert summary.histogram == [[1, 1, 4], [2, 3, 0], [4, 7, 12]]
     assert json.loads((tmp_path / "out" / "report.json").read_text())["faces"] == 64
     assert "64 faces of 16 identities" in format_summary(summary, tmp_path / "out")
+    report = tmp_path / "out" / "report.json"
+    report.write_text(json.dumps(json.loads(report.read_text()) | {"histogram": [[1, 1, 4], [2, 3]]}))
+    with pytest.raises(InputError, match=r"report\.json cannot be read \(a bin of its histogram"):
+        read_summary(tmp_path / "out")
 
 
 @pytest.mark.parametrize("crop", ["tight", "similarity", "centre"])

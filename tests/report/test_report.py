@@ -266,3 +266,22 @@ def test_the_mirror_image_stands_beside_the_single_figure(tmp_path, photos):
     # Of faces that were cut otherwise nothing is said.
     measured("cut", f"--embedder={run}", "--crop=centre")
     assert not mirror_images(collect([tmp_path / "flipped", tmp_path / "cut"]).embedders)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda document: document["embedders"][0].pop("name"),
+        lambda document: document["embedders"][0].update(result=None),
+        lambda document: document.update(embedders={"a": 1}),
+        lambda document: document.update(data=7),
+    ],
+)
+def test_an_evaluation_that_was_damaged_is_named(measured, tmp_path, harm):
+    shutil.copytree(measured / "out", tmp_path / "out")
+    file = tmp_path / "out" / "photos.json"
+    document = json.loads(file.read_text())
+    harm(document)
+    file.write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"photos\.json is damaged"):
+        collect([tmp_path / "out"])

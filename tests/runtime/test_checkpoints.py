@@ -118,3 +118,12 @@ def test_a_checkpoint_under_another_steps_name_is_named_and_left_out(tmp_path):
     assert "holds step 6" in said[0]
     assert checkpoints.steps() == [6]
     checkpoints.close()
+
+
+def test_metadata_of_a_checkpoint_nested_too_deep_for_orbax_is_one_sentence(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"params": jax.numpy.ones(3), "step": jax.numpy.int32(1)}, {}, None)
+    checkpoints.close()
+    (tmp_path / "checkpoints" / "1" / "_CHECKPOINT_METADATA").write_text("[" * 200_000)
+    with pytest.raises(InputError, match=r"_CHECKPOINT_METADATA in .*checkpoints is damaged"):
+        Checkpoints(tmp_path)

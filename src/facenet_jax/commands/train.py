@@ -53,16 +53,21 @@ def add_parser(commands: Any) -> None:
 
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> int:
+    others = (options.coordinator, options.processes, options.process)
+    if not options.distributed and all(value is None for value in others):
+        return _run(options, overrides)
+    from facenet_jax.runtime.hosts import member
+
+    with member(*others):
+        return _run(options, overrides)
+
+
+def _run(options: argparse.Namespace, overrides: list[str]) -> int:
     from facenet_jax.config import asks_for_batch, load_config
     from facenet_jax.runtime.files import in_bucket, locate
     from facenet_jax.runtime.hosts import alike, devices, is_first
     from facenet_jax.training.loop import train
 
-    others = (options.coordinator, options.processes, options.process)
-    if options.distributed or any(value is not None for value in others):
-        from facenet_jax.runtime.hosts import join
-
-        join(*others)
     config = load_config(options.config, overrides)
     workdir = locate(options.workdir or f"runs/{Path(options.config).stem}")
     if options.trace is not None and options.trace < 1:

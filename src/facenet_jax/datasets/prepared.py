@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import threading
@@ -90,12 +91,18 @@ class Card(Origin):
 
     def to_json(self) -> str:
         """The file's text."""
-        return json.dumps({"format": FORMAT, "version": VERSION} | asdict(self), indent=1) + "\n"
+        content = {"format": FORMAT, "version": VERSION} | asdict(self)
+        return json.dumps(content | {"checksum": _checksum(content)}, indent=1) + "\n"
 
     @property
     def first_records(self) -> NDArray[np.int64]:
         """int64 [shards + 1], the first record of each shard, and the number of records."""
         return np.concatenate([[0], np.cumsum(self.shard_records, dtype=np.int64)]).astype(np.int64)
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    """Of what a card says: nothing else contradicts a digest, or a size, that changed on disk."""
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def shard_name(number: int, shards: int) -> str:
@@ -117,9 +124,13 @@ def read_card(root: Path) -> Card:
     file = root / CARD_FILE
     try:
         content: dict[str, Any] = read_json(file)
+        checksum = content.pop("checksum", None)  # cards that were written before there were any have none
+        wanted = _checksum(content)
         form, version = content.pop("format"), content.pop("version")
         if form != FORMAT or version != VERSION:
             raise InputError(f"{file} is of {form} {version}; this program reads {FORMAT} {VERSION}.")
+        if checksum not in (None, wanted):
+            raise ValueError("its checksum is another")
         return checked(Card, content)
     except FileNotFoundError as error:
         raise InputError(f"{root} is not a prepared dataset: it has no {CARD_FILE}.") from error

@@ -51,6 +51,10 @@ class DatasetSummary:
     duplicates_across: int
     histogram: list[list[int]]
 
+    def __post_init__(self) -> None:
+        if any(len(row) != 3 for row in self.histogram):
+            raise ValueError("a bin of its histogram is not three numbers")
+
     def to_json(self) -> str:
         """The file's text."""
         return json.dumps(asdict(self), indent=1) + "\n"

@@ -121,8 +121,16 @@ def _documents(folder: Path) -> Iterator[dict[str, Any]]:
     files = [*folder.glob("*.json"), *(folder / FOLDER).glob("*.json")]
     for file in sorted(files, key=modified):
         document = _read(file)
-        if document is not None and {"protocol", "data", "embedders"} <= set(document):
-            yield document
+        if document is None or not {"protocol", "data", "embedders"} <= set(document):
+            continue
+        entries = document["embedders"]
+        named = isinstance(entries, list) and all(
+            isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("result"), dict)
+            for one in entries
+        )
+        if not named or not isinstance(document["protocol"], str) or not isinstance(document["data"], str):
+            raise InputError(f"{file} is damaged: copy it again, or evaluate again; or remove it.")
+        yield document
 
 
 def _run(folder: Path) -> Measured | None:

@@ -70,7 +70,13 @@ class Checkpoints:
             "config": ocp.JsonCheckpointHandler(),
             FINGERPRINT: ocp.JsonCheckpointHandler(),
         }
-        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        try:
+            self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
+        except RecursionError as error:  # of the metadata that Orbax reads of each step; other damage it passes over
+            raise InputError(
+                f"a _CHECKPOINT_METADATA in {self._folder} is damaged (its brackets are nested too deep): remove the "
+                "checkpoint that it is in."
+            ) from error
         self._vals = self._read_vals()
 
     def save(self, step: int, state: Any, config: dict[str, Any], val: float | None) -> None:

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
-import threading
-import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import clusters, distributed
 from jax.experimental import multihost_utils
 
-from facenet_jax.errors import InputError
-from facenet_jax.runtime.progress import duration
+from facenet_jax.errors import InputError, first_line, told
+from facenet_jax.runtime import joining
+from facenet_jax.runtime.heartbeat import SILENT_SECONDS, Heartbeat
 
-# A process that has not been heard of for so long is taken for dead, and the others end.
-HEARTBEAT_SECONDS = 30
-# How long the others are waited for when a job begins, and how often that is said.
-JOIN_SECONDS, _SAY_SECONDS = 300.0, 30.0
+# JAX's own time to bring together those that have met.
+_INITIALISE_SECONDS = 120
 
 
 def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
@@ -45,99 +44,96 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         raise InputError(f"--process={process} of --processes={processes}: count from 0 to {processes - 1}.")
     if coordinator is not None and not _is_address(coordinator):
         raise InputError(f"--coordinator={coordinator}: give HOST:PORT of the first process, such as 10.0.0.1:8476.")
-    if coordinator is not None:
-        _check_coordinator(coordinator, serves=process == 0)
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
-        with _waiting(f"all {processes} processes" if processes else "all processes of the job", coordinator, process):
+        place = _place(coordinator, processes, process)
+    except (RuntimeError, ValueError, KeyError, OSError) as error:
+        raise _no_job(error) from error
+    if None not in place[:3]:
+        joining.check_coordinator(place[0])
+        joining.meet(*place[:3])
+    late = (
+        f"the processes of this job met at {place[0]}, and JAX's runtime had not all of them together "
+        f"{_INITIALISE_SECONDS} s later (this is process {place[2]}): one has ended meanwhile; start all of them again."
+    )
+    try:
+        with joining.ends_after(_INITIALISE_SECONDS, late):
             jax.distributed.initialize(
-                coordinator,
-                processes,
-                process,
-                initialization_timeout=int(JOIN_SECONDS) + HEARTBEAT_SECONDS,
-                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-                shutdown_timeout_seconds=HEARTBEAT_SECONDS,
+                *place,
+                initialization_timeout=2 * _INITIALISE_SECONDS,
+                heartbeat_timeout_seconds=2 * int(SILENT_SECONDS),
+                shutdown_timeout_seconds=int(SILENT_SECONDS),
             )
     except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"this process could not join a job ({str(error).splitlines()[0]}); on a machine by itself leave "
-            "--distributed and --coordinator out, elsewhere give --coordinator=HOST:PORT, --processes and --process."
-        ) from error
-
-
-def _check_coordinator(coordinator: str, serves: bool) -> None:
-    """What would have JAX's runtime hang, or end the process with no sentence, is looked at before it is called.
-
-    Args:
-      coordinator: host:port.
-      serves: whether this process is the one that listens there.
-
-    Raises:
-      InputError: the host name is unknown, or the port cannot be listened on.
-    """
-    host, _, port = coordinator.rpartition(":")
-    try:
-        socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise InputError(
-            f"--coordinator={coordinator}: the host name {host} cannot be looked up ({error}); give a name or an "
-            "address of the first process's machine."
-        ) from error
-    if serves and "JAX_COORDINATOR_BIND_ADDRESS" not in os.environ:
-        both = socket.has_dualstack_ipv6()
-        try:
-            socket.create_server(
-                ("", int(port)), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
-            ).close()
-        except OSError as error:
-            raise InputError(
-                f"--coordinator={coordinator}: this process cannot listen on port {port} "
-                f"({os.strerror(error.errno or 0)}); give all processes another port, one that no program uses."
-            ) from error
-    # gRPC obeys these variables, and no proxy leads to the coordinator.
-    if any(os.environ.get(name) for name in ("grpc_proxy", "https_proxy", "http_proxy")):
-        for name in ("no_proxy", "no_grpc_proxy"):
-            if name == "no_proxy" or name in os.environ:
-                os.environ[name] = ",".join(filter(None, [os.environ.get(name), host.strip("[]")]))
+        raise _no_job(error) from error
 
 
 @contextmanager
-def _waiting(whom: str, coordinator: str | None, process: int | None) -> Iterator[None]:
-    """Says within `with`, every half minute, what is waited for, and ends the process when that takes too long.
+def member(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> Iterator[None]:
+    """Within `with` this process is part of a job, see `join`: it says that it lives, and ends where another is gone.
 
-    JAX's runtime would abort it with pages of its own, and cannot be interrupted.
+    An error that the others do not know of is told to them, and this process ends at once: at its usual end JAX would
+    wait for the others.
     """
-    place = f" at {coordinator}" if coordinator else ""
-    here = "this process" if process is None else f"this is process {process}"
-    joined = threading.Event()
-
-    def watch() -> None:
-        begun = time.monotonic()
-        pause = 1.0  # those that start together are not waited for
-        while not joined.wait(pause):
-            left = JOIN_SECONDS - (time.monotonic() - begun)
-            if left <= 0:
-                print(
-                    f"facenet-jax: not {whom} came{place} within {duration(JOIN_SECONDS)} ({here}); see whether each "
-                    "was started, with the same --coordinator and --processes and a --process of its own, and whether "
-                    "a firewall or a proxy (http_proxy, https_proxy) stands between.",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(2)
-            print(
-                f"waiting for {whom}{place}, up to {duration(left)} ({here})",
-                file=sys.stderr,
-                flush=True,
-            )
-            pause = min(_SAY_SECONDS, left)
-
-    threading.Thread(target=watch, daemon=True).start()
+    join(coordinator, processes, process)
+    job = distributed.global_state  # not jax.process_count, which waits for the others
+    if job.num_processes == 1:
+        yield
+        return
+    heartbeat = Heartbeat(job.client, job.num_processes, job.process_id)
     try:
         yield
-    finally:
-        joined.set()
+    except AgreedError:
+        heartbeat.leave()
+        raise
+    except BaseException as error:
+        if _comes_from_jax(error):
+            heartbeat.blame(error)
+        code, why = told(error) or (1, "")
+        if why:
+            print(f"facenet-jax: {why}", file=sys.stderr)
+        else:
+            sys.excepthook(type(error), error, error.__traceback__)
+        heartbeat.leave(why or f"{type(error).__name__}: {first_line(error)}.", code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    heartbeat.leave()
+
+
+def _comes_from_jax(error: BaseException | None) -> bool:
+    """Whether something may have failed because another process is gone."""
+    while error is not None:
+        # XLA's errors are of several types, and begin with their kind.
+        if re.match("(UNKNOWN|INTERNAL|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED): ", str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _place(
+    coordinator: str | None, processes: int | None, process: int | None
+) -> tuple[Any, Any, Any, Sequence[int] | None]:
+    """Coordinator, number of processes, number of this one and its devices: as given, or as the cluster says."""
+    if coordinator is not None:
+        return coordinator, processes, process, None
+    # As jax.distributed.initialize does, which says nothing of what it found until all have come.
+    coordinator = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
+    found: tuple[Any, Any, Any, Any] = detect(coordinator, None, None, None, None, int(joining.JOIN_SECONDS))
+    return found
+
+
+def _no_job(error: Exception) -> InputError:
+    return InputError(
+        f"this process could not join a job ({first_line(error)}); on a machine by itself leave --distributed and "
+        "--coordinator out, elsewhere give --coordinator=HOST:PORT, --processes and --process."
+    )
+
+
+class AgreedError(InputError):
+    """Bad input of which all processes of the job know."""
 
 
 def _is_address(text: str) -> bool:
@@ -207,7 +203,7 @@ def alike(facts: dict[str, Any]) -> Iterator[None]:
       facts: what must be the same everywhere, as JSON can hold it, by what a person calls it.
 
     Raises:
-      InputError: something differs, or another process had an error.
+      AgreedError: something differs, or a process had an error.
     """
     if not several():
         yield
@@ -219,17 +215,19 @@ def alike(facts: dict[str, Any]) -> Iterator[None]:
         failure = error
     why = "" if failure is None else str(failure) or type(failure).__name__
     of_all = gather({"host": socket.gethostname(), "why": why, "facts": facts})
+    if isinstance(failure, InputError):
+        raise AgreedError(str(failure)) from failure
     if failure is not None:
         raise failure
     first = of_all[0]
     for process, other in enumerate(of_all):
         if other["why"]:
-            raise InputError(f"process {process} on {other['host']}: {other['why']}")
+            raise AgreedError(f"process {process} on {other['host']}: {other['why']}")
     for process, other in enumerate(of_all):
         names = [name for name in {**first["facts"], **other["facts"]} if _of(first, name) != _of(other, name)]
         if names:
             lines = [f"{name}: {_of(other, name)}, and {_of(first, name)} in process 0" for name in names[:3]]
-            raise InputError(
+            raise AgreedError(
                 f"process {process} on {other['host']} differs from process 0 on {first['host']} in "
                 f"{'; '.join(lines)}{'; and more' if names[3:] else ''}. All processes of a job need the same command, "
                 "code, faces and --workdir."
