@@ -59,7 +59,7 @@ def test_a_run_leaves_a_table_pictures_metrics_and_checkpoints(finished, capsys)
     report = json.loads((finished / "report.json").read_text())
     assert report["step"] == 6
     assert "VAL" in report["table"]
-    assert [rate["far"] for rate in report["holdout"]["rates"]] == [0.01, 0.001]
+    assert [rate["far"] for rate in report["holdout"]["rates"]] == [0.01, 0.001, 0.0019]  # 528 pairs resolve no less
     for picture in ("roc.png", "loss.png"):
         assert (finished / picture).read_bytes().startswith(b"\x89PNG")
     steps = [row["step"] for row in read_metrics(finished) if "loss" in row]
@@ -174,6 +174,37 @@ def test_the_number_of_steps_may_not_change_where_the_schedule_hangs_on_it(tmp_p
     assert train(tmp_path / "run", "--config.steps=3", falling) == 0
     assert train(tmp_path / "run", "--config.steps=4", falling) == 2
     assert "config.steps: 3 -> 4" in capsys.readouterr().err
+
+
+def test_a_run_of_a_version_that_knew_no_shares_keeps_its_schedule(tmp_path, capsys):
+    own = {"warmup_steps": 1, "finalise_steps": 2}
+    (tmp_path / "own.py").write_text(
+        "from facenet_jax.config import load_config\n\n\ndef get_config():\n    config = load_config('quickstart')\n"
+        f"    config.steps = 4\n    config.optimizer.update({own})\n    return config\n"
+    )
+    tiny = [one for one in TINY if not one.startswith(("--config.steps=", "--config.optimizer."))]
+    run, whole = tmp_path / "run", tmp_path / "whole"
+    command = ["train", f"--config={tmp_path / 'own.py'}", *tiny, "--config.steps=6"]
+    as_then = [f"--config.optimizer.{key}={value}" for key, value in own.items()]  # of 6 steps now 1 and 3
+    assert main([*command, *as_then, f"--workdir={whole}"]) == 0
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "checkpoints" / "6")
+    (run / "report.json").unlink()
+    capsys.readouterr()
+    assert main([*command, f"--workdir={run}"]) == 0
+    said = capsys.readouterr().err
+    assert "--config.optimizer.warmup_steps=1 and --config.optimizer.finalise_steps=2; a new run of 6 steps" in said
+    assert "from step 4 of 6" in said
+    assert json.loads((run / "run.json").read_text())["config"]["optimizer.finalise_steps"] == 2
+    assert_identical(params_at(run, 6), params_at(whole, 6))
+    assert main([*command, f"--workdir={run}"]) == 0
+    assert "this run is finished" in capsys.readouterr().out
+    for others, said in (
+        (["--config.steps=8"], "config.steps: 6 -> 8"),
+        (["--config.optimizer.finalise_steps=3"], "config.optimizer.finalise_steps: 2 -> 3"),
+    ):
+        assert main([*command, *others, f"--workdir={run}"]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_photos_train_too_and_may_move(photos, tmp_path, capsys):

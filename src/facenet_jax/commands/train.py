@@ -63,7 +63,7 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> int:
-    from facenet_jax.config import asks_for_batch, load_config
+    from facenet_jax.config import left_open, load_config
     from facenet_jax.runtime.files import in_bucket, locate
     from facenet_jax.runtime.hosts import alike, devices, is_first
     from facenet_jax.training.loop import train
@@ -79,8 +79,8 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
         devices()  # a platform that JAX cannot use is one sentence
         with alike({}):
             hook = _function(options.on_metrics) if is_first() else None
-    batch_asked = asks_for_batch(overrides)
-    return train(config, workdir, trace_step=options.trace, on_metrics=hook, batch_asked=batch_asked)
+    may_follow = left_open(options.config, overrides)
+    return train(config, workdir, trace_step=options.trace, on_metrics=hook, may_follow=may_follow)
 
 
 def _function(spec: str) -> Callable[..., object]:

@@ -15,13 +15,18 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from facenet_jax.config.keys import flatten, validate
-from facenet_jax.config.saved import BATCH, REMOVED
+from facenet_jax.config.saved import BATCH, REMOVED, SCHEDULE, LeftOpen
 from facenet_jax.errors import InputError, first_line
 
 
-def asks_for_batch(overrides: Sequence[str]) -> bool:
-    """Whether one of the overrides sets the batch; otherwise it may be made smaller where the faces do not fill it."""
-    return any(override.startswith(f"--config.{key}=") for override in overrides for key in BATCH)
+def left_open(name: str, overrides: Sequence[str]) -> LeftOpen:
+    """What the overrides of a config leave open; both are such that `load_config` takes them."""
+    given = {override.removeprefix("--config.").partition("=")[0] for override in overrides}
+    schedule = {}
+    if "steps" in given:
+        own = flatten(_get_config(find_config(name)))
+        schedule = {key: own[key] for key in SCHEDULE if key not in given}
+    return LeftOpen(batch=given.isdisjoint(BATCH), schedule=schedule)
 
 
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -59,9 +64,9 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     # A run of other lengths warms up and falls for the same shares of its steps. Where the rate does not fall a run may
     # be given more steps later, so that nothing hangs on their number.
     if "steps" in last and own_steps > 0 and config.optimizer.finalise_steps:
-        for key in ("warmup_steps", "finalise_steps"):
-            if f"optimizer.{key}" not in last:
-                config.optimizer[key] = config.optimizer[key] * config.steps // own_steps
+        values_now = flatten(config)
+        shares = {key: values_now[key] * config.steps // own_steps for key in SCHEDULE if key not in last}
+        config.update_from_flattened_dict(shares)
     validate(config)
     config.lock()
     return config

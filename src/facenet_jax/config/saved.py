@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -33,6 +34,8 @@ MAY_CHANGE = (
 
 # What follows the faces, unless one of them is asked for.
 BATCH = ("batch.size", "batch.random_negatives")
+# What follows `steps`, where those are asked for and these are not.
+SCHEDULE = ("optimizer.warmup_steps", "optimizer.finalise_steps")
 
 # Keys that are gone, with their defaults: the code does now what it did then.
 REMOVED: dict[str, Any] = {
@@ -57,6 +60,37 @@ def smaller_batch(values: Mapping[str, Any], size: int) -> dict[str, int]:
         "batch.size": size,
         "batch.random_negatives": size * values["batch.random_negatives"] // values["batch.size"],
     }
+
+
+@dataclass(frozen=True)
+class LeftOpen:
+    """What a command leaves open, so that a run that goes on may keep its own.
+
+    Attributes:
+      batch: whether the batch is not asked for, and follows the faces.
+      schedule: `SCHEDULE` as the config file has it, where the command gives `steps` and not these: versions that did
+        not know shares of the steps took it as it was.
+    """
+
+    batch: bool = False
+    schedule: Mapping[str, int] = field(default_factory=dict)
+
+    def schedule_of(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, int]:
+        """The schedule of a run that such a version began with the same command, where it differs from that of now."""
+        same_steps = before.get("steps") == now["steps"]
+        taken = all(before.get(key) == value for key, value in self.schedule.items())
+        return dict(self.schedule) if same_steps and taken and not self.schedule.items() <= now.items() else {}
+
+    def batch_of(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, int]:
+        """The smaller batch that a run had, which followed its faces; empty where it is asked for, or no such."""
+        size = before.get("batch.size")
+        if not self.batch or not isinstance(size, int) or size >= now["batch.size"]:
+            return {}
+        fitted = smaller_batch(now, size)
+        return fitted if fitted.items() <= before.items() else {}
+
+
+ALL_ASKED = LeftOpen()
 
 
 def from_saved(values: Mapping[str, Any]) -> ConfigDict:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.config import as_saved, asks_for_batch, load_config
+from facenet_jax.config import as_saved, left_open, load_config
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.figure import Measured, sweep_figure
 from facenet_jax.sweeps.points import Point, Sweep
@@ -53,7 +53,7 @@ def result_of(sweep: Sweep, point: Point, workdir: Path) -> Result:
     config = load_config(sweep.base, arguments)
     if not (workdir / RUN_FILE).exists():
         return Result(point, str(workdir), "to do")
-    check_config(workdir, read_run(workdir)["config"], as_saved(config), asks_for_batch(arguments))
+    check_config(workdir, read_run(workdir)["config"], as_saved(config), left_open(sweep.base, arguments))
     if finished_report(workdir, config.steps) is None:
         return Result(point, str(workdir), "begun")
     report = json.loads((workdir / REPORT_FILE).read_text())

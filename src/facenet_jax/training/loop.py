@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from facenet_jax import models
-from facenet_jax.config import as_saved
+from facenet_jax.config import ALL_ASKED, LeftOpen, as_saved
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult
 from facenet_jax.images.change import Changes
@@ -41,7 +41,14 @@ from facenet_jax.training.metrics import Hook
 from facenet_jax.training.offline_selection import OfflineSelection, is_listed
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, estimate
-from facenet_jax.training.run_directory import RunDirectory, check_config, finished_report, read_run, write_report
+from facenet_jax.training.run_directory import (
+    RunDirectory,
+    check_config,
+    finished_report,
+    keep_schedule,
+    read_run,
+    write_report,
+)
 from facenet_jax.training.state import TrainState, abstract_state, create_state
 from facenet_jax.training.step import compile_step
 from facenet_jax.training.step_log import StepLog
@@ -53,7 +60,7 @@ def train(
     workdir: Path | str,
     trace_step: int | None = None,
     on_metrics: Hook | None = None,
-    batch_asked: bool = True,
+    may_follow: LeftOpen = ALL_ASKED,
 ) -> int:
     """Trains, or continues training, in a working directory.
 
@@ -63,7 +70,7 @@ def train(
       trace_step: the step, counted from 1, of which a profile is written to `<workdir>/trace`.
       on_metrics: is called by process 0 with each row of metrics.jsonl as it is written: the step, and its figures by
         name (docs/training.md). What it raises is told once, and changes nothing about the run.
-      batch_asked: whether the batch is refused where the faces do not fill it, or else made smaller.
+      may_follow: what is not asked for: the batch follows the faces, the schedule that of a run that goes on.
 
     Returns:
       The exit code: 0 when the run is finished, 130 or 143 when it was asked to stop and has saved.
@@ -79,9 +86,9 @@ def train(
     with alike(facts):
         report = finished_report(workdir, config.steps)
         facts["whether the run in --workdir is finished"] = report is not None
-        facts["whether --config.batch.size or --config.batch.random_negatives is given"] = batch_asked
+        facts["whether --config.batch.size or --config.batch.random_negatives is given"] = not may_follow.batch
         if report is not None:
-            check_config(workdir, read_run(workdir)["config"], flat_config, batch_asked)
+            check_config(workdir, read_run(workdir)["config"], flat_config, may_follow)
     if report is not None:
         if trace_step is not None:
             raise InputError(
@@ -91,7 +98,7 @@ def train(
         if is_first():
             print(f"this run is finished\n{report}")
         return 0
-    run = _Run(config, workdir, batch_asked)
+    run = _Run(config, workdir, may_follow)
     with closing(run.directory), closing(run.checkpoints):
         run.open()
         run.compile()
@@ -106,7 +113,7 @@ class _Run:
     first_step: int  # steps taken before this process; 0: the run is fresh
     on_devices: DeviceFaces | None = None  # where pixels are kept there
 
-    def __init__(self, config: ConfigDict, workdir: Path, batch_asked: bool) -> None:
+    def __init__(self, config: ConfigDict, workdir: Path, may_follow: LeftOpen) -> None:
         """Configures: most that can be wrong is found here, before anything is compiled."""
         self.workdir = workdir
         self.progress = Progress(quiet=not is_first())
@@ -115,8 +122,9 @@ class _Run:
             self.mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
             self.network, self.size = models.from_config(config.model), tuple(config.model.input_size)
             self.faces = open_faces(config)
-            if not batch_asked:
+            if may_follow.batch:
                 config, self.faces = fit_batch(config, self.faces)
+            config, self.remark = keep_schedule(config, workdir, may_follow)
             self.config, self.flat_config = config, as_saved(config)
             self.offline = OfflineSelection(config, self.network, self.mesh, self.faces, workdir)
             self.directory = RunDirectory(workdir)
@@ -146,7 +154,7 @@ class _Run:
                 self.initial_params = _divided(params, self.shapes.params)
         rows, columns = self.size
         self.progress.say(f"network         {config.model.name} at {rows}x{columns}")
-        self.progress.say(self.faces.describe())
+        self.progress.say(self.faces.describe() + self.remark)
 
     def compile(self) -> None:
         """Compiles the step, says what it takes, and refuses what does not fit."""

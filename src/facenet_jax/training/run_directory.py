@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import IO, Any
 
-from facenet_jax.config import BATCH, datasets_of, difference, smaller_batch
+from ml_collections import ConfigDict
+
+from facenet_jax.config import ALL_ASKED, BATCH, LeftOpen, as_saved, datasets_of, difference
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.evaluation.holdout import HoldoutResult, format_evaluation, holdout_to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
@@ -105,22 +107,37 @@ class RunDirectory:
             self._lock.close()
 
 
-def check_config(path: Path, before: dict[str, Any], now: dict[str, Any], batch_asked: bool = True) -> None:
+def check_config(path: Path, before: dict[str, Any], now: dict[str, Any], may_follow: LeftOpen = ALL_ASKED) -> None:
     """Raises InputError with the difference where a config would make another run of the one in a directory.
 
-    Where the batch was not asked for, that of the run may be smaller: it followed the faces, which may be gone by now.
+    What the command leaves open may be as the run has it: its batch followed the faces, which may be gone by now.
     """
-    if not batch_asked:
-        size = before.get("batch.size")
-        fitted = smaller_batch(now, size) if isinstance(size, int) and size < now["batch.size"] else {}
-        if fitted.items() <= before.items():
-            now = now | fitted
-    lines = difference(before, now)
+    lines = difference(before, now | may_follow.batch_of(before, now) | may_follow.schedule_of(before, now))
     if lines:
         raise InputError(
             f"{path} holds a run with another config; go on with its own, or give another --workdir. Then -> now:\n  "
             + "\n  ".join(lines)
         )
+
+
+def keep_schedule(config: ConfigDict, path: Path, may_follow: LeftOpen) -> tuple[ConfigDict, str]:
+    """The config with the schedule of the run that the same command began here in an older version, and a line on it.
+
+    Nothing changes where there is no such run.
+    """
+    if not may_follow.schedule or not (path / RUN_FILE).exists():
+        return config, ""
+    now = as_saved(config)
+    kept = may_follow.schedule_of(read_run(path)["config"], now)
+    if not kept:
+        return config, ""
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(kept)
+    keys = " and ".join(f"--config.{key}={value}" for key, value in kept.items())
+    shares = " and ".join(f"{now[key]:,}" for key in kept)
+    return config, (
+        f"\nschedule        as this run began: {keys}; a new run of {config.steps:,} steps has {shares}, their shares"
+    )
 
 
 def read_run(path: Path) -> dict[str, Any]:
