@@ -51,13 +51,12 @@ def links_of_the_site(markdown: str, src_uri: str) -> str:
 
     def moved(match: re.Match[str]) -> str:
         picture, text, link = match.groups()
-        text = LINK.sub(moved, text)  # a badge is a picture inside a link
+        if "badge" in text + link:
+            return ""  # the site fetches nothing from elsewhere
         target, _, anchor = link.partition("#")
         if not target or "://" in target or target.startswith("mailto:"):
             return f"{picture}[{text}]({link})"
         path = posixpath.normpath(posixpath.join(posixpath.dirname(own), target))
-        if path.startswith(".."):  # the repository's own pages on its host, as of a badge
-            return "" if "badge" in text + link else text
         place = site_path(path)
         if place is None:
             return text  # in the repository alone

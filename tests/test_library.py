@@ -153,6 +153,24 @@ def test_the_loops_of_the_document_learn(code, capsys):
     assert losses[-1] < losses[0]
 
 
+def test_the_step_of_the_readme_learns():
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    code = next(code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "def step" in code)
+    found: dict = {}
+    exec(code, found)
+    labels = jnp.repeat(jnp.arange(4), 4)
+    people = np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 3))
+    noise = np.random.default_rng(1).normal(0, 1, (16, 32, 32, 3))
+    pixels = jnp.asarray(np.repeat(people, 4, axis=0) + noise, jnp.float32).clip(-1, 1)
+    params = jax.jit(found["network"].init)(jax.random.key(0), pixels)
+    state = found["optimizer"].init(params)
+    step, losses = jax.jit(found["step"]), []
+    for _ in range(5):
+        params, state, value = step(params, state, pixels, labels)
+        losses.append(float(value))
+    assert losses[-1] < losses[0]
+
+
 def test_jax_is_loaded_with_the_first_use_only():
     code = (
         "import sys, facenet_jax; print('jax' in sys.modules, callable(facenet_jax.triplet_loss), 'jax' in sys.modules)"

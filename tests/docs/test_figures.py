@@ -50,3 +50,16 @@ def test_the_drawn_faces_lie_where_their_words_say(drawing):
     assert min(distances["NEAR"]) == distances["NEAR"][0]
     assert min(distances["BAND"]) == distances["BAND"][0]
     assert max(distances["TOO_NEAR"]) == distances["TOO_NEAR"][-1]
+
+
+def test_the_nearest_faces_are_shown_beside_a_training_curve(tmp_path):
+    first_run = load("first_run")
+    points = np.array([[0.0, 0], [1, 0], [0.5, 0], [3, 0]])
+    np.testing.assert_array_equal(first_run.neighbours(points, 0, 2), [2, 1])
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"step": 0, "val_far_0.01": 0.02}\n{"step": 1, "loss": 0.2}\n{"step": 2, "loss": 0.1}\n')
+    assert [line["step"] for lines in first_run.curve(metrics) for line in lines] == [1, 2, 0]
+    faces = np.zeros((10, 8, 8, 3), np.uint8)
+    first_run.first_run_figure(metrics, faces, np.arange(20.0).reshape(10, 2), tmp_path / "a.png", [0, 5])
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width >= 1000

@@ -48,6 +48,7 @@ def test_every_command_and_option_is_in_the_reference(hooks, monkeypatch):
         ("measured/audit.md", "[a](../../docs/datasets.md)", "[a](../datasets.md)"),
         ("data.md", "[a](../launch/local.py), [b](#folders), [c](https://x.org/y)",
          "a, [b](#folders), [c](https://x.org/y)"),
+        ("index.md", "[![a](https://img.shields.io/badge/b)](LICENSE)[c](LICENSE)", "[c](LICENSE.txt)"),
         ("data.md", "`[a](../README.md)`", "`[a](../README.md)`"),
         ("data.md", "```\n[a](../README.md)\n```\n", "```\n[a](../README.md)\n```\n"),
     ],
