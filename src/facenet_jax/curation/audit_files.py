@@ -76,6 +76,7 @@ def _document(found: Findings) -> dict[str, Any]:
         "excluded": int(found.excluded.sum()),
         "excluded_from_suspicion": EXCLUDE_FROM,
         "bad": [list(one) for one in found.bad],
+        "caution": caution(found),
         "wrong_labels": [
             {
                 "face": found.files[face],
