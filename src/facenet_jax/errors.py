@@ -1,4 +1,4 @@
-"""What can go wrong through no fault of the program, said in one sentence."""
+"""Errors that a user can fix, each with a message of one sentence."""
 
 import errno
 

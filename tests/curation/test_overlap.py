@@ -142,7 +142,7 @@ def test_training_says_when_the_evaluated_are_trained_on(photos, two, tmp_path):
         return open_faces(load_config("quickstart", [f"--config.data.path={train}", f"--config.eval.path={held_out}"]))
 
     said = opened(tmp_path / "train", tmp_path / "eval").describe()
-    assert "1 identities of config.eval.path bear names" in said
+    assert "1 identities of config.eval.path have names" in said
     assert "2 evaluated faces are pictures that are trained on" in said
     # Not those that are left out of training.
     (tmp_path / "list.txt").write_text("person 0/shared.png\n")

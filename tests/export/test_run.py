@@ -102,7 +102,7 @@ def test_a_tampered_file_is_told_by_its_card(exported, tmp_path):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
-    with pytest.raises(InputError, match=r"is not the file that its card tiny_float32\.onnx\.json speaks of"):
+    with pytest.raises(InputError, match=r"is not the file that its card tiny_float32\.onnx\.json describes"):
         open_embedder(f"onnx:{file}")
     card = tmp_path / (file.name + ".json")
     card.write_text(card.read_text().replace('"version": 1', '"version": 2'))

@@ -145,7 +145,7 @@ def test_too_few_people_to_hold_out(photos, tmp_path):
 def test_one_person_alone_is_not_trained_on(photos, tmp_path):
     one = tmp_path / "one"
     shutil.copytree(photos / "person 00", one / "a")
-    with pytest.raises(InputError, match="a alone is left to train on, with nobody to be told apart from"):
+    with pytest.raises(InputError, match="a alone is left to train on, without anybody to compare with"):
         opened(f"--config.data.path={one}", f"--config.eval.path={photos}")
 
 

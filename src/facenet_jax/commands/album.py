@@ -1,4 +1,4 @@
-"""`facenet-jax album`: the commands from photographs of people to "who is this", one after the other."""
+"""`facenet-jax album`: runs the commands from photographs of people to "who is this", one after the other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 PHOTOS has a folder for each person, with three photographs or more. ALBUM gets
-  album.html   how well these people are told apart, and everybody's faces
+  album.html   how well these people are separated, and everybody's faces
   faces        the faces, found and cut out (prepare)
   audit        labels that are probably wrong (audit)
   results      false accept rates and thresholds, measured on these people (evaluate photos, evaluate identify)
@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
         "album",
         _album,
         help='from photographs of people to "who is this", in one go',
-        description="Finds the faces of an album <person>/<photo>, measures how well its people are told apart, enrols "
+        description="Finds the faces of an album <person>/<photo>, measures how well its people are separated, enrols "
         "them and writes a page of it.",
         epilog=_EPILOG,
     )

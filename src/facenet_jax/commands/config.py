@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
         _config,
         help="print a config's keys, values and meanings",
         description="Prints every key of a config as an option, overrides applied, and below it what it means, its "
-        "range and where the paper speaks of it.",
+        "range and the place in the paper.",
         takes_overrides=True,
     )
     config.add_argument("config", help="a config file, or the name of one")

@@ -69,7 +69,7 @@ def add_parser(commands: Any) -> None:
         parser.add_argument(
             "--flip",
             action="store_true",
-            help="measure each network with the mean of a face's point and its mirror image's too, beside its own",
+            help="measure each network with the mean of a face's point and its mirror image's too, next to its own",
         )
         parser.add_argument(
             "--crop", choices=CROPS, default="none", help="how faces are cut (default: none, as they are)"

@@ -10,7 +10,7 @@ from facenet_jax.commands.options import add_command
 
 _EPILOG = """\
 The file takes uint8 RGB images [N, rows, columns, 3] as they are decoded and gives float32 embeddings [N, d] of norm 1;
-scaling and normalisation are inside. FILE.json beside it is its card. To be measured like any other:
+scaling and normalisation are inside. FILE.json next to it is its card. To be measured like any other:
   facenet-jax evaluate holdout --embedder onnx:nn4.onnx --data PEOPLE
 """
 

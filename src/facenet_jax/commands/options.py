@@ -1,4 +1,4 @@
-"""What the subcommands share: how they are declared, options that several take, and files that they write."""
+"""Options that several subcommands share, how subcommands are declared, and writing files that were asked for."""
 
 from __future__ import annotations
 

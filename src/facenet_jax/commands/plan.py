@@ -13,7 +13,7 @@ from facenet_jax.errors import InputError
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for instance
   facenet-jax plan --config=nn2 --chips=256 --chip=v5e --config.model.dtype=bfloat16 --config.batch.size=16384
-The step is compiled for so many devices, and neither run nor given memory. --compiler=cpu compiles for simulated CPU
+The step is compiled for that many devices, and neither run nor given memory. --compiler=cpu compiles for simulated CPU
 devices: collectives, arithmetic and state are those of any device; temporaries and memory traffic are an estimate from
 above. --compiler=tpu asks TPU's own compiler, which needs no TPU but takes minutes (make setup EXTRAS=tpu).
 """

@@ -15,7 +15,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "report",
         _report,
-        help="one page of all that was measured, with the paper's figures beside",
+        help="one page of all that was measured, with the paper's figures next to them",
         description="Writes one self-contained page from runs and from what `evaluate --out` wrote.",
     )
     report.add_argument(

@@ -38,7 +38,7 @@ class Key:
       default: FaceNet as the paper trains it; its type is the type of every value.
       meaning: what it sets, with its unit.
       allowed: a range or the choices; None where any value of the type will do, or more is checked elsewhere.
-      source: where the paper speaks of it.
+      source: the place in the paper.
     """
 
     name: str

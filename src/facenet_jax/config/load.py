@@ -62,7 +62,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     except (flags.Error, TypeError, ValueError) as error:
         raise InputError(f"{first_line(error)}; give a value of the key's type.") from error
     # A run of other lengths warms up and falls for the same shares of its steps. Where the rate does not fall a run may
-    # be given more steps later, so that nothing hangs on their number.
+    # be given more steps later, so that nothing depends on their number.
     if "steps" in last and own_steps > 0 and config.optimizer.finalise_steps:
         values_now = flatten(config)
         shares = {key: values_now[key] * config.steps // own_steps for key in SCHEDULE if key not in last}

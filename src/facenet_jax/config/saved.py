@@ -1,4 +1,4 @@
-"""The config that a run was saved with: as a config again, and compared with the one that it is to go on with."""
+"""The config that a run was saved with: rebuilt, and compared with the config of a resumed run."""
 
 from __future__ import annotations
 

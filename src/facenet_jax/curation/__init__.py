@@ -1,1 +1,1 @@
-"""Collections of photographs put in order: wrong labels found, people sorted, datasets compared."""
+"""Putting collections of photographs in order: finding wrong labels, sorting by person, comparing datasets."""

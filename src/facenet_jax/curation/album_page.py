@@ -1,4 +1,4 @@
-"""An album on disk -> its page: how well its people are told apart, what to look at, and everybody's faces."""
+"""Builds the page of an album: how well its people are separated, what to check, and everyone's faces."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STRANGERS = 0.01
 def rates_for(counts: NDArray[np.int64], photos: Path) -> list[float]:
     """False accept rates that an album's pairs resolve, the strictest last.
 
-    A stranger is compared with every face, so that the strictest is a hundredth of one in so many faces, or what the
+    A stranger is compared with every face, so that the strictest is a hundredth of one in that many faces, or what the
     pairs allow.
 
     Args:
@@ -40,7 +40,7 @@ def rates_for(counts: NDArray[np.int64], photos: Path) -> list[float]:
     several = int(np.count_nonzero(counts >= 2))
     if several < 2:
         raise InputError(
-            f"{photos} has {several:,} people with two faces or more, and to measure how well people are told apart "
+            f"{photos} has {several:,} people with two faces or more, and to measure how well people are separated "
             "takes two such; add photographs (`facenet-jax cluster` sorts photographs that are in no folders)."
         )
     faces = int(counts.sum())

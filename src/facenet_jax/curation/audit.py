@@ -1,4 +1,4 @@
-"""A dataset -> what is probably wrong with its labels, and which faces to leave out."""
+"""Audits a dataset: which labels are probably wrong, and which faces to leave out."""
 
 from __future__ import annotations
 

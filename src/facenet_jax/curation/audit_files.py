@@ -1,4 +1,4 @@
-"""Findings of an audit -> its files and its table: a list to leave out, everything for machines, a table for people."""
+"""Writes the findings of an audit: a list of faces to leave out, JSON and CSV, and a table for the screen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from facenet_jax.runtime.files import write_whole
 FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE = "findings.csv", "audit.json", "exclude.txt", "audit.html"
 OWN_FILES = (FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE)
 _COLUMNS = ("kind", "suspicion", "distance", "face", "identity", "other_face", "other_identity", "excluded")
-# More faces that seem wrong than in the worst public sets speak against the embedder.
+# More suspects than in the worst public sets: the embedder is more likely wrong than the labels.
 _BELIEVABLE = 0.25
 
 

@@ -1,4 +1,4 @@
-"""Findings of an audit -> a page to look through: each suspect next to the faces it is compared with."""
+"""Builds the page of an audit: each suspect next to the faces that it is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups of faces -> a contact sheet: the people seen most often first, those seen once at the end."""
+"""Builds a contact sheet of groups of faces: the people seen most often first, those seen once at the end."""
 
 from __future__ import annotations
 

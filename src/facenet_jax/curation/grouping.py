@@ -1,4 +1,4 @@
-"""Points -> people: agglomerative clustering as in section 5.8, set by set where there are too many faces; k-means."""
+"""Groups points into people: agglomerative clustering (section 5.8), set by set for many faces; k-means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether labels are right, judged by where the faces lie: wrong labels, merged and split identities, near copies.
+"""Finds wrong labels, merged and split identities and near copies from the positions of embeddings.
 
 All distances are squared, and mean over faces. That of a face from an identity is 2 - 2 x.m with m the mean of the
 identity's points, exactly: products of blocks of faces with all identities are all that is needed, in bounded memory.
@@ -243,7 +243,7 @@ def pairs_within(points: NDArray[np.float32], threshold: float) -> tuple[NDArray
         if sum(map(len, distances)) > _MOST_PAIRS:
             raise InputError(
                 f"More than {_MOST_PAIRS:,} pairs of the {len(points):,} faces lie within a squared distance of "
-                f"{threshold:.4f}: at this distance people are not told apart; take a smaller threshold, "
+                f"{threshold:.4f}: at this distance people are not separated; take a smaller threshold, "
                 "or a better embedder."
             )
     found = np.concatenate(distances)

@@ -1,4 +1,4 @@
-"""What two datasets share: people by name, images by their bytes and by their looks."""
+"""Finds what two datasets share: people by name, images by bytes and by appearance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Photographs -> who is on them: folders of links, one a person, a table, and everything for machines."""
+"""Sorts photographs by person: folders of links, a table, and JSON."""
 
 from __future__ import annotations
 

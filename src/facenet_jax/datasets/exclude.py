@@ -1,4 +1,4 @@
-"""Leaving out what a list names: identities by their names, faces by their places, one a line."""
+"""Leaves out the identities and faces that a list names, one a line."""
 
 from __future__ import annotations
 

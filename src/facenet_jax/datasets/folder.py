@@ -51,7 +51,7 @@ class FolderSource(ListedFaces):
 
     Raises:
       InputError: the folder is missing, cannot be read, is not a folder, has no images in identity folders, none of
-        these can be read, no identity has two, or two have names that only their bytes tell apart.
+        these can be read, no identity has two, or two have names that differ in their bytes only.
     """
 
     kind = "folder"

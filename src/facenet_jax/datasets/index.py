@@ -1,4 +1,4 @@
-"""Which records belong to which identity, and which identities are held out."""
+"""Maps identities to records, and says which identities are held out."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from facenet_jax.datasets.source import FaceSource
 class MixedSource:
     """The identities and faces of the first source, then those of the second, and so on.
 
-    Identities of different sources are different, also where they bear the same name.
+    Identities of different sources are different, also where they have the same name.
 
     Attributes:
       sources: in their order.

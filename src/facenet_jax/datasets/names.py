@@ -1,4 +1,4 @@
-"""Names by number, found when asked for: eight million need no memory."""
+"""Names of identities, read from disk when asked for, so that eight million take no memory."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def write_names(stem: Path, names: Iterable[str], count: int) -> None:
 
 
 def comparable(name: str) -> str:
-    """The form in which names are compared: Unicode's composed one (NFC). Two that a person cannot tell apart are equal
+    """The form in which names are compared: Unicode's composed one (NFC). Two that look the same to a person are equal
     in it, such as `é` in one character and in two; a name is written as it came.
     """
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def check_distinct(names: Iterable[str], where: str) -> None:
-    """That no two identities have names that only their bytes tell apart: one person would be two.
+    """That no two identities have names that differ in their bytes only: one person would be two.
 
     Raises:
       InputError: two have.

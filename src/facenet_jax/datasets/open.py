@@ -1,4 +1,4 @@
-"""Opens faces, whichever form they have: the only place that tells the forms apart."""
+"""Opens a dataset of any form; the only module that distinguishes the forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every source of faces offers, and what those share that list files."""
+"""The interface of all sources of faces, and code shared by those that list files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Walks a user's folders: which entries are images, which are passed over, in which order."""
+"""Walks a folder of photographs: which entries are images, which are skipped, in which order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Anything that maps images to points on the unit sphere, to be measured by the same protocols.
+"""Embedders: anything that maps images to points on the unit sphere.
 
 embedder = open_embedder("runs/nn4")  # or onnx:model.onnx, sface, embeddings.npz; flip:runs/nn4 with the mirror image
 """

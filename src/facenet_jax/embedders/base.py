@@ -1,4 +1,4 @@
-"""What an embedder is, and what its vectors must be before anything is measured on them."""
+"""The interface of an embedder, and the checks on the vectors it returns."""
 
 from __future__ import annotations
 

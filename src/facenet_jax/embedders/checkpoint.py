@@ -23,7 +23,7 @@ from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.compiled import announced
 from facenet_jax.runtime.mesh import make_mesh, over_batch, padded_batch_size, replicated
 
-# So many images or fewer are not worth a batch.
+# This many images or fewer are not worth a batch.
 _FEW = 8
 
 

@@ -1,4 +1,4 @@
-"""Images -> faces embedded: read and cut by threads, embedded in batches, kept part by part so that nothing is lost."""
+"""Embeds images: threads read and cut faces, batches are embedded, and finished parts are saved for resuming."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ class FaceEmbedder:
         return {"embedder": self.embedder, "crop": self.crop, "step": self.step, "flip": self.flip}
 
     def set_params(self, **params: Any) -> Self:
-        """Changes what it was made with; it is opened anew."""
+        """Changes what it was made with; it is opened again."""
         for name, value in params.items():
             if name not in self.get_params():
                 raise InputError(f"FaceEmbedder has no {name!r}; there are: {', '.join(self.get_params())}.")

@@ -1,4 +1,4 @@
-"""The mirror image: an embedder whose point of a face is the mean of the face's and its mirror's."""
+"""An embedder that averages the embeddings of a face and of its mirror image."""
 
 from __future__ import annotations
 

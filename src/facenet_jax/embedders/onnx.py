@@ -1,4 +1,4 @@
-"""An ONNX file as an embedder, through onnxruntime; and SFace, which is one."""
+"""An ONNX file as an embedder, through onnxruntime; SFace is one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def parse_onnx(text: str) -> tuple[Path, OnnxInput]:
     """`PATH[,preset=insightface][,size=112x112][,layout=nchw][,scale=0.0078][,mean=127.5][,colour=rgb][,crop=tight]`.
 
     Returns:
-      The path, and the input: what the preset says, where there is one, but for what is given beside it.
+      The path, and the input: what the preset says, where there is one, but for what is given as well.
 
     Raises:
       InputError: a part that is not understood.
@@ -176,7 +176,7 @@ class OnnxEmbedder:
         return on_unit_sphere(np.concatenate(parts) if parts else nothing, self.name, self._remark)
 
     def _remark(self, remark: str) -> None:
-        # Most networks leave the normalising to whoever uses them: one word is enough, however many batches.
+        # Most networks leave the normalising to their user: one word is enough, however many batches.
         if not self.remarks:
             self.remarks.append(f"{self.name} gives vectors that are not of norm 1; they were normalised.")
 
@@ -185,7 +185,7 @@ def open_onnx(path: Path, how: OnnxInput) -> OnnxEmbedder:
     """The embedder in a file.
 
     Raises:
-      InputError: as `OnnxEmbedder`, the file cannot be read, or it is not what a card beside it speaks of.
+      InputError: as `OnnxEmbedder`, the file cannot be read, or it is not what the card next to it describes.
     """
     try:
         model = path.read_bytes()
@@ -255,7 +255,7 @@ def _layout_of(shape: list[Any], name: str) -> str:
 
 
 def card_path(file: Path) -> Path:
-    """Where the card of an exported file lies: nn4.onnx.json beside nn4.onnx."""
+    """Where the card of an exported file lies: nn4.onnx.json next to nn4.onnx."""
     return file.with_name(file.name + ".json")
 
 
@@ -278,7 +278,7 @@ def _read_card(file: Path, data: bytes) -> dict[str, Any]:
         raise InputError(f"{path} is of a format that this version does not know; bring facenet-jax up to date.")
     if hashlib.sha256(data).hexdigest() != digest:
         raise InputError(
-            f"{file} is not the file that its card {path.name} speaks of: its SHA-256 is another; export it again, or "
+            f"{file} is not the file that its card {path.name} describes: its SHA-256 is another; export it again, or "
             "copy both again."
         )
     return card

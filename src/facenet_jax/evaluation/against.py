@@ -1,4 +1,4 @@
-"""A new network's points judged against an old one's: whether nobody needs to be enrolled again (appendix A)."""
+"""Compares a new network's points with an old one's: can old enrolments be kept (appendix A)?"""
 
 from __future__ import annotations
 

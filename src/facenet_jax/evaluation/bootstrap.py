@@ -1,7 +1,7 @@
-"""How sure a rate is: bootstrap over people, and tests of two embedders on the same pairs.
+"""Confidence of a rate: bootstrap over people, and tests of two embedders on the same pairs.
 
-Pairs of one face are not independent of each other, so that drawing pairs anew makes rates look surer than they are.
-Drawn anew here are people: in each replicate a person counts as often as drawn, a pair as often as both its people.
+Pairs of one face are not independent of each other, so that resampling pairs makes rates look surer than they are.
+People are resampled here: in each replicate a person counts as often as drawn, a pair as often as both its people.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LEVELS = 127
-# So many faces, evenly taken, have all of their pairs looked at when the error of distances is measured.
+# This many faces, evenly taken, have all of their pairs looked at when the error of distances is measured.
 _PAIRED = 2000
 
 

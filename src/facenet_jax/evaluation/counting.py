@@ -33,7 +33,7 @@ from facenet_jax.runtime.hashing import below as random_below
 assert BINS == 256
 # Rows and columns of a tile: small enough for a core's cache, and a constant, so that counts depend on nothing else.
 TILE = 1024
-# Up to so many pairs all distances are kept, which costs less than guessing a cutoff.
+# Up to this many pairs all distances are kept, which costs less than guessing a cutoff.
 _ALL_KEPT = 2**22
 _SAMPLE = 2**20
 _SAMPLE_SEED = 0x73616D70  # "samp"
@@ -56,7 +56,7 @@ def pair_distances(
       left_labels, right_labels: [n] and [m] identities, of any type that compares and sorts.
       max_far: the largest FAR that `operating_point` will be asked for; this share of the different pairs is kept.
       tile: rows and columns of the distances that a thread has at one time; None: what suits where they are counted.
-      all_kept: up to so many pairs every distance is kept.
+      all_kept: up to this many pairs every distance is kept.
       devices: that count; none: NumPy on threads. None: the accelerators that are here.
 
     Raises:

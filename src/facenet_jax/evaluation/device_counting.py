@@ -1,4 +1,4 @@
-"""Distances of a strip of pairs, worked out and sorted into bins on an accelerator.
+"""Computes distances of a strip of pairs and sorts them into bins on an accelerator.
 
 The same form as a strip of `counting`: a device counts a tile's distances as fast as it makes them, and hands over only
 those that are kept. Strips are dealt over the devices in turn; all tiles have one shape, so that one program serves all

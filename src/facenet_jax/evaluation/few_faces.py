@@ -1,4 +1,4 @@
-"""Distances between a few pictures of a few people, to look at (Figure 1 of the paper)."""
+"""Distances between a few pictures of a few people (Figure 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PEOPLE, PICTURES = 3, 3
 
 
 def few_faces(points: NDArray[np.float32], labels: NDArray[Any], keys: Sequence[str]) -> dict[str, Any]:
-    """The first pictures of the first people who have so many, and the squared distances between all of them.
+    """The first pictures of the first people who have enough, and the squared distances between all of them.
 
     Args:
       points: float32 [n, d], unit vectors.
@@ -21,7 +21,7 @@ def few_faces(points: NDArray[np.float32], labels: NDArray[Any], keys: Sequence[
 
     Returns:
       `keys`, `people` (their numbers, from 0) and `distances` [faces, faces], plain lists ready for JSON; nothing in
-      them where nobody has so many pictures.
+      them where nobody has enough pictures.
     """
     names, first, counts = np.unique(labels, return_index=True, return_counts=True)
     enough = np.flatnonzero(counts >= PICTURES)

@@ -48,7 +48,7 @@ def best_threshold(distances: NDArray[np.float32], same: NDArray[np.bool_]) -> f
     ascending, hits = distances[order].astype(np.float64), same[order]
     # After the first k pairs: those of them that are same and those beyond that are different are right.
     right = np.append(0, np.cumsum(hits)) + (len(hits) - hits.sum() - np.append(0, np.cumsum(~hits)))
-    # Equal distances cannot be told apart.
+    # Equal distances cannot be separated.
     possible = np.append(True, np.append(ascending[1:] > ascending[:-1], True))
     places = np.flatnonzero(possible)
     best = places[right[places] == right[places].max()]

@@ -233,10 +233,10 @@ class HoldoutIntervals:
     """How sure the mean VAL over the splits is, and what is judged wrong.
 
     Attributes:
-      over_identities: the 95 % interval at each FAR asked, people drawn anew within their splits; None where a FAR is
+      over_identities: the 95 % interval at each FAR asked, people resampled within their splits; None where a FAR is
         unresolved, or there are too many pairs for it.
-      over_pairs: the same with pairs drawn anew, as if they were independent of each other.
-      replicates: float64 [replicates, FARs], mean VAL with people drawn anew; None where there are too many pairs.
+      over_pairs: the same with pairs resampled, as if they were independent of each other.
+      replicates: float64 [replicates, FARs], mean VAL with people resampled; None where there are too many pairs.
       wrong: for each split, what is wrong at the last FAR that is resolved.
     """
 
@@ -267,7 +267,7 @@ def holdout_intervals(
     nothing = (None,) * len(fars)
     if max(fars) * max(len(left) * len(right) for left, right in halves) > MOST:
         return HoldoutIntervals(nothing, nothing, None, ())
-    # More than asked, so that people drawn anew find their threshold among what is kept.
+    # More than asked, so that people resampled find their threshold among what is kept.
     max_far = min(1.0, RESERVE * max(fars))
     for left, right in halves:
         counted = pair_distances(points[left], others[right], ids[left], ids[right], max_far)

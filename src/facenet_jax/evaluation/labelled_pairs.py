@@ -1,4 +1,4 @@
-"""Pairs with the identities that they show: what resampling people, and naming wrong pairs, needs."""
+"""Pairs with their identities, for resampling people and naming wrong pairs."""
 
 from __future__ import annotations
 

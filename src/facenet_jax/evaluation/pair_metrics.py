@@ -36,12 +36,12 @@ class PairMetrics:
     Attributes:
       faces, identities: in these pairs.
       points: one operating point for every FAR asked.
-      over_identities: the 95 % interval of each VAL, people drawn anew; None where unresolved or too many pairs.
-      over_pairs: the same with pairs drawn anew, as if they were independent of each other.
+      over_identities: the 95 % interval of each VAL, people resampled; None where unresolved or too many pairs.
+      over_pairs: the same with pairs resampled, as if they were independent of each other.
       curve: the ROC curve, its area and equal error rate.
       same_histogram, different_histogram: counts of distances in bins of 1/16 from 0 to 4.
       wrong: what is wrong at the last FAR that is resolved.
-      replicates: float64 [replicates, FARs], VAL with people drawn anew.
+      replicates: float64 [replicates, FARs], VAL with people resampled.
     """
 
     faces: int
@@ -82,7 +82,7 @@ def metrics_of_all_pairs(
       InputError: no two faces are of the same identity, or a number is not finite.
     """
     fars = check_fars(fars)
-    # A little more than asked, so that people drawn anew find their threshold among what is kept.
+    # A little more than asked, so that people resampled find their threshold among what is kept.
     few = RESERVE * max(fars) * len(points) * (len(points) - 1) / 2 <= MOST
     max_far = min(1.0, RESERVE * max(fars)) if few else max(fars)
     counted = squared_pair_distances(points, labels, max_far, known=known)

@@ -1,4 +1,4 @@
-"""What the paper reports, to stand beside what is measured. VAL and accuracy in [0, 1], at FAR 1e-3."""
+"""The figures that the paper reports. VAL and accuracy in [0, 1], at FAR 1e-3."""
 
 from __future__ import annotations
 

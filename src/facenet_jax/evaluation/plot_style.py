@@ -1,7 +1,7 @@
 """The look of all figures: colours, axes, the curves that several figures draw, and how a figure is saved.
 
 Figures are made without pyplot, so that nothing is global and no display is needed. Colours are those of Okabe and Ito,
-which people with colour-blindness can tell apart.
+which colour-blind people can distinguish.
 """
 
 from __future__ import annotations

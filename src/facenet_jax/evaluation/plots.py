@@ -149,7 +149,7 @@ def accuracy_figure(folds: Mapping[str, FoldsResult], title: str, path: str | Pa
 
 
 def quality_figure(series: Mapping[str, Mapping[str, Mapping[int, Any]]], far: float, path: str | Path) -> Path:
-    """Draws VAL against JPEG quality and image size (Table 4), beside what the paper has for NN1."""
+    """Draws VAL against JPEG quality and image size (Table 4), next to the paper's NN1."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     panels = figure.subplots(1, 2)
     for axes, kind, label in zip(panels, ("jpeg_quality", "image_pixels"), ("JPEG quality", "pixels"), strict=True):

@@ -1,4 +1,4 @@
-"""What every protocol is given, and what it leaves: embedders and images in, a table and a document out."""
+"""The input and the outcome of a protocol: embedders and images in, a table and a document out."""
 
 from __future__ import annotations
 

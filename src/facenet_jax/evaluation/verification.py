@@ -26,7 +26,7 @@ class PairDistances:
 
     Attributes:
       same: the distances of P_same.
-      different: the smallest distances of P_diff, at least so many as the largest FAR asked needs, often all.
+      different: the smallest distances of P_diff, at least as many as the largest FAR asked needs, often all.
       different_below: int64 [BINS + 1]; entry b counts the pairs of P_diff with D < b / BINS_PER_UNIT, exactly; the
         last entry counts all of them, those further than 4 apart too.
     """
@@ -157,7 +157,7 @@ def pairs_needed(far: float) -> int:
 
 
 def smallest_far(different_pairs: int) -> float:
-    """The smallest FAR that so many pairs of different identities resolve, rounded up to two digits."""
+    """The smallest FAR that a number of pairs of different identities resolves, rounded up to two digits."""
     exact = Fraction(1, different_pairs)
     place = math.floor(math.log10(exact)) - 1
     return float(f"{math.ceil(exact * Fraction(10) ** -place)}e{place}")
@@ -172,7 +172,7 @@ def with_smallest(fars: Sequence[float], different_pairs: int) -> tuple[float, .
 
 
 def smallest_in_words(far: float, trials: int, of: str = "different pairs") -> str:
-    """What a table says beside the rate at the smallest FAR that so many pairs, or others, resolve; else nothing."""
+    """What a table says next to the rate at the smallest FAR that so many pairs, or others, resolve; else nothing."""
     return f"(the smallest that {trials:,} {of} resolve)" if trials and far == smallest_far(trials) else ""
 
 

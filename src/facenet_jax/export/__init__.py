@@ -1,1 +1,1 @@
-"""A checkpoint as a file that other runtimes read: ONNX, StableHLO, and a card beside it."""
+"""Exports a checkpoint for other runtimes: an ONNX or StableHLO file, and a card next to it."""

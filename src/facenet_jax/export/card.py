@@ -1,4 +1,4 @@
-"""The card beside an exported file: what goes in, what comes out, what it was made from, how well it does."""
+"""The card of an exported file: input, output, origin and measured accuracy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: nodes, weights, and the names of what flows between them."""
+"""A builder of ONNX graphs: nodes, weights, and names of intermediate values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network as an ONNX model, built with `onnx` itself: no converter, and nothing of the training stack changes."""
+"""Writes a network as an ONNX model, built with `onnx` directly, without a converter."""
 
 from __future__ import annotations
 

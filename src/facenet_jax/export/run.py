@@ -1,4 +1,4 @@
-"""Exporting a checkpoint: the file, held against the Flax module, and its card."""
+"""Exports a checkpoint: writes the file, compares it with the Flax module, and writes its card."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Wanted:
     Attributes:
       workdir, step: the checkpoint; see `CheckpointEmbedder`.
       to: one of FORMS.
-      file: where it is written; the card comes beside it.
+      file: where it is written; the card is written next to it.
       dtype: one of DTYPES, of weights and arithmetic.
       calibrate: a folder of faces, for int8.
       evaluation: for the card, PROTOCOL.json of `facenet-jax evaluate` on this checkpoint, of flipped points with flip.

@@ -1,4 +1,4 @@
-"""A network as StableHLO, which jax.export serialises and any JAX of the next months reads, on CPU, GPU and TPU."""
+"""Writes a network as StableHLO by jax.export, for CPU, GPU and TPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random changes to faces: a few numbers a face are drawn on the host, and the step changes the pixels by them.
+"""Random changes to faces: the host draws a few numbers for each face, and the step changes the pixels.
 
 The numbers are a pure function of (seed, step, record), the same on any host; a face's pixels cross to the device as
 they are.

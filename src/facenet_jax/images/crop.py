@@ -16,7 +16,7 @@ from facenet_jax.images.detect import Detection
 Crop = Literal["tight", "similarity", "centre", "none"]
 CROPS: tuple[Crop, ...] = get_args(Crop)
 
-# The square cut by `tight` is so many times the longer side of the detector's box, which ends at the chin.
+# The square cut by `tight` is this many times the longer side of the detector's box, which ends at the chin.
 TIGHT_SCALE = 1.1
 # The square cut by `centre` is this share of the image's shorter side: in LFW, whose 250 pixels are 2.2 times the box
 # of the detector that it was made with, about the same as `tight`.

@@ -1,4 +1,4 @@
-"""From an image to the faces in it: decoded, detected, cut out and brought to one size."""
+"""Cuts faces out of an image: decodes, detects, crops and resizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decodes image files: to a network's input size, or a photograph at its own; or says why not."""
+"""Decodes image files to a network's input size or at their own, or says why it cannot."""
 
 from __future__ import annotations
 

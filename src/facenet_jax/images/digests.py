@@ -1,4 +1,4 @@
-"""Fingerprints of images: of their bytes, and of what they look like."""
+"""Fingerprints of images: of their bytes, and of their appearance."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def look_distance(a: NDArray[np.uint16], b: NDArray[np.uint16]) -> NDArray[np.in
 
 
 def is_blank(looks: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Which pictures are too flat to be told apart by their looks.
+    """Which pictures are too flat to be compared by appearance.
 
     Args:
       looks: uint16 [..., 16].

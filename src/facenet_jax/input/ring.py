@@ -1,4 +1,4 @@
-"""Batches of pixels where workers write them, each read there and its memory used again."""
+"""A ring of batches in shared memory, in which workers write pixels where they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a function over numbers in Grain's worker processes: all that the loader knows of Grain is here.
+"""Runs a function in Grain's worker processes; the only module that uses Grain's processes.
 
 Public Grain does the work: a range, a function, threads and processes, results in order. What it lacks (0.2.18) is made
 up for below, each with its reason: a start without absl's command line (`_let_grain_read_its_flag`), signals that leave

@@ -1,4 +1,4 @@
-"""Pixels onto the unit sphere: the networks of section 3.3, as pure functions.
+"""The networks of section 3.3 as pure functions: pixels to points on the unit sphere.
 
     network = build("nn4")
     parameters = network.init(jax.random.key(0), jnp.zeros((1, 96, 96, 3)))

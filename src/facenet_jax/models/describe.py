@@ -1,4 +1,4 @@
-"""A network's table, in the manner of Tables 1 and 2, worked out from the network itself and without allocating it."""
+"""The table of a network in the form of Tables 1 and 2, computed without allocating it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def totals(module: nn.Module, input_size: tuple[int, int]) -> tuple[int, int]:
 
 
 def format_table(rows: list[Row]) -> str:
-    """The table as text: exact integers, beside them the paper's short form; the last line is the total."""
+    """The table as text: exact integers, next to them the paper's short form; the last line is the total."""
     inception = any(row.columns for row in rows)
     heads = ["layer", "output", "kernel, stride"]
     if inception:

@@ -1,4 +1,4 @@
-"""The layers that the rows of Tables 1 and 2 are made of.
+"""The layers used by the rows of Tables 1 and 2.
 
 Every layer takes [N, rows, columns, channels] (the fully connected ones [N, features]) and computes in its `dtype`;
 parameters are float32. Padding is 'SAME' throughout: a stride of s turns n rows into ceil(n / s).

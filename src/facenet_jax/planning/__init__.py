@@ -1,1 +1,1 @@
-"""What a run would take on machines that are not there, read from the compiled step."""
+"""Predicts what a run takes on machines that are not at hand, from the compiled step."""

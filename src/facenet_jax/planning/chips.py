@@ -1,4 +1,4 @@
-"""What chips can do, as their makers publish it.
+"""Published rates of chips: arithmetic, memory bandwidth, interconnect.
 
 Sources, all figures for dense (not sparse) arithmetic:
   v4, v5e, v5p, v6e   Google Cloud's documentation, "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e", tables of key
@@ -80,7 +80,7 @@ def find_chip(name: str) -> Chip:
 
 
 def topology(chip: Chip, chips: int) -> str:
-    """How Google Cloud names a slice of so many chips: `v5e:16x16`.
+    """How Google Cloud names a slice of that many chips: `v5e:16x16`.
 
     Raises:
       InputError: there is no such slice, or the chip is no TPU.

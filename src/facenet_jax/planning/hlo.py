@@ -1,4 +1,4 @@
-"""Reads a compiled program: what goes between devices, and what goes to memory and back.
+"""Reads a compiled program: bytes sent between devices, and bytes moved to and from memory.
 
 The text is XLA's optimised HLO of one device, after partitioning, as `Compiled.as_text()` gives it. A loop's body
 counts as often as the compiler knows that it runs; where it does not know, once.
@@ -18,7 +18,7 @@ _BYTES |= {"s64": 8, "u64": 8, "f64": 8}
 _ARRAY = re.compile(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\](\{{[^}}]*\}})?")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z\d-]*)\((.*)$")
-_ON_CHIP = re.compile(r"S\([1-9]")  # a memory space beside the device's main memory
+_ON_CHIP = re.compile(r"S\([1-9]")  # a memory space other than the device's main memory
 # What moves no data of its own: others that follow or belong to it do.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"}
 _FREE |= {"opt-barrier", "partition-id", "replica-id", "iota"}

@@ -1,6 +1,6 @@
-"""This machine's processors as a `Chip`, their rates measured on the spot.
+"""This machine's processors as a `Chip`, with rates measured on the spot.
 
-`python -m facenet_jax.planning.host DEVICES` prints it as JSON, in a process of its own that has so many simulated
+`python -m facenet_jax.planning.host DEVICES` prints it as JSON, in a process of its own with that many simulated
 devices. They share the machine: each gets an equal part of every rate.
 """
 
@@ -21,7 +21,7 @@ from facenet_jax.planning.chips import Chip
 
 
 def measure_host(devices: int) -> Chip:
-    """The rates of this machine, for so many simulated devices.
+    """The rates of this machine, for a number of simulated devices.
 
     Raises:
       InputError: they could not be measured.

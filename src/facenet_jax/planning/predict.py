@@ -1,4 +1,4 @@
-"""From a compiled step and a chip to seconds, days and chip-hours."""
+"""Predicts seconds, days and chip-hours from a compiled step and a chip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training step compiled for devices that are not there, in a process of its own, and what it says of itself.
+"""Compiles the training step for devices that are not at hand, in a process of its own.
 
 Simulated devices have to be asked for before JAX starts, which is why there is another process. It prints a `Program`
 as JSON: `python -m facenet_jax.planning.program CONFIG DEVICES TOPOLOGY [--config.key=value ...]`. Nothing is allocated
@@ -59,7 +59,7 @@ class Program:
 
 
 def compile_for(config: str, overrides: list[str], devices: int, topology: str = "") -> Program:
-    """Compiles a config's step for so many devices.
+    """Compiles a config's step for a number of devices.
 
     Args:
       config: a config file, or the name of one.

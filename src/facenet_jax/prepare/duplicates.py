@@ -1,4 +1,4 @@
-"""The same bytes more than once."""
+"""Finds files with the same bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards -> one dataset: the index, the lists, the summary, and last the card."""
+"""Merges shards into one dataset: the index, the lists, the summary, and the card last."""
 
 from __future__ import annotations
 

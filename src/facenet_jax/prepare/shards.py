@@ -1,4 +1,4 @@
-"""Faces of the source -> one shard, and what is known of its records."""
+"""Writes the faces of a share of the source into one shard."""
 
 from __future__ import annotations
 

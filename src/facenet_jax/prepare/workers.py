@@ -1,4 +1,4 @@
-"""The shards of a share, written by worker processes or by this one, until all are done or a signal asks to stop."""
+"""Runs the worker processes that write a share's shards, until all are done or a signal asks to stop."""
 
 from __future__ import annotations
 

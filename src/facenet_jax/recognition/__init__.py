@@ -1,1 +1,1 @@
-"""Points -> answers: every face on photographs, whether two are the same person, and who it is."""
+"""Recognition: finds every face in photographs, compares two people, and names enrolled people."""

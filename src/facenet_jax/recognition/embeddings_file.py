@@ -1,4 +1,4 @@
-"""Faces -> a file of embeddings that any tool can read: Parquet, or NumPy's .npz."""
+"""Writes embeddings to a file that any tool can read: Parquet, or NumPy's .npz."""
 
 from __future__ import annotations
 

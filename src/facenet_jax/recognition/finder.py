@@ -1,4 +1,4 @@
-"""Photographs on disk -> every face on them, and its point."""
+"""Finds and embeds every face in photographs on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A gallery `<person>/<photo>` -> an index: people enrolled, or more of them, or fewer."""
+"""Updates an index from a gallery `<person>/<photo>`: adds and removes people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces -> names: the nearest people of an index, or unknown."""
+"""Names faces: the nearest people of an index, or unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""People by their faces: who is enrolled, and who is nearest, searched exactly through faiss."""
+"""An index of enrolled people, searched exactly through faiss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Thresholds that were measured: read from what `facenet-jax evaluate --out` wrote, for one embedder and crop alone."""
+"""Reads thresholds measured by `facenet-jax evaluate --out`, each for one embedder and crop."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two photographs -> the distance of their faces."""
+"""Measures the distance between the faces of two photographs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured -> the page: the paper's tables and figures, with the paper's numbers in them."""
+"""Builds the report: the paper's tables and figures next to those measured."""
 
 from __future__ import annotations
 

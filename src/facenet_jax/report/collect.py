@@ -1,4 +1,4 @@
-"""What runs and evaluations left on disk -> what the report shows."""
+"""Reads what runs and evaluations left on disk, for the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured -> the report's figures: matplotlib's SVG, in which what is pointed at says what it is.
+"""The report's figures as SVG by matplotlib, with values shown on hover.
 
 A browser shows an SVG element's title while the pointer rests on it, with no program at all; each mark is given an
 identifier when it is drawn and its title once the file is written.

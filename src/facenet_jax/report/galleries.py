@@ -1,4 +1,4 @@
-"""What was measured -> galleries of the viewer's own images: a square of distances, wrong pairs, clusters."""
+"""The report's galleries of the user's own images: a square of distances, wrong pairs, clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pages of HTML that need nothing from elsewhere: the templates, and what they show."""
+"""Renders self-contained HTML pages from templates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured -> the report's tables, with the paper's numbers in them."""
+"""The report's tables, with the paper's figures in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled programs: kept on disk from one process to the next; what takes long to compile is said on the screen."""
+"""The cache of compiled programs on disk, and messages about compilations that take long."""
 
 from __future__ import annotations
 

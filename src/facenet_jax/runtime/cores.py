@@ -1,4 +1,4 @@
-"""How many processes are worth having."""
+"""Chooses the number of processes."""
 
 from __future__ import annotations
 

@@ -265,6 +265,6 @@ def files_digest(root: Path, files: Sequence[Path]) -> str:
 def _stat(file: Path) -> tuple[int, int]:
     try:
         found = file.stat()
-    except OSError:  # whoever embeds it counts it as unreadable
+    except OSError:  # counted as unreadable when it is embedded
         return -1, -1
     return found.st_size, found.st_mtime_ns

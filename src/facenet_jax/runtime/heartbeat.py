@@ -1,7 +1,7 @@
-"""Each process of a job says that it lives; one that falls silent, or ends with an error, is named by the others.
+"""Heartbeats of a job's processes: one that falls silent or ends with an error is named by the others.
 
 JAX's own heartbeat ends a process with pages that name no host, and what it could call instead cannot be written in
-Python (jaxlib 0.10: std::bad_cast). So this one speaks first.
+Python (jaxlib 0.10: std::bad_cast). So this message comes first.
 """
 
 from __future__ import annotations

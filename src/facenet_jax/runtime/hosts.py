@@ -168,7 +168,7 @@ def several() -> bool:
 
 
 def is_first() -> bool:
-    """Whether this is the process that speaks and writes for all."""
+    """Whether this is process 0, which logs and writes for all."""
     return jax.process_index() == 0
 
 

@@ -1,4 +1,4 @@
-"""Memory in pages of 2 MiB, where Linux gives them to whoever asks."""
+"""Asks Linux for memory in pages of 2 MiB."""
 
 from __future__ import annotations
 

@@ -296,5 +296,5 @@ def ends_after(seconds: float, why: str) -> Iterator[None]:
 
 
 def say(text: str) -> None:
-    """A line of this process's own, whichever it is: processes that wait do not know yet who speaks for all."""
+    """A line of this process's own, whichever it is: processes that wait do not know yet which of them logs for all."""
     print(text, file=sys.stderr, flush=True)

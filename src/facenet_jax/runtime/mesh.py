@@ -25,18 +25,18 @@ def make_mesh(data: int = 0, fsdp: int = 1) -> Mesh:
     """A mesh of data x fsdp devices.
 
     Args:
-      data: how many parts the batch has for each of fsdp; 0: so many that every device takes part.
+      data: how many parts the batch has for each of fsdp; 0: as many as use every device.
       fsdp: how many devices share one copy of the parameters, each with its own rows of the batch all the same.
 
     Raises:
-      InputError: there are not so many, or processes would have different numbers of them, or none.
+      InputError: there are fewer devices, or processes would have different numbers of them, or none.
     """
     available = devices()
     count = (data or max(1, len(available) // fsdp)) * fsdp
     if data < 0 or count > len(available):
         raise InputError(
             f"mesh.data is {data} and mesh.fsdp is {fsdp}, and there are {len(available)} {available[0].platform} "
-            "devices; their product may be at most so many, and mesh.data=0 takes all."
+            "devices; their product may not be more than that, and mesh.data=0 takes all."
         )
     check_shares([device.process_index for device in available[:count]], jax.process_count(), data, fsdp)
     # Automatic axes: jit decides the layout between the places where shard_map says it.

@@ -1,4 +1,4 @@
-"""What a command prints: nothing that it computes is lost because the screen, pipe or file takes no more."""
+"""Output of a command: a broken pipe or a full disk must not lose what was computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while work goes on: one live line on a terminal, plain lines in a log."""
+"""Progress of long work: one live line on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Progress:
 
 
 class Tally:
-    """Counts towards a total: so many done, so many a second, so long to go.
+    """Counts towards a total: how many are done, the rate, and the time left.
 
     The clock starts when the first are seen done: what starts up only once says nothing of the rate.
 

@@ -28,7 +28,7 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
       title: the question.
       axis: what was swept.
       measured: for each FAR the points that have a rate there. Where every name is a number the axis is one of numbers,
-        logarithmic if they span much; otherwise names stand beside each other in the order given.
+        logarithmic if they span much; otherwise names stand next to each other in the order given.
       path: the PNG file to write.
 
     Raises:

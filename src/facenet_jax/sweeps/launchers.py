@@ -1,4 +1,4 @@
-"""How a point is started: here, one after the other, or as a job of its own on a cluster."""
+"""Starts the points of a sweep: here, one after the other, or each as a job on a cluster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SCRIPTS = {
     "tpu": ("tpu_vm.sh", "up"),
 }
 LAUNCHERS = ("local", *_SCRIPTS)
-# Kubernetes and Cloud TPU take names of at most so many characters here.
+# Kubernetes and Cloud TPU allow names of at most this many characters here.
 _LONGEST_NAME = 40
 
 
@@ -33,7 +33,7 @@ class Command:
     Attributes:
       words: the command.
       typed: the line that a person would type for it.
-      environment: variables that it gets beside those of this process.
+      environment: variables that it gets in addition to those of this process.
       waits: whether it ends when the run has, or when the job has been sent.
     """
 

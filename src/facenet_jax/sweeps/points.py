@@ -1,4 +1,4 @@
-"""A sweep's file, and the points that it gives.
+"""Reads the file of a sweep and its points.
 
 A file in configs/sweeps/ begins with a docstring, whose first line is the question, and defines `points(base)`, which
 takes the base config (locked) and yields (name, {config key: value}). It may define

@@ -115,7 +115,7 @@ def _result_of(sweep: Sweep, point: Point, workdir: str, sent: _Sent) -> Result:
     try:
         result = result_of(sweep, point, path(workdir) / "points" / point.name)
     except ImportError as error:  # what reaches that kind of storage is no dependency of ours
-        raise InputError(f"--workdir={workdir} cannot be reached: {error}; install it beside facenet-jax.") from error
+        raise InputError(f"--workdir={workdir} cannot be reached: {error}; install it next to facenet-jax.") from error
     if result.state != "finished" and point.name in sent.names:
         return replace(result, state=f"sent, {result.state}" if result.state == "begun" else "sent")
     return result

@@ -1,4 +1,4 @@
-"""What all processes of a job must have in common before it trains."""
+"""Checks before training that all processes of a job agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All training faces on every device: a batch is a list of their places."""
+"""Keeps all training faces on every device; a batch is a list of their positions."""
 
 from __future__ import annotations
 

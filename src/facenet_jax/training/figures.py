@@ -1,4 +1,4 @@
-"""Figures of the steps of a run: kept on the devices until they are read, so that no step waits for the host."""
+"""Metrics of steps, kept on the devices until they are read, so that no step waits for the host."""
 
 from __future__ import annotations
 

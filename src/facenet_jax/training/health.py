@@ -1,4 +1,4 @@
-"""Whether a run is healthy, by the numbers of its steps: not finite ends it, a collapse is warned of."""
+"""Checks the health of a run: stops when a value is not finite, warns of a collapse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run keeps decoded faces: nowhere, in the host's memory, or on the devices."""
+"""Chooses where a run keeps decoded faces: nowhere, in the host's memory, or on the devices."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def choose(config: ConfigDict, faces: TrainingFaces, mesh: Mesh, step: Estimate)
 
 @dataclass(frozen=True)
 class _Room:
-    """Bytes that decoded faces take, and those that are free beside the step; None: it cannot be told."""
+    """Bytes that decoded faces take, and those that are free besides the step; None: unknown."""
 
     needed: int
     free: int | None

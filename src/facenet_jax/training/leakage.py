@@ -1,4 +1,4 @@
-"""Leakage: held-out identities and faces that are also trained on."""
+"""Finds held-out identities and faces that are also trained on."""
 
 from __future__ import annotations
 

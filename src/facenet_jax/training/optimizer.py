@@ -1,4 +1,4 @@
-"""AdaGrad as the paper uses it, or Adam, the schedule of the rate (section 3.3), and the average of what they find."""
+"""The optimiser: AdaGrad as in the paper, or Adam; the learning rate's schedule (section 3.3); averaged parameters."""
 
 from __future__ import annotations
 

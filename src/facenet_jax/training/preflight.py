@@ -1,4 +1,4 @@
-"""Before step one: what the run will take, read from the compiled step, and whether it fits."""
+"""Checks before step one what a run takes, read from the compiled step, and whether it fits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training step: pixels to embeddings, the loss over the whole batch, its gradient, AdaGrad.
+"""One training step: embeddings, the loss over the whole batch, its gradient, the update.
 
 The network may take the batch in chunks. Embeddings are worked out chunk by chunk and nothing is kept; the loss and its
 gradient with respect to all embeddings follow at once; then each chunk runs again, with its rows of that gradient. The

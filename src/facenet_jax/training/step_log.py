@@ -1,4 +1,4 @@
-"""What is written and shown of a run's steps: metrics, the progress line, evaluations, a warning of collapse."""
+"""Writes metrics, the progress line, evaluations and collapse warnings of a run."""
 
 from __future__ import annotations
 

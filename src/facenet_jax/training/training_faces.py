@@ -62,7 +62,7 @@ class TrainingFaces:
       train: the source of training faces.
       parts: the identities of `train` that are trained on, with the weight of their dataset.
       held_out: faces of others.
-      shared_names: how many held-out identities bear the name of a training identity of another folder.
+      shared_names: how many held-out identities have the name of a training identity of another folder.
       shared_faces: how many held-out faces are, by their bytes or looks, pictures of a training identity; counted for
         prepared datasets, whose digests are at hand.
       remarks: what else a person should know, a line each.
@@ -113,7 +113,7 @@ class TrainingFaces:
             text += f"\n{remark}"
         if self.shared_names:
             text += (
-                f"\nwarning: {self.shared_names:,} identities of config.eval.path bear names that are trained on "
+                f"\nwarning: {self.shared_names:,} identities of config.eval.path have names that are trained on "
                 "too; if they are the same people, the figures say nothing about new ones"
             )
         if self.shared_faces:
@@ -192,7 +192,7 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
         )
     if len(trained_on) == 1:
         raise InputError(
-            f"{train.index.names[trained_on[0]]} alone is left to train on, with nobody to be told apart from, and "
+            f"{train.index.names[trained_on[0]]} alone is left to train on, without anybody to compare with, and "
             "every gradient would be 0: add people, or lower config.data.min_faces."
         )
     borders = whole.borders[1:-1] if isinstance(whole, MixedSource) else []

@@ -1,4 +1,4 @@
-"""Points on the unit sphere -> the triplet loss."""
+"""The triplet loss on points of the unit sphere."""
 
 from facenet_jax.triplets.curriculum import Stage, margin_at, staged_loss_and_gradient
 from facenet_jax.triplets.distances import squared_distances

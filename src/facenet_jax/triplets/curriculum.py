@@ -1,4 +1,4 @@
-"""Selection and margin that follow the steps of a run, so that difficulty can grow as the paper asks (section 1)."""
+"""A curriculum: selection and margin that change with the step (section 1)."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def staged_loss_and_gradient(
 
 
 def margin_at(stages: Sequence[Stage], step: jax.Array) -> jax.Array:
-    """The margin in force once so many steps have been taken, a float32 scalar."""
+    """The margin in force after a number of steps, a float32 scalar."""
     return jnp.array([stage.margin for stage in stages], jnp.float32)[_stage_of(stages, step)]
 
 

@@ -1,4 +1,4 @@
-"""Which triplets a batch gives: for a block of anchors, their positives and the negative of each (section 3.2)."""
+"""Selects the triplets of a batch: for a block of anchors, their positives and the negative of each (section 3.2)."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Tiling(NamedTuple):
 
 
 def tiling(rows: int, cpu: bool) -> Tiling:
-    """For a batch of so many rows, on a CPU or an accelerator."""
+    """For a batch of a number of rows, on a CPU or an accelerator."""
     if cpu:
         return Tiling(ANCHOR_BLOCK, _TOGETHER_ON_CPU)
     return Tiling(max(1, _MOST_DISTANCES // (ANCHOR_BLOCK * rows)) * ANCHOR_BLOCK, _TOGETHER)
@@ -362,7 +362,7 @@ def sum_of_negatives(exemplars: Exemplars, block: AnchorBlock) -> tuple[jax.Arra
 
 
 def groups(selection: Selection, together: int, most_faces: int | jax.Array) -> int | jax.Array:
-    """How many groups `choose` has, for anchors of identities with at most so many faces."""
+    """How many groups `choose` has, for anchors of identities with at most that many faces."""
     return 1 if selection.positives == "hardest" else (most_faces + together - 1) // together
 
 

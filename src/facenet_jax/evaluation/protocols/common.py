@@ -1,4 +1,4 @@
-"""What protocols share: their arguments, faces of a folder embedded by all, comparisons, the outcome."""
+"""Code shared by protocols: arguments, embedding a folder with all embedders, comparisons, the outcome."""
 
 from __future__ import annotations
 

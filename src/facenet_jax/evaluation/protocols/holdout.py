@@ -98,7 +98,7 @@ def _format_intervals(result: HoldoutResult, sure: HoldoutIntervals) -> list[str
     if all(rate.val is None for rate in result.rates):
         return []
     if sure.replicates is None:
-        return ["  too many pairs to draw people anew: no intervals"]
+        return ["  too many pairs to resample people: no intervals"]
     return [
         f"  95 % at FAR {rate.far:g}: {format_interval(people)} over people (over pairs {format_interval(pairs)})"
         for rate, people, pairs in zip(result.rates, sure.over_identities, sure.over_pairs, strict=True)

@@ -1,4 +1,4 @@
-"""Rank-1 identification, and the open set: finding whom one knows without taking strangers for them."""
+"""Rank-1 and open-set identification: naming enrolled people and rejecting strangers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Identified:
 
     Attributes:
       rank1: the share of probes whose nearest exemplar shows the same person, everybody enrolled.
-      standard_error: of rank1, people drawn anew with all their probes: those of a person share one exemplar, and so
+      standard_error: of rank1, people resampled with all their probes: those of a person share one exemplar, and so
         are not independent.
       probes: how many these were.
       enrolled: people, one exemplar each, for rank-1.
@@ -128,7 +128,7 @@ def identify(
     paired = np.flatnonzero(counts >= 2)
     if len(paired) < 2:
         raise InputError(
-            f"{len(paired)} of {len(counts)} identities have two faces, and to be told apart takes two such; add faces."
+            f"{len(paired)} of {len(counts)} identities have two faces, and at least two such are needed; add faces."
         )
     is_exemplar = np.zeros(len(ids), bool)
     is_exemplar[first] = True

@@ -1,4 +1,4 @@
-"""What protocols on published lists of pairs share: the list, its distances, accuracy over folds."""
+"""Code shared by protocols on published lists of pairs: the list, its distances, accuracy over folds."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def listed_metrics(listed: PairList, one: ListedDistances, fars: Sequence[float]
 def accuracy_interval(
     listed: PairList, one: ListedDistances, right: NDArray[np.bool_], replicates: int = 1000
 ) -> tuple[float, float] | None:
-    """The 95 % interval of the accuracy, people drawn anew."""
+    """The 95 % interval of the accuracy, people resampled."""
     _, identity = np.unique(np.array(listed.people), return_inverse=True)
     first, second = identity[listed.pairs[one.usable]].T
     weights = identity_weights(int(identity.max()) + 1, replicates)

@@ -1,4 +1,4 @@
-"""Section 5.3 and Table 4: VAL of faces made worse, by JPEG and by few pixels."""
+"""Section 5.3 and Table 4: VAL of faces degraded by JPEG compression and by low resolution."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def recompress(quality: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def shrink(pixels: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image as a square of so many pixels, or as it is where it has fewer; uint8 [rows, columns, 3]."""
+    """The image as a square of a number of pixels, or as it is where it has fewer; uint8 [rows, columns, 3]."""
     side = math.isqrt(pixels)
     if side < 1:
         raise InputError(f"An image of {pixels} pixels is none; choose at least one.")

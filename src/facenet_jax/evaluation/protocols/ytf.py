@@ -1,4 +1,4 @@
-"""Section 5.7: YouTube Faces; two videos are as far apart as the pairs of their frames are in the mean."""
+"""Section 5.7: YouTube Faces; the distance of two videos is the mean distance of their frames."""
 
 from __future__ import annotations
 
