@@ -157,12 +157,19 @@ def test_bad_images_are_named_and_passed_over(tmp_path, network, capsys):
             (tmp_path / "faces" / f"p{person}" / f"{image}.png").write_bytes(picture(person * 3 + image))
     (tmp_path / "faces" / "p1" / "0.png").write_bytes(b"no image")
     (tmp_path / "faces" / "p2" / "1.png").write_bytes(b"")
+    (tmp_path / "faces" / "p3" / "3.cr2").write_bytes(b"raw")
     common = [f"--embedder={network}", f"--data={tmp_path / 'faces'}"]
     assert main(["evaluate", "identify", *common, f"--out={tmp_path / 'out'}"]) == 0
     said = capsys.readouterr().out
     assert "2 images left out: p1/0.png (not an image of a known format), p2/1.png (empty file)" in said
+    listed = tmp_path / "out" / "identify_rejected.txt"
+    assert f"2 photographs were passed over; listed in {listed}" in said
+    assert listed.read_text() == "p1/0.png\tnot an image of a known format\np2/1.png\tempty file\n"
+    assert "other files passed over: 1 .cr2" in said
     assert main(["evaluate", "compact", *common, "--far", "0.5"]) == 0
-    assert "int8, 4 bytes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "int8, 4 bytes" in said
+    assert "2 photographs were passed over; --out=FOLDER lists them" in said
     for file in (tmp_path / "faces").rglob("*.png"):
         file.write_bytes(b"")
     assert "None of the 12 images can be used" in refused(capsys, "evaluate", "cluster", *common)

@@ -9,11 +9,14 @@ import sys
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from facenet_jax.cli import main
 from facenet_jax.embedders import OnnxEmbedder, open_embedder
 from facenet_jax.errors import InputError
-from facenet_jax.export.run import Wanted, export
+from facenet_jax.export.run import Wanted, _faces, export
+from facenet_jax.images.cut import FaceCutter
+from preparing import prepared
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
 
@@ -29,6 +32,35 @@ def test_an_exported_file_is_an_embedder_without_being_told_anything(exported, e
     assert (embedder.size, embedder.crop) == ((32, 32), "none")
     np.testing.assert_allclose(embedder.embed(IMAGES), expected, atol=1e-4)
     assert embedder.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("expects", "asked", "used"), [("centre", None, "centre"), ("centre", "none", "none"), ("none", None, "none")]
+)
+def test_faces_are_calibrated_on_as_the_network_expects_them(tmp_path, expects, asked, used, capsys):
+    class Network:
+        name, size, crop = "a network", (16, 16), expects
+
+    photograph = tmp_path / "faces" / "ada" / "0.png"
+    photograph.parent.mkdir(parents=True)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 90, 3)).astype(np.uint8)).save(photograph)
+    told = []
+    (face,) = _faces(tmp_path / "faces", Network(), asked, told.append)
+    np.testing.assert_array_equal(face, FaceCutter(used)(photograph.read_bytes(), (16, 16))[0].pixels)
+    line = "faces are cut with --crop centre, as a network expects; if they are already, --crop none"
+    assert told == [line] * (used == "centre")
+    assert ("expects faces cut with --crop centre" in capsys.readouterr().err) == (expects != used)
+
+
+def test_faces_that_were_cut_when_they_were_prepared_are_taken_as_they_are(photos, tmp_path, capsys):
+    class Network:
+        name, size, crop = "a network", (16, 16), "centre"
+
+    prepared(photos, tmp_path / "cut", crop="centre", size=16)
+    told = []
+    assert len(_faces(tmp_path / "cut", Network(), None, told.append)) == 64
+    assert not told
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_stablehlo_takes_any_number_of_images(exported, expected):
@@ -136,6 +168,7 @@ def test_what_is_refused(run, exported, photos, tmp_path):
     refused("int8 is made for ONNX", to="stablehlo", dtype="int8", calibrate=photos)
     refused("go together", dtype="int8")
     refused("go together", calibrate=photos)
+    refused("--crop=centre says how the faces of --calibrate are cut", crop="centre")
     refused("no checkpoint of step 5; there are: 4, 6", step=5)
     refused("give the working directory of a run", workdir=tmp_path)
     refused("is no folder; make it", file=tmp_path / "none" / "net")

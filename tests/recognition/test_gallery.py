@@ -78,6 +78,14 @@ class TestGallery:
         assert "2 photographs (rejected.txt): nobody/1.jpg (not an image of a known format), person 04/bad.jpg" in text
         assert "no usable face  1 people: nobody" in text
         assert (index / "rejected.txt").read_text().count("\n") == 2
+        (gallery / "nobody" / "2.jpg").write_bytes(b"")
+        code, text, _ = said("enroll", gallery, index)
+        assert "passed over     2 photographs as before (rejected.txt)\n" in text
+        assert "passed over     1 photographs (rejected.txt): nobody/2.jpg (empty file)\n" in text
+        assert (index / "rejected.txt").read_text().count("\n") == 3
+        code, text, _ = said("enroll", gallery, index)
+        assert text.count("passed over") == 1
+        assert "passed over     3 photographs as before" in text
         said("identify", *asked, index, "-o", tmp_path / "found.csv", *MANY)
         rows = list(csv.DictReader((tmp_path / "found.csv").read_text().splitlines()))
         assert [row["person"] for row in rows if row["rank"] == "1"] == ["person 03", "person 11"]

@@ -52,7 +52,7 @@ def _audit(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.curation.results_folder import KEPT, claimed
     from facenet_jax.datasets.open import crop_of
     from facenet_jax.embedders import open_embedder
-    from facenet_jax.embedders.base import crop_for_dataset, warn_of_crop
+    from facenet_jax.embedders.base import crop_for_dataset, crop_in_words, warn_of_crop
     from facenet_jax.runtime.files import write_whole
     from facenet_jax.runtime.progress import Progress
 
@@ -61,9 +61,7 @@ def _audit(options: argparse.Namespace, _: list[str]) -> int:
     crop = crop_for_dataset(embedder, cut, options.crop)
     warn_of_crop(embedder, cut, crop)
     if options.crop is None and crop != "none":
-        Progress().say(
-            f"faces are cut with --crop {crop}, as {embedder.name} expects; if they are already, --crop none"
-        )
+        Progress().say(crop_in_words(embedder, crop))
     with claimed(options.output, OWN_FILES):
         found = audit(options.dataset, embedder, crop, options.keep or options.output / KEPT, Progress())
         write_findings(found, options.output)

@@ -52,7 +52,7 @@ def _enroll(options: argparse.Namespace, _: list[str]) -> int:
 def _change(options: argparse.Namespace) -> int:
     from facenet_jax.datasets.names import comparable
     from facenet_jax.embedders.labelled_images import open_labelled
-    from facenet_jax.recognition.embeddings_file import write_rejects
+    from facenet_jax.recognition.embeddings_file import new_rejects, write_rejects
     from facenet_jax.recognition.gallery import enroll
     from facenet_jax.recognition.index_files import REJECTS, is_index, load_index, save_index
     from facenet_jax.recognition.thresholds import read_thresholds
@@ -88,7 +88,10 @@ def _change(options: argparse.Namespace) -> int:
             _list("removed" if options.sync else "outdated", outdated, "faces enrolled before")
             if not options.sync:
                 print("                they stay enrolled; --sync removes what the gallery does not hold any more")
-        _list("passed over", [f"{file} ({reason})" for file, reason in new.rejected], f"photographs ({REJECTS})")
+        fresh = new_rejects(root / REJECTS, new.rejected)
+        if known := len(new.rejected) - len(fresh):
+            print(f"passed over     {known:,} photographs as before ({REJECTS})")
+        _list("passed over", [f"{file} ({reason})" for file, reason in fresh], f"photographs ({REJECTS})")
         _list("no usable face", new.missing, "people")
         if new.passed_over:
             print(f"other files     {new.passed_over}")

@@ -85,9 +85,11 @@ def add_parser(commands: Any) -> None:
 
 def _run(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.datasets.open import crop_of
+    from facenet_jax.datasets.walk import in_words
     from facenet_jax.embedders import is_run, network_of
     from facenet_jax.embedders.base import warn_of_crop
     from facenet_jax.evaluation.request import Request
+    from facenet_jax.recognition.embeddings_file import write_rejects
     from facenet_jax.runtime.files import write_whole
     from facenet_jax.training.run_identities import own_held_out, trained_on
 
@@ -127,6 +129,8 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     if options.out:
         file = _place(options.out, outcome)
         write_whole(file, json.dumps(outcome.document, indent=1, allow_nan=False) + "\n")
+        rejected = options.out / f"{file.stem}_rejected.txt"
+        write_rejects(rejected, list(request.rejected.items()))
         written = [file, *(draw(options.out / f"{file.stem}_{name}") for name, draw in outcome.figures.items())]
     data = outcome.document["data"]
     print(f"{outcome.protocol} on {data}, crop {outcome.document['crop']}")
@@ -134,6 +138,11 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
         done = "kept, and the figures may say little" if options.keep_shared else "left out"
         shown = ", ".join(request.left_out[:5]) + (", ..." if len(request.left_out) > 5 else "")
         print(f"{len(request.left_out):,} identities were trained on too, and are {done}: {shown}")
+    if request.rejected:
+        where = f"listed in {rejected}" if options.out else "--out=FOLDER lists them"
+        print(f"{len(request.rejected):,} photographs were passed over; {where}")
+    if request.passed_over:
+        print(f"other files passed over: {in_words(request.passed_over)}")
     print(outcome.table)
     if written:
         print(f"written         {', '.join(map(str, written))}")

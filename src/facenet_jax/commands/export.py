@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.commands.options import add_command
+from facenet_jax.images.crop import CROPS
 
 _EPILOG = """\
 The file takes uint8 RGB images [N, rows, columns, 3] as they are decoded and gives float32 embeddings [N, d] of norm 1;
@@ -41,6 +42,12 @@ def add_parser(commands: Any) -> None:
     export.add_argument("--step", type=int, help="of the checkpoint (default: the best, or else the latest)")
     export.add_argument("--calibrate", type=Path, metavar="FOLDER", help="int8: faces <identity>/<image>")
     export.add_argument(
+        "--crop",
+        choices=CROPS,
+        help="how the faces of --calibrate are cut; none: as they are (default: as those that the run was trained on; "
+        "none where they were cut when they were prepared)",
+    )
+    export.add_argument(
         "--evaluation", type=Path, metavar="FILE", help="JSON of `evaluate --out` on this checkpoint, for the card"
     )
 
@@ -59,6 +66,7 @@ def _export(options: argparse.Namespace, _: list[str]) -> int:
         options.dtype,
         options.step,
         options.calibrate,
+        options.crop,
         options.evaluation,
         options.flip,
     )

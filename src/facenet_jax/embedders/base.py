@@ -140,6 +140,11 @@ def crop_for_dataset(embedder: Embedder | EmbeddingTable, cut: str, asked: Crop 
     return cast(Crop, getattr(embedder, "crop", "none")) if cut == "none" else "none"
 
 
+def crop_in_words(embedder: Embedder | EmbeddingTable, crop: Crop) -> str:
+    """A line where `crop_for_dataset` cuts faces and nobody asked for it."""
+    return f"faces are cut with --crop {crop}, as {embedder.name} expects; if they are already, --crop none"
+
+
 def warn_of_crop(embedder: Embedder | EmbeddingTable, cut: str, crop: Crop) -> None:
     """Prints a line where an embedder is given faces that are not cut as it expects.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,6 +43,8 @@ class Request:
       leave_out: whether identities that an embedder was trained on are left out for all.
       progress: whether to say how far it is.
       left_out: names that were left out, filled in as the protocol runs.
+      rejected: photograph -> why it gave no face, and passed_over: other files of the folders by suffix or reason; both
+        filled in as the protocol runs.
       against: whether there are two embedders, an old and a new one, of which the new is judged against the old too.
       held_out: opens the faces that the embedder's own run held out.
     """
@@ -53,6 +56,8 @@ class Request:
     leave_out: bool = True
     progress: bool = True
     left_out: list[str] = field(default_factory=list)
+    rejected: dict[str, str] = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)
     against: bool = False
     held_out: Callable[[Request], LabelledImages] = field(default=_none_held_out)
 
@@ -65,6 +70,7 @@ class Request:
         faces = embed_images(
             embedder, images, cutter or FaceCutter(self.crop), self.keep, Progress(quiet=not self.progress)
         )
+        self.rejected |= dict(faces.rejected)
         faces.check_any()
         return faces
 
@@ -96,7 +102,9 @@ class Outcome:
 
 def prepared_folder(request: Request, path: Path) -> LabelledImages:
     """A folder without the identities that were trained on, unless they are to stay."""
-    return leave_out_known(request, open_labelled(path))
+    folder = open_labelled(path)
+    request.passed_over.update(folder.passed_over)
+    return leave_out_known(request, folder)
 
 
 def leave_out_known(request: Request, folder: LabelledImages) -> LabelledImages:

@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax import models
-from facenet_jax.datasets.open import open_dataset
+from facenet_jax.datasets.open import crop_of, open_dataset
 from facenet_jax.embedders import CheckpointEmbedder, FlippedEmbedder, OnnxEmbedder
+from facenet_jax.embedders.base import crop_for_dataset, crop_in_words, warn_of_crop
 from facenet_jax.embedders.onnx import CARD_FORMAT, CARD_VERSION, OnnxInput
 from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.export.card import figures_of, write_card
 from facenet_jax.export.stablehlo import PLATFORMS, to_stablehlo
+from facenet_jax.images.crop import Crop
+from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import BadFace
 from facenet_jax.models.networks import apply_network, apply_network_flipped
 from facenet_jax.runtime.compiled import announced
@@ -45,6 +48,7 @@ class Wanted:
       file: where it is written; the card is written next to it.
       dtype: one of DTYPES, of weights and arithmetic.
       calibrate: a folder of faces, for int8.
+      crop: how these are cut; None: as the network expects, unless they are cut already.
       evaluation: for the card, PROTOCOL.json of `facenet-jax evaluate` on this checkpoint, of flipped points with flip.
       flip: whether the file gives the mean of a face's point and its mirror image's, see `FlippedEmbedder`.
     """
@@ -55,6 +59,7 @@ class Wanted:
     dtype: str = "float32"
     step: int | None = None
     calibrate: Path | None = None
+    crop: Crop | None = None
     evaluation: Path | None = None
     flip: bool = False
 
@@ -69,7 +74,7 @@ def export(wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> dict[
     embedder = CheckpointEmbedder(wanted.workdir, wanted.step, make_mesh(1))
     measured = FlippedEmbedder(embedder) if wanted.flip else embedder
     figures = figures_of(wanted.evaluation, measured.digest, measured.name) if wanted.evaluation else None
-    faces = _faces(wanted.calibrate, embedder.size, say) if wanted.calibrate else None
+    faces = _faces(wanted.calibrate, embedder, wanted.crop, say) if wanted.calibrate else None
     data = _data(wanted, embedder, faces)
     images = np.random.default_rng(0).integers(0, 256, (_PARITY_IMAGES, *embedder.size, 3)).astype(np.uint8)
     parity = _parity(wanted, embedder, data, images if faces is None else faces[: 4 * _PARITY_IMAGES])
@@ -88,6 +93,8 @@ def _check(wanted: Wanted) -> None:
         raise InputError("--dtype=int8 is made for ONNX; give --to onnx, or --dtype float16.")
     if (wanted.dtype == "int8") != (wanted.calibrate is not None):
         raise InputError("--dtype=int8 and --calibrate=FOLDER, faces that its scales are taken from, go together.")
+    if wanted.crop is not None and wanted.calibrate is None:
+        raise InputError(f"--crop={wanted.crop} says how the faces of --calibrate are cut; give both, or neither.")
     if not wanted.file.resolve().parent.is_dir():
         raise InputError(f"{wanted.file.parent} is no folder; make it, or give another -o FILE.")
     if wanted.file.is_dir():
@@ -100,14 +107,21 @@ def _check(wanted: Wanted) -> None:
             raise InputError(f"ONNX files need onnx and onnxruntime: {how_to_install('onnx')}.") from error
 
 
-def _faces(folder: Path, size: tuple[int, int], say: Callable[[str], None]) -> NDArray[np.uint8]:
-    """Faces spread evenly over a folder, as `evaluate` reads them."""
-    source = open_dataset(folder, singles=True)
+def _faces(
+    folder: Path, embedder: CheckpointEmbedder, asked: Crop | None, say: Callable[[str], None]
+) -> NDArray[np.uint8]:
+    """Faces spread evenly over a folder, cut as the network expects."""
+    source, cut = open_dataset(folder, singles=True), crop_of(folder)
+    crop = crop_for_dataset(embedder, cut, asked)
+    warn_of_crop(embedder, cut, crop)
+    if asked is None and crop != "none":
+        say(crop_in_words(embedder, crop))
+    cutter = FaceCutter(crop)
     chosen = np.unique(np.linspace(0, source.index.records - 1, _CALIBRATION_FACES).round().astype(int))
     faces, bad = [], []
     for record in chosen.tolist():
         try:
-            faces.append(source.load(record, size))
+            faces.append(cutter(source.read(record), embedder.size)[0].pixels)
         except BadFace as error:
             bad.append(f"{source.describe(record)} ({error})")
     if bad:

@@ -96,9 +96,22 @@ def write_table(faces: EmbeddedFaces, path: Path, embedder: Network, crop: str, 
 def write_rejects(file: Path, rejected: Sequence[tuple[str, str]]) -> None:
     """Lists photographs, each with a tab and the reason on a line of its own; no file where there are none."""
     if rejected:
-        write_whole(file, "".join(f"{_printable(name)}\t{reason}\n" for name, reason in rejected))
+        write_whole(file, "".join(f"{_reject(name, reason)}\n" for name, reason in rejected))
     else:
         file.unlink(missing_ok=True)
+
+
+def new_rejects(file: Path, rejected: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those that a file which `write_rejects` wrote before does not list; all of them where there is none."""
+    try:
+        before = set(file.read_text("utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        before = set()
+    return [(name, reason) for name, reason in rejected if _reject(name, reason) not in before]
+
+
+def _reject(name: str, reason: str) -> str:
+    return f"{_printable(name)}\t{reason}"
 
 
 def _printable(name: str) -> str:
