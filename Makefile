@@ -45,8 +45,8 @@ reproduce: $(STAMP)  ## the recipe for so many minutes: DATA=faces MINUTES=40 AR
 test: $(STAMP)  ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-test-cluster: $(STAMP)  ## the launcher on a Slurm cluster of two nodes on this machine; needs root and Debian's slurmctld, slurmd, munge
-	$(BIN)/python -m pytest -m cluster tests/launch/real_slurm --durations=0 $(ARGS)
+test-cluster: $(STAMP)  ## jobs on a Slurm of two nodes on this machine, hosts whose cables are pulled, a bucket; needs root (docs/launch.md)
+	$(BIN)/python -m pytest -m cluster tests/launch --durations=0 $(ARGS)
 
 test-newest:  ## a part of the tests with the newest dependencies (constraints-newest.txt): NEWEST=python3.13
 	$(NEWEST) -m venv .venv-newest

@@ -33,6 +33,7 @@ submit() {
     if ((dry_run)); then
         say "The job then runs, the last command if the first ended with 143 and the second says RUNNING:"
         bash launch/slurm.sbatch --dry-run "${train[@]}"
+        say "(If it failed for another reason than bad input, and a node does not answer, it is requeued as well.)"
     fi
     say "While it runs, its nodes count against your account's hours; nothing is left running when it has ended."
 }

