@@ -145,9 +145,16 @@ def test_a_run_goes_on_with_other_numbers_of_processes_and_devices(whole, tmp_pa
             assert abs(found[step] - wanted[step]) < 1e-4 * wanted[step], (name, step)
 
 
-def test_another_runs_parameters_come_to_the_devices_of_every_process(whole, tmp_path):
+def test_another_runs_parameters_come_to_the_devices_of_every_process(whole, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "watch_of_test.py").write_text(
+        "import jax, pathlib\nfile = pathlib.Path(f'process-{jax.process_index()}')\nfile.write_text('')\n"
+        "def log(step, figures):\n    file.write_text(f'{file.read_text()}{step} ')\n"
+    )
     tuned, still = tmp_path / "tuned", "--config.optimizer.learning_rate=1e-12"
-    finish(launch(tuned, 2, 1, 1, (f"--config.init_from={whole}", "--config.mesh.fsdp=2", still)))
+    hook = "--on-metrics=watch_of_test:log"
+    finish(launch(tuned, 2, 1, 1, (f"--config.init_from={whole}", "--config.mesh.fsdp=2", still, hook)))
+    assert [(file.name, file.read_text()) for file in tmp_path.glob("process-*")] == [("process-0", "0 1 1 ")]
     for left, right in zip(params(tuned, 1), params(whole), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
