@@ -3,12 +3,16 @@
 import os
 from pathlib import Path
 
-# Set before JAX is imported, and inherited by the processes that tests start.
-os.environ["XLA_FLAGS"] = (os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8").strip()
+from programs import quick_flags
+
+# Set before JAX is imported, and inherited by the processes that tests start. The last of two flags of a name wins.
+os.environ["XLA_FLAGS"] = (
+    f"{quick_flags()} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Compiled programs are kept between runs of the tests, beside pytest's own cache.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import numpy as np
 import pytest

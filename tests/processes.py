@@ -17,7 +17,7 @@ def start(script: Path, count: int, devices: int, *arguments: str) -> list[str]:
         port = free.getsockname()[1]
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         "TEST_COORDINATOR": f"localhost:{port}",
         "TEST_PROCESSES": str(count),

@@ -48,9 +48,7 @@ def case(which):
 
 
 def flax(network, params, images):
-    # Compiled in haste: it runs once.
-    apply = jax.jit(network.apply, compiler_options={"xla_backend_optimization_level": 0})
-    return np.asarray(apply({"params": params}, scale_pixels(images)))
+    return np.asarray(jax.jit(network.apply)({"params": params}, scale_pixels(images)))
 
 
 def session(model):

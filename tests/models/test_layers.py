@@ -24,6 +24,7 @@ from facenet_jax.models.layers import (
     MaxoutDense,
     MaxPool,
 )
+from programs import FUSED_AS_USERS
 
 few = settings(max_examples=6, deadline=None)  # every new shape is a compilation
 sides = st.integers(1, 9)
@@ -190,8 +191,8 @@ def test_convolutions_within_a_loop_are_those_outside():
         layer, params = Conv(4, 3, 2), {"kernel": jnp.ones((3, 3, 3, 4)), "bias": jnp.zeros(4)}
         return jax.grad(lambda params, x: jnp.sum(layer.apply({"params": params}, x) ** 2), (0, 1))(params, x)
 
-    program = jax.jit(lambda x: lax.map(gradient, x)).lower(jnp.ones((3, 2, 9, 9, 3))).compile().as_text()
-    layouts = re.findall(r"dim_labels=(\S+?),", program)
+    lowered = jax.jit(lambda x: lax.map(gradient, x)).lower(jnp.ones((3, 2, 9, 9, 3)))
+    layouts = re.findall(r"dim_labels=(\S+?),", lowered.compile(compiler_options=FUSED_AS_USERS).as_text())
     assert len(layouts) == 3
     assert set(layouts) == {"b01f_01io->b01f"}
 

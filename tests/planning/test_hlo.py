@@ -9,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 from facenet_jax.planning.hlo import Collective, collectives, memory_traffic
 from facenet_jax.runtime.mesh import BATCH_AXES, make_mesh, over_batch
 from facenet_jax.triplets import triplet_loss_and_gradient
+from programs import FUSED_AS_USERS
 
 
 @pytest.mark.parametrize("devices", [2, 8])
@@ -26,7 +27,7 @@ def test_each_kind_and_how_often_it_runs(devices):
 
     run = jax.jit(jax.shard_map(body, mesh=mesh, in_specs=P(BATCH_AXES), out_specs=P(BATCH_AXES), check_vma=False))
     rows = jax.ShapeDtypeStruct((4 * devices, 16), jnp.float32, sharding=over_batch(mesh))
-    found = collectives(run.lower(rows).compile().as_text())
+    found = collectives(run.lower(rows).compile(compiler_options=FUSED_AS_USERS).as_text())
     own, whole = 4 * 16 * 4, 4 * 16 * 4 * devices
     assert sorted(found, key=lambda c: c.kind) == [
         Collective("all-gather", whole, devices),
@@ -41,7 +42,7 @@ def test_groups_along_one_axis():
         jax.ShapeDtypeStruct((64, 32), jnp.float32, sharding=NamedSharding(mesh, P(BATCH_AXES))),
         jax.ShapeDtypeStruct((32, 16), jnp.float32, sharding=NamedSharding(mesh, P("fsdp"))),
     ]
-    text = jax.jit(lambda rows, kernel: rows @ kernel).lower(*shapes).compile().as_text()
+    text = jax.jit(lambda rows, kernel: rows @ kernel).lower(*shapes).compile(compiler_options=FUSED_AS_USERS).as_text()
     assert collectives(text) == [Collective("all-gather", 32 * 16 * 4, 2)]
 
 
@@ -61,20 +62,27 @@ def test_the_loss_sends_the_embeddings_and_their_gradient_once():
         jax.ShapeDtypeStruct((64,), jnp.bool_, sharding=rows),
     ]
     step = jax.jit(lambda *a: triplet_loss_and_gradient(*a, mesh=mesh))
-    found = {(c.kind, c.size) for c in collectives(step.lower(*arguments).compile().as_text())}
+    found = {
+        (c.kind, c.size) for c in collectives(step.lower(*arguments).compile(compiler_options=FUSED_AS_USERS).as_text())
+    }
     assert {("all-gather", 64 * 128 * 4), ("all-gather", 64 * 4), ("reduce-scatter", 64 * 128 * 4)} <= found
     assert all(size < 256 for kind, size in found if kind == "all-reduce")
 
 
 def test_traffic_is_inputs_and_results():
     n = 2**20
-    add = jax.jit(lambda a, b: a + b).lower(*[jax.ShapeDtypeStruct((n,), jnp.float32)] * 2).compile().as_text()
+    add = (
+        jax.jit(lambda a, b: a + b)
+        .lower(*[jax.ShapeDtypeStruct((n,), jnp.float32)] * 2)
+        .compile(compiler_options=FUSED_AS_USERS)
+        .as_text()
+    )
     assert memory_traffic(add) == 3 * 4 * n
     square = jax.ShapeDtypeStruct((256, 256), jnp.float32)
 
     def of_loop(times):
         several = jax.jit(lambda a: jax.lax.fori_loop(0, times, lambda _, x: jnp.sin(x) @ x, a))
-        return memory_traffic(several.lower(square).compile().as_text())
+        return memory_traffic(several.lower(square).compile(compiler_options=FUSED_AS_USERS).as_text())
 
     once = of_loop(8) - of_loop(7)
     assert of_loop(20) - of_loop(8) == 12 * once

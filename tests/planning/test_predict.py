@@ -74,7 +74,8 @@ def test_topologies():
         find_chip("v99")
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # its program is fused as a user's is
     file = tmp_path / "plan.json"
     batch = ["--config.mesh.data=0", "--config.batch.size=30", f"--out={file}"]
     assert main(["plan", "--config=quickstart", "--chip=v5e", "--chips=8", "--images=1e6", *TINY, *batch]) == 0

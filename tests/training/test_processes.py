@@ -19,6 +19,7 @@ from facenet_jax.cli import main
 from facenet_jax.datasets.drawn import render
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.training.metrics import read_metrics
+from programs import quick_flags
 from tiny import TINY
 
 LAUNCHER = Path(__file__).parents[2] / "launch" / "local.py"
@@ -187,7 +188,7 @@ def apart(tmp_path, *options):
     jobs = [
         subprocess.Popen(
             [sys.executable, "-m", "facenet_jax", *command(tmp_path / "run", 2, *place, f"--process={i}", *own)],
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": quick_flags()},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -21,6 +21,7 @@ from facenet_jax.training.embedding import make_embed
 from facenet_jax.training.optimizer import make_optimizer, with_average
 from facenet_jax.training.state import abstract_state, bytes_of_state, create_state, shardings_of
 from facenet_jax.training.step import compile_step, make_train_step
+from programs import FUSED_AS_USERS
 
 SIZE = (32, 32)
 BATCH = 32
@@ -101,7 +102,8 @@ def bytes_of_temporaries(**options):
     step = make_train_step(config_with(**options), Tall(), OPTIMIZER, mesh)
     state = abstract_state(Tall(), SIZE, OPTIMIZER, mesh)
     batch = abstract_batch(BATCH, SIZE, mesh, changed=False)
-    return step.lower(state, batch).compile().memory_analysis().temp_size_in_bytes
+    program = step.lower(state, batch).compile(compiler_options=FUSED_AS_USERS)
+    return program.memory_analysis().temp_size_in_bytes
 
 
 def test_chunks_and_rematerialising_take_less_memory():

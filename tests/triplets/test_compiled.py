@@ -11,6 +11,7 @@ import pytest
 from facenet_jax.runtime.mesh import make_mesh, over_batch
 from facenet_jax.triplets import Selection, triplet_loss
 from facenet_jax.triplets.selection import ANCHOR_BLOCK
+from programs import FUSED_AS_USERS
 
 SIZE = 32
 COLLECTIVE = re.compile(
@@ -30,7 +31,7 @@ def compiled(batch, devices, size=SIZE, selection=Selection()):  # noqa: B008
         jax.ShapeDtypeStruct((batch,), jnp.int32, sharding=rows),
         jax.ShapeDtypeStruct((batch,), jnp.bool_, sharding=rows),
     ]
-    return jax.jit(loss).lower(*shapes).compile()
+    return jax.jit(loss).lower(*shapes).compile(compiler_options=FUSED_AS_USERS)
 
 
 def array_sizes(text):

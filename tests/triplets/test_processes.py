@@ -1,5 +1,6 @@
 """Two processes with two devices each select, and weigh, what one device does."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -25,9 +26,10 @@ def test_two_processes_give_what_one_device_gives(tmp_path):
     arrays, mesh, wanted = (embeddings, labels, valid), make_mesh(1), {}
     for name, selection in (("default", Selection()), ("other", Selection("hardest", "random_semi_hard", "farthest"))):
         options = {"mesh": mesh, "selection": selection, "seed": 3, "step": 5}
-        wanted[f"{name} select"] = select_triplets(*arrays, faces_per_identity=16, **options)
-        wanted[f"{name} loss"] = triplet_loss_and_gradient(*arrays, **options)
-    wanted["offline"] = hardest_faces(*arrays, mesh=mesh, positives=2, negatives=3, faces_per_identity=16)
+        wanted[f"{name} select"] = jax.jit(partial(select_triplets, faces_per_identity=16, **options))(*arrays)
+        wanted[f"{name} loss"] = jax.jit(partial(triplet_loss_and_gradient, **options))(*arrays)
+    options = {"mesh": mesh, "positives": 2, "negatives": 3, "faces_per_identity": 16}
+    wanted["offline"] = jax.jit(partial(hardest_faces, **options))(*arrays)
     leaves = {f"{name}{i}": leaf for name, tree in wanted.items() for i, leaf in enumerate(jax.tree.leaves(tree))}
     for process in found:
         assert set(process) == set(leaves)

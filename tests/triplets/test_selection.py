@@ -1,6 +1,6 @@
 """Every selection against the looping float64 reference, on one device and on meshes."""
 
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -31,8 +31,7 @@ def compiled(name, devices):
     """Triplets, loss, stats and gradient in one program; seed, step and margin are arguments of it."""
     mesh, selection = make_mesh(devices), SELECTIONS[name]
 
-    # Not optimised by LLVM, which takes half the time to compile; what XLA makes of it is the same.
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @jax.jit
     def run(embeddings, labels, valid, seed, step, margin):
         arguments = {"mesh": mesh, "selection": selection, "seed": seed, "step": step, "margin": margin}
         chosen = select_triplets(embeddings, labels, valid, faces_per_identity=BATCH, **arguments)
@@ -198,7 +197,7 @@ def test_an_accelerators_blocks_find_the_same_triplets(name, request):
     arguments = {"mesh": make_mesh(1), "selection": SELECTIONS[name], "seed": SEED, "step": STEP}
 
     def found():
-        @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+        @jax.jit
         def both(embeddings, labels, valid):
             chosen = select_triplets(embeddings, labels, valid, faces_per_identity=50, **arguments)
             return chosen, triplet_loss_and_gradient(embeddings, labels, valid, **arguments)
