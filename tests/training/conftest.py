@@ -1,10 +1,14 @@
-"""Runs of these tests that have the same step share its compiled program."""
+"""Runs of these tests that have the same network and step share what is traced, compiled and drawn."""
+
+from functools import partial
 
 import jax
 import pytest
 
+from facenet_jax import models
 from facenet_jax.config import flatten
-from facenet_jax.training import loop
+from facenet_jax.evaluation import plots
+from facenet_jax.training import embedding, loop
 
 # What no step or first state is made from. All other values of a config must agree for it to be shared.
 ELSEWHERE = ("data.", "eval.", "checkpoint.", "log.", "offline.", "init_from")
@@ -12,28 +16,50 @@ CHANGES = ("data.flip", "data.augment.")
 
 
 @pytest.fixture(scope="package", autouse=True)
-def compiled_once():
-    compile_step, create_state, steps, states = loop.compile_step, loop.create_state, {}, {}
+def made_once():
+    create_state, copies, save, pictures = _once(loop.create_state, _of_state), {}, plots.save, {}
 
-    def shared_step(config, network, optimizer, mesh, state, listed):
-        key = (_key(config), listed)
-        if key not in steps:
-            steps[key] = compile_step(config, network, optimizer, mesh, state, listed)
-        return steps[key]
+    def shared_state(*given):
+        state = create_state(*given)
+        key = _of_state(*given)
+        if key not in copies:  # one program in place of one for every shape
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+            copies[key] = jax.jit(partial(jax.tree.map, jax.numpy.copy), out_shardings=shardings)
+        return copies[key](state)  # a step takes its state's memory
 
-    def shared_state(network, size, optimizer, mesh, seed):
-        key = (repr(network), size, repr(optimizer.init(jax.numpy.ones(1))), mesh, seed)
-        if key not in states:
-            states[key] = create_state(network, size, optimizer, mesh, seed)
-        return jax.tree.map(jax.numpy.copy, states[key])  # a step takes its state's memory
+    def shared_picture(figure, path):
+        if path.name not in pictures:
+            pictures[path.name] = save(figure, path).read_bytes()
+        path.write_bytes(pictures[path.name])
+        return path
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "compile_step", shared_step)
         patch.setattr(loop, "create_state", shared_state)
+        patch.setattr(plots, "save", shared_picture)
+        for module, name, key in (
+            (loop, "compile_step", lambda config, network, optimizer, mesh, state, listed: (_of_step(config), listed)),
+            (loop, "abstract_state", _of_state),
+            (models, "totals", lambda network, size: (repr(network), size)),
+            (embedding, "make_embed", lambda network, *mesh: (repr(network), *mesh)),
+            (embedding, "announced", lambda embed, what: embed),
+        ):
+            patch.setattr(module, name, _once(getattr(module, name), key))
         yield
 
 
-def _key(config):
+def _once(function, key):
+    """The function, called once for each key of what it is given."""
+    found = {}
+
+    def call(*given):
+        if key(*given) not in found:
+            found[key(*given)] = function(*given)
+        return found[key(*given)]
+
+    return call
+
+
+def _of_step(config):
     values = {
         name: value
         for name, value in flatten(config).items()
@@ -42,3 +68,7 @@ def _key(config):
     if not config.optimizer.finalise_steps:
         del values["steps"]  # then no rate hangs on it
     return repr(sorted(values.items()))
+
+
+def _of_state(network, size, optimizer, mesh, *seed):
+    return (repr(network), size, repr(jax.eval_shape(optimizer.init, jax.numpy.ones(1))), mesh, *seed)

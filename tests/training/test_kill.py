@@ -13,7 +13,7 @@ from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.training.metrics import read_metrics
 from tiny import TINY
 
-STEPS = 60
+STEPS = 30
 KILLS = 2
 
 
