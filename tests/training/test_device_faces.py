@@ -13,6 +13,7 @@ from facenet_jax.runtime.mesh import make_mesh, over_batch, replicated
 from facenet_jax.runtime.progress import Progress
 from facenet_jax.training import device_faces
 from facenet_jax.training.device_faces import DeviceFaces, bytes_on_device
+from programs import FUSED_AS_USERS
 from stub_faces import BAD, SIZE, Stub, assert_same
 
 
@@ -37,12 +38,14 @@ def test_picking_needs_no_collectives():
     mesh = make_mesh(8)
     kept = DeviceFaces(Stub(), np.arange(200), SIZE, mesh, 0, Progress(quiet=True))
     places, valid = np.arange(64, dtype=np.int32), np.ones(64, bool)
-    program = kept._pick.lower(kept._pixels, *map(kept._divided, (places, valid))).compile().as_text()
+    lowered = kept._pick.lower(kept._pixels, *map(kept._divided, (places, valid)))
+    program = lowered.compile(compiler_options=FUSED_AS_USERS).as_text()
     assert "u8[8,60,50,3]" in program  # a device's rows
     assert not collectives(program)
     # The search finds one where there is one.
     gathered = jax.jit(lambda rows: rows, in_shardings=over_batch(mesh), out_shardings=replicated(mesh))
-    assert collectives(gathered.lower(kept._divided(places)).compile().as_text())
+    program = gathered.lower(kept._divided(places)).compile(compiler_options=FUSED_AS_USERS)
+    assert collectives(program.as_text())
 
 
 def test_each_host_has_its_rows():
