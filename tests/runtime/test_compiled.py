@@ -1,6 +1,7 @@
 """Compiled programs are kept where they belong, and the screen says what takes long."""
 
 import os
+import random
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -67,9 +68,11 @@ def test_what_takes_long_is_said_before_and_after_once_for_each_shape(monkeypatc
     monkeypatch.setattr(compiled, "_LONG_SECONDS", 0.0)
     monkeypatch.setattr(compiled, "time", SimpleNamespace(perf_counter=lambda: 7.0))  # however busy the machine is
 
+    new = random.random()  # a program that is not among those that earlier tests kept
+
     def slow(x):  # traced as long as it takes
         for _ in range(200):
-            x = jnp.sin(x)
+            x = jnp.sin(x + new)
         return x
 
     call = announced(jax.jit(slow), "a sum")
