@@ -43,7 +43,7 @@ reproduce: $(STAMP)  ## the recipe for so many minutes: DATA=faces MINUTES=40 AR
 	$(BIN)/python -m benchmarks.reproduce --data=$(DATA) --minutes=$(MINUTES) $(ARGS)
 
 test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: $(STAMP)  ## jobs on a Slurm of two nodes on this machine, hosts whose cables are pulled, a bucket; needs root (docs/launch.md)
 	$(BIN)/python -m pytest -m cluster tests/launch --durations=0 $(ARGS)
@@ -51,7 +51,7 @@ test-cluster: $(STAMP)  ## jobs on a Slurm of two nodes on this machine, hosts w
 test-newest:  ## a part of the tests with the newest dependencies (constraints-newest.txt): NEWEST=python3.13
 	$(NEWEST) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-newest.txt -e '.[dev,onnx,index]'
-	.venv-newest/bin/python -m pytest -n auto --dist loadfile tests/triplets tests/models tests/datasets tests/test_config.py tests/test_cli.py $(ARGS)
+	.venv-newest/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/triplets tests/models tests/datasets tests/test_config.py tests/test_cli.py $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -25,6 +25,19 @@ settings.register_profile(
 )
 settings.load_profile("repository")
 
+# Files that take longest begin first, so that no process is left alone with one of them at the end. Those of a folder
+# stand together: what its tests share is made once.
+SLOWEST = (
+    *(f"training/test_{name}.py" for name in ("processes", "loop", "step", "kill", "offline_selection")),
+    *("runtime/test_compiled.py", "triplets/test_selection.py", "models/test_networks.py", "export/test_run.py"),
+    *("planning/test_predict.py", "sweeps/test_run.py", "export/test_onnx.py", "docs/test_notebook.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / file: place for place, file in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory) -> Path:
