@@ -9,14 +9,17 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from evaluating import album
 from facenet_jax.cli import main
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import holdout, holdout_to_json, resolved_fars
-from facenet_jax.report import tables
+from facenet_jax.images.cut import FaceCutter
+from facenet_jax.report import galleries, tables
 from facenet_jax.report.build import build
 from facenet_jax.report.collect import collect
+from facenet_jax.report.page import thumbnail
 from facenet_jax.report.tables import mirror_images
 from networks import saved_run
 
@@ -133,6 +136,19 @@ def test_a_run_that_was_measured_by_itself_alone(tmp_path, measured):
     assert "82.0 % ± 2.3" in text
 
 
+def test_pictures_are_cut_as_they_were_judged(tmp_path, monkeypatch):
+    file = tmp_path / "ada" / "0.png"
+    file.parent.mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 200, 3)).astype(np.uint8)).save(file)
+    (face,) = FaceCutter("centre")(file.read_bytes(), (96, 96))
+    assert galleries._thumbnail([tmp_path], "ada/0.png", "centre") == thumbnail(Image.fromarray(face.pixels))
+    whole = galleries._thumbnail([tmp_path], "ada/0.png", "none")
+    assert whole == thumbnail(file) != galleries._thumbnail([tmp_path], "ada/0.png", "centre")
+    assert galleries._thumbnail([tmp_path], "ada/none.png", "centre") == ""
+    monkeypatch.setattr(galleries, "_cutter", lambda crop: None)  # the extra that finds faces is not installed here
+    assert galleries._thumbnail([tmp_path], "ada/0.png", "tight") == whole
+
+
 def test_of_few_people_the_smallest_rate_that_is_resolved_stands_beside_area_and_equal_error_rate(tmp_path):
     points, labels = album(6, 7)
     result = holdout_to_json(holdout(points, labels, resolved_fars(labels, (0.01, 0.001))))
@@ -140,13 +156,13 @@ def test_of_few_people_the_smallest_rate_that_is_resolved_stands_beside_area_and
     (tmp_path / "run.json").write_text(json.dumps({"config": config}))
     (tmp_path / "report.json").write_text(json.dumps({"step": 5, "holdout": result}))
     table = tables.table_3(collect([tmp_path]).embedders)
-    assert table.heads[4:7] == ("VAL at the smallest FAR resolved", "area", "equal error rate")
+    assert table.heads[4:7] == ("at the smallest FAR", "area", "equal error")
     (row,) = table.rows
     rate, split = result["rates"][2], result["splits"][0]
     assert row[2].text == "unresolved"
     assert row[4].text == f"{100 * rate['val']:.1f} % at 0.0028"
     assert [cell.key for cell in row[5:7]] == [split["area"], split["equal_error_rate"]]
-    assert "VAL at the smallest FAR resolved" in build(collect([tmp_path]), "Title")
+    assert "at the smallest FAR" in build(collect([tmp_path]), "Title")
 
 
 def test_a_sweep_is_shown_with_its_points(tmp_path, measured):

@@ -6,10 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import cast
+
+from PIL import Image
 
 from facenet_jax.datasets.prepared import is_prepared
 from facenet_jax.embedders.labelled_images import LabelledImages, open_labelled
 from facenet_jax.errors import InputError
+from facenet_jax.images.crop import Crop
+from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import BadFace
 from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest, results
 from facenet_jax.report.page import Faces, thumbnail
@@ -63,7 +68,8 @@ def squares(embedders: Sequence[Measured], images: bool) -> list[Square]:
             few = (result or {}).get("few_faces")
             if not few or not few["keys"]:
                 continue
-            shown = [_thumbnail(one.roots(protocol), key) if images else "" for key in few["keys"]]
+            crop = one.documents[protocol][0]["crop"]
+            shown = [_thumbnail(one.roots(protocol), key, crop) if images else "" for key in few["keys"]]
             rate = finest(result)
             threshold = None if rate is None else rate["threshold"]
             said = ""
@@ -111,13 +117,37 @@ def _pictures(one: Measured, protocol: str, keys: Sequence[str], images: bool) -
     """Those that can be read, as (key, data URI)."""
     if not images:
         return []
-    roots = one.roots(protocol)
-    return [(key, shown) for key in keys if (shown := _thumbnail(roots, key))]
+    roots, crop = one.roots(protocol), one.documents[protocol][0]["crop"]
+    return [(key, shown) for key in keys if (shown := _thumbnail(roots, key, crop))]
 
 
-def _thumbnail(roots: Sequence[Path], key: str) -> str:
-    """An image of the viewer's as a data URI, small; empty where it cannot be read."""
-    return next((shown for root in roots if (shown := thumbnail(_image(root, key)))), "")
+def _thumbnail(roots: Sequence[Path], key: str, crop: str) -> str:
+    """An image of the viewer's as a data URI, small and cut as it was judged; empty where it cannot be read."""
+    return next((shown for root in roots if (shown := thumbnail(_cut(_image(root, key), crop)))), "")
+
+
+def _cut(image: Path | bytes, crop: str) -> Path | bytes | Image.Image:
+    """The face of an image as the embedder saw it; the image itself where that is it, or it cannot be cut here."""
+    cutter = None if crop == "none" else _cutter(crop)
+    if cutter is None:
+        return image
+    try:
+        (face,) = cutter(image.read_bytes() if isinstance(image, Path) else image, (96, 96))
+        return Image.fromarray(face.pixels)
+    except (BadFace, OSError):
+        return image
+
+
+@lru_cache
+def _cutter(crop: str) -> FaceCutter | None:
+    """None where the extra that finds faces is not installed here, or a newer version knew this crop."""
+    try:
+        cutter = FaceCutter(cast(Crop, crop))
+        if cutter.detects:
+            _ = cutter.detector
+        return cutter
+    except InputError:
+        return None
 
 
 def _image(root: Path, key: str) -> Path | bytes:

@@ -54,7 +54,7 @@ def table_3(embedders: Sequence[Measured]) -> Table:
                 Cell(one.documents["holdout"][0]["data"], title=_pairs(result)),
             ]
         )
-    heads = ("VAL at the smallest FAR resolved", "area", "equal error rate") if few else ()
+    heads = ("at the smallest FAR", "area", "equal error") if few else ()
     return Table(("embedder", "network", *_VALS, *heads, "the paper's", "on"), rows)
 
 
