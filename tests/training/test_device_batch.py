@@ -98,3 +98,15 @@ def test_an_error_comes_with_the_batch(tmp_path):
         next(on_devices)
         with pytest.raises(InputError, match="on purpose"):
             next(on_devices)
+
+
+def test_faces_without_an_old_point_take_no_part(tmp_path):
+    def old_points(records):
+        return np.where(records[:, None] == 2, np.nan, records[:, None] + np.zeros(3)).astype(np.float32)
+
+    bad_files, batches = BadFiles(DrawnFaces(0, 4, 4), tmp_path), iter([(0, make_batch(0))])
+    with closing(prefetch(batches, make_mesh(0), bad_files, old_points=old_points)) as on_devices:
+        batch, _ = next(on_devices)
+    records = make_batch(0).records
+    np.testing.assert_array_equal(np.asarray(batch.valid), records != 2)
+    np.testing.assert_array_equal(np.asarray(batch.old), np.where(records == 2, 0, records)[:, None] + np.zeros(3))

@@ -4,6 +4,7 @@ from functools import cache
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,6 +22,7 @@ from facenet_jax.training.embedding import make_embed
 from facenet_jax.training.optimizer import make_optimizer, with_average
 from facenet_jax.training.state import abstract_state, bytes_of_state, create_state, shardings_of
 from facenet_jax.training.step import compile_step, make_train_step
+from facenet_jax.triplets import harmonic_loss_and_gradient
 from programs import FUSED_AS_USERS
 
 SIZE = (32, 32)
@@ -195,6 +197,24 @@ def test_faces_that_are_not_changed_go_into_the_network_as_they_are(monkeypatch)
     config.data.flip = True
     with pytest.raises(AssertionError):
         compile_step(config, EachPixel(), OPTIMIZER, mesh, state)
+
+
+@pytest.mark.parametrize(("devices", "chunk"), [(1, 0), (8, 2)])
+def test_an_old_networks_points_are_mixed_into_the_loss(devices, chunk):
+    config, mesh = config_with(chunk), make_mesh(devices)
+    config.compatible_with, config.loss.compatible_weight = "runs/old", 0.5
+    old = np.random.default_rng(1).normal(size=(BATCH, 64)).astype(np.float32)
+    old /= np.linalg.norm(old, axis=1, keepdims=True)
+    batch = some_batch()._replace(old=old)
+    state = create_state(EachPixel(), SIZE, OPTIMIZER, mesh, seed=3)
+    points = make_embed(EachPixel(), make_mesh(1))(jax.device_get(state.params), batch.images)
+    _, metrics = jax.device_get(make_train_step(config, EachPixel(), OPTIMIZER, mesh)(state, batch))
+    loss, stats, _ = harmonic_loss_and_gradient(points, old, batch.labels, jnp.asarray(batch.valid), weight=0.5)
+    np.testing.assert_allclose(metrics.loss, loss, rtol=1e-4)
+    assert metrics.triplets.pairs == stats.pairs
+    config.batch.size, config.model.input_size, config.model.embedding_size = BATCH, SIZE, 64
+    shapes = abstract_batch(BATCH, SIZE, mesh, changed=False, old_size=64)
+    assert (shapes.numbers, shapes.old.shape) == (None, (BATCH, 64))
 
 
 class WithBatchStatistics(nn.Module):

@@ -7,7 +7,7 @@ import pytest
 
 import reference_triplets as reference
 from facenet_jax.runtime.mesh import make_mesh
-from facenet_jax.triplets import Selection, Stage, staged_loss_and_gradient
+from facenet_jax.triplets import Selection, Stage, harmonic_loss_and_gradient, staged_loss_and_gradient
 
 BATCH, SIZE, SEED = 24, 8, 5
 HARDEST, RANDOM = Selection("hardest", "hardest"), Selection(negatives="random_semi_hard")
@@ -42,3 +42,19 @@ def test_the_stage_in_force_is_that_of_the_step(devices):
         )
         np.testing.assert_allclose(loss, want.loss, rtol=1e-5)
         assert np.linalg.norm(gradient - want.gradient) <= 1e-5 * np.linalg.norm(want.gradient)
+
+
+def test_old_points_are_mixed_in_at_every_stage():
+    rng = np.random.default_rng(1)
+    new, old = ((rng.integers(-64, 65, size=(BATCH, SIZE)) / 128).astype(np.float32) for _ in range(2))
+    labels, valid = jnp.asarray(rng.integers(0, 6, BATCH), jnp.int32), np.ones(BATCH, bool)
+    options = {"mesh": make_mesh(1), "seed": SEED}
+    run = jax.jit(
+        lambda step: staged_loss_and_gradient(
+            new, labels, valid, stages=STAGES, step=step, old=old, weight=0.5, **options
+        )
+    )
+    for stage, step in ((STAGES[0], 3), (STAGES[2], 25)):
+        how = {"selection": stage.selection, "margin": stage.margin, "step": step, "weight": 0.5}
+        want = harmonic_loss_and_gradient(new, old, labels, valid, **how, **options)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), run(step), want)

@@ -74,6 +74,12 @@ def _change(options: argparse.Namespace) -> int:
         print(f"removed         {gone:,} faces of {len(set(options.remove)):,} {what}")
     if options.gallery is not None or options.evaluation is not None:
         finder = _open_finder(options, index)
+        if finder.known is not None:
+            raise InputError(
+                f"{options.index} was enrolled with {finder.known.name}, and no threshold would hold for points of "
+                f"both in it: add people with that, or enrol the gallery again; `identify --embedder {finder.spec}` "
+                "finds its people as they are."
+            )
     if options.evaluation is not None:
         thresholds = read_thresholds(options.evaluation, finder, among_people=True)
     if options.gallery is not None:

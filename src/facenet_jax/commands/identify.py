@@ -47,12 +47,14 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     if not index.people:
         raise InputError(f"{options.index} has nobody enrolled; facenet-jax enroll GALLERY {options.index}")
     finder = index.open_finder(options.index, options.embedder, options.step, options.crop, options.flip)
-    thresholds = index.thresholds
+    # What the index keeps was measured with the embedder that enrolled its people.
+    thresholds = index.thresholds if finder.known is None else []
     if options.evaluation:
         thresholds = read_thresholds(options.evaluation, finder, among_people=True)
     if not thresholds:
         raise InputError(
-            f"A threshold comes from an evaluation, and {options.index} has none: give --evaluation, or "
+            f"A threshold comes from an evaluation, and {options.index} has none"
+            f"{'' if finder.known is None else f' of {finder.name}'}: give --evaluation, or "
             f"{how_to_evaluate(finder, among_people=True)}"
         )
     threshold = choose_threshold(thresholds, options.far)
@@ -62,6 +64,8 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     if options.out:
         write_identified(options.out, found, threshold, faces.rejected)
     print(format_identified(found))
+    if finder.known is not None:
+        print(f"compared        {finder.name}, which enrolled the people")
     print(f"threshold       {threshold}")
     print(f"                {threshold.promise(len(index.files), len(index.people))}")
     for file, reason in faces.rejected:

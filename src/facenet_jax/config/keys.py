@@ -81,6 +81,8 @@ KEYS: tuple[Key, ...] = (
     Key("seed", 0, "of parameters, batches and augmentation: a run is a function of it", _SEED),
     Key("steps", 500_000, "optimiser steps in all", _from(1)),
     Key("init_from", "", "a working directory whose parameters this run starts from (fine-tuning)"),
+    Key("compatible_with", "", "an older run, onnx:FILE, sface or file of embeddings, to be comparable with its points",
+        None, "arXiv 1503.03832, appendix A"),
     # The network.
     Key("model.name", "nn2", "nn1, nn2, nn3, nn4, nns1 or nns2", None, "Table 3"),
     Key("model.input_size", (224, 224), "rows and columns of pixels", None, "Tables 1 and 2"),
@@ -123,6 +125,8 @@ KEYS: tuple[Key, ...] = (
     Key("loss.negatives", "semi_hard", "the negative of a pair", _NEGATIVES, "section 3.2, equation (3)"),
     Key("loss.no_semi_hard", "skip", "what becomes of a pair without a semi-hard negative", ("skip", "farthest")),
     Key("loss.stages", (), "a curriculum: ((from_step, positives, negatives, margin), ...), each from that step on"),
+    Key("loss.compatible_weight", 1.0, "share of the loss that mixes old points in, where there is a compatible_with",
+        _from(0.001, to=1), "arXiv 1503.03832, appendix A"),
     # Offline selection: at intervals the latest parameters find hard faces, for later batches.
     Key("offline.every", 0, "steps between tables of hard faces; 0: none; before the first, selection is online",
         _from(0), "section 3.2"),
@@ -204,6 +208,11 @@ def validate(config: ConfigDict) -> None:
     _check_mixture(values["data.mixture"])
     _check_faces(values)
     _check_schedule(values)
+    if values["compatible_with"] and values["offline.every"] and values["offline.mode"] == "alone":
+        raise InputError(
+            "config.compatible_with mixes old points into triplets that are selected, and offline.mode=alone selects "
+            "none; give offline.mode=mixed."
+        )
 
 
 def _check_stages(stages: tuple[Any, ...]) -> None:

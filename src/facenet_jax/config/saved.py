@@ -18,6 +18,7 @@ MAY_CHANGE = (
     "batch.rematerialise",
     "checkpoint.every",
     "checkpoint.keep",
+    "compatible_with",  # to the same embedder: its digest is compared
     "data.cache",
     "data.exclude",  # to the same lines: the digest of who is left is compared
     "data.max_bad_share",

@@ -21,6 +21,7 @@ from facenet_jax.errors import InputError, first_line
 from facenet_jax.models.networks import apply_network
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.compiled import announced
+from facenet_jax.runtime.json_files import read_json
 from facenet_jax.runtime.mesh import make_mesh, over_batch, padded_batch_size, replicated
 
 # This many images or fewer are not worth a batch.
@@ -92,6 +93,14 @@ class CheckpointEmbedder:
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.params):
             found.update(f"{path}{self.size}".encode() + np.asarray(leaf).tobytes())
         return found.hexdigest()
+
+    @cached_property
+    def compatible_with(self) -> str | None:
+        """The digest of the embedder with whose points this run's can be compared, as run.json says; None: of none."""
+        try:
+            return str(read_json(self.workdir / "run.json")["digests"]["compatible_with"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Embedder`; one program for many images, and one for a few."""

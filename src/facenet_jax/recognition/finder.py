@@ -14,6 +14,7 @@ from facenet_jax.embedders import CheckpointEmbedder, Network, network_of, open_
 from facenet_jax.embedders.base import crop_for, warn_of_crop
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
 from facenet_jax.errors import InputError
+from facenet_jax.evaluation.against import AGAINST, against_digest
 from facenet_jax.images.crop import Crop
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import FORMATS
@@ -79,6 +80,15 @@ def open_photos(paths: Sequence[Path]) -> Photos:
 
 
 @dataclass(frozen=True)
+class Known:
+    """An embedder whose points are there: how it was named, its name for people, and its digest."""
+
+    spec: str
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True)
 class FaceFinder:
     """An embedder in use: how it was named, and how faces are cut for it.
 
@@ -87,12 +97,14 @@ class FaceFinder:
       step: of a run's checkpoint; None for others.
       embedder: what was opened.
       crop: how faces are cut for it.
+      known: an older embedder, with whose points this one's are compared; None: with its own.
     """
 
     spec: str
     step: int | None
     embedder: Network
     crop: Crop
+    known: Known | None = None
 
     def find(self, images: Images, keep: Path | None = None, progress: Progress | None = None) -> EmbeddedFaces:
         """Finds and embeds every face; arguments and errors as of `embed_images`."""
@@ -101,7 +113,20 @@ class FaceFinder:
     @property
     def options(self) -> str:
         """The options that name it on the command line."""
-        return f"--embedder {self.spec}{'' if self.step is None else f' --step {self.step}'} --crop {self.crop}"
+        against = "" if self.known is None else f" --against {self.known.spec}"
+        return (
+            f"--embedder {self.spec}{'' if self.step is None else f' --step {self.step}'}{against} --crop {self.crop}"
+        )
+
+    @property
+    def name(self) -> str:
+        """Of what makes the distances, for people."""
+        return self.embedder.name + ("" if self.known is None else f"{AGAINST}{self.known.name}")
+
+    @property
+    def digest(self) -> str:
+        """Of what makes the distances: a threshold holds for that alone."""
+        return self.embedder.digest if self.known is None else against_digest(self.embedder.digest, self.known.digest)
 
 
 def open_finder(spec: str, step: int | None = None, crop: Crop | None = None, flip: bool = False) -> FaceFinder:

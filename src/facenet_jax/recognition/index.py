@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax.datasets.names import comparable
+from facenet_jax.embedders import CheckpointEmbedder
 from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.evaluation.compact import pack
 from facenet_jax.images.crop import Crop
-from facenet_jax.recognition.finder import FaceFinder, open_finder
+from facenet_jax.recognition.finder import FaceFinder, Known, open_finder
 from facenet_jax.recognition.thresholds import Threshold
 from facenet_jax.runtime.cores import usable_cores
 
@@ -70,6 +71,9 @@ class PeopleIndex:
     ) -> FaceFinder:
         """Opens what is asked for, and where nothing is, what the people were enrolled with.
 
+        A run that was trained with `config.compatible_with` that embedder finds faces too: `known` of the finder then
+        says that its points are compared with those.
+
         Args:
           root: the folder of the index.
           spec, step, crop: as for `open_finder`; None: the index says it.
@@ -81,7 +85,10 @@ class PeopleIndex:
         if spec is None:
             spec, step = self.spec, self.step
         finder = open_finder(spec, step, crop or cast(Crop, self.crop), flip)
-        if self.digest != finder.embedder.digest:
+        own = finder.embedder
+        if isinstance(own, CheckpointEmbedder) and own.compatible_with == self.digest != own.digest:
+            finder = replace(finder, known=Known(self.spec, self.name, self.digest))
+        elif self.digest != own.digest:
             raise InputError(
                 f"{root} was enrolled with {self.name}, and {finder.embedder.name} is another embedder (or has changed "
                 "since: its digest is another), whose distances would mean nothing there; give that, or enrol again."

@@ -138,12 +138,12 @@ def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) 
         raise InputError(f"{file} is no result of `facenet-jax evaluate`; {instead}") from error
     if protocol not in _OF_PAIRS and not (among_people and protocol == _OF_STRANGERS):
         raise InputError(f"{file} is of the protocol {protocol}, which does not judge pairs of photographs; {instead}")
-    if finder.embedder.digest not in digests:
+    if finder.digest not in digests:
         raise InputError(
-            f"{file} is of {', '.join(entry.get('name', '?') for entry in entries)}, and not of {finder.embedder.name} "
+            f"{file} is of {', '.join(entry.get('name', '?') for entry in entries)}, and not of {finder.name} "
             f"as it is now (its digest is another); {instead}"
         )
-    entry = entries[digests.index(finder.embedder.digest)]
+    entry = entries[digests.index(finder.digest)]
     # Faces of a prepared dataset were cut before: `none` took them as they are.
     crop = document.get("prepared_crop", "none") if entry.get("crop") == "none" else entry.get("crop")
     if crop != finder.crop:

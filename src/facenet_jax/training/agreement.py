@@ -15,7 +15,7 @@ from facenet_jax.datasets.exclude import read_list
 from facenet_jax.training.training_faces import TrainingFaces
 
 # Each host may have its own copy of the data, whose faces are compared, and cores of its own.
-_OF_A_HOST = ("data.path", "data.exclude", "eval.path", "init_from", "data.workers")
+_OF_A_HOST = ("data.path", "data.exclude", "eval.path", "init_from", "compatible_with", "data.workers")
 # Flags by which the same program gives other numbers.
 _PRECISION = ("jax_default_matmul_precision", "jax_enable_x64", "jax_default_prng_impl", "jax_threefry_partitionable")
 

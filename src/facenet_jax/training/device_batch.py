@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import DTypeLike
 from numpy.typing import NDArray
 
 from facenet_jax.images.change import NUMBERS
@@ -30,15 +31,17 @@ class DeviceBatch(NamedTuple):
       labels: int32 [B].
       valid: bool [B]; False rows take no part in selection or loss.
       numbers: float32 [B, images.change.NUMBERS], by which the step changes the faces; None: it takes them as they are.
+      old: float32 [B, d], an old network's points of the faces as they are stored; None: there is no such network.
     """
 
     images: jax.Array
     labels: jax.Array
     valid: jax.Array
     numbers: jax.Array | None = None
+    old: jax.Array | None = None
 
 
-def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh, changed: bool) -> Any:
+def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh, changed: bool, old_size: int = 0) -> Any:
     """A DeviceBatch of shapes, types and shardings, to compile the step for before there is a batch.
 
     Args:
@@ -46,16 +49,20 @@ def abstract_batch(rows: int, input_size: tuple[int, int], mesh: Mesh, changed: 
       input_size: (rows, columns) of a face in pixels.
       mesh: over which rows are divided.
       changed: whether the step changes the faces.
+      old_size: coordinates of the old network's points; 0: there are none.
     """
     rows_of = over_batch(mesh)
-    shapes: list[Any] = [
-        jax.ShapeDtypeStruct((rows, *input_size, 3), jnp.uint8, sharding=rows_of),
-        jax.ShapeDtypeStruct((rows,), jnp.int32, sharding=rows_of),
-        jax.ShapeDtypeStruct((rows,), jnp.bool_, sharding=rows_of),
-    ]
-    if changed:
-        shapes.append(jax.ShapeDtypeStruct((rows, NUMBERS), jnp.float32, sharding=rows_of))
-    return DeviceBatch(*shapes)
+
+    def of(dtype: DTypeLike, *sides: int) -> Any:
+        return jax.ShapeDtypeStruct((rows, *sides), dtype, sharding=rows_of)
+
+    return DeviceBatch(
+        of(jnp.uint8, *input_size, 3),
+        of(jnp.int32),
+        of(jnp.bool_),
+        of(jnp.float32, NUMBERS) if changed else None,
+        of(jnp.float32, old_size) if old_size else None,
+    )
 
 
 def prefetch(
@@ -64,6 +71,7 @@ def prefetch(
     bad_files: BadFiles,
     draw: Callable[[int, NDArray[np.int64]], NDArray[np.float32]] | None = None,
     running: Callable[[], bool] = lambda: False,
+    old_points: Callable[[NDArray[np.int64]], NDArray[np.float32]] | None = None,
 ) -> Generator[tuple[DeviceBatch, float]]:
     """Brings batches onto the devices, each while the step on the one before it runs.
 
@@ -74,6 +82,7 @@ def prefetch(
       mesh: over which rows are divided.
       bad_files: told of every batch, and may end the run: its error is raised with the batch.
       draw: from a step and its records, the numbers by which the step changes the faces; None: it does not.
+      old_points: from records, an old network's points; rows that have none are not valid. None: there is no network.
       running: whether the devices have a step to do, so that waiting for a batch costs nothing.
 
     Yields:
@@ -91,7 +100,12 @@ def prefetch(
             return None
         bad_files.update(batch)
         numbers = draw(step, batch.records) if draw else None
-        there = DeviceBatch(*map(divided, (batch.images, batch.labels, batch.valid, numbers)))
+        valid, old = batch.valid, None
+        if old_points:
+            old = old_points(batch.records)
+            valid = valid & np.isfinite(old).all(axis=1)
+            old = np.where(valid[:, None], old, np.float32(0))
+        there = DeviceBatch(*map(divided, (batch.images, batch.labels, valid, numbers, old)))
         # With the next batch the loader writes over pixels that it lent.
         return jax.block_until_ready(there)
 

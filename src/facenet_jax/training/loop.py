@@ -39,6 +39,7 @@ from facenet_jax.training.figures import Figures
 from facenet_jax.training.kept_pixels import choose
 from facenet_jax.training.metrics import Hook
 from facenet_jax.training.offline_selection import OfflineSelection, is_listed
+from facenet_jax.training.old_points import OldPoints
 from facenet_jax.training.optimizer import make_optimizer
 from facenet_jax.training.preflight import bytes_of, check_fits, estimate
 from facenet_jax.training.run_directory import (
@@ -126,11 +127,18 @@ class _Run:
                 config, self.faces = fit_batch(config, self.faces)
             config, self.remark = keep_schedule(config, workdir, may_follow)
             self.config, self.flat_config = config, as_saved(config)
+            self.old = OldPoints(config) if config.compatible_with else None
             self.offline = OfflineSelection(config, self.network, self.mesh, self.faces, workdir)
             self.directory = RunDirectory(workdir)
             if joined():
                 facts |= agreement.of_faces(self.faces, config.data.exclude)
+                facts["the embedder of config.compatible_with"] = self.old.digest if self.old else None
         self.checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
+
+    @property
+    def _digests(self) -> dict[str, str]:
+        """What run.json keeps fingerprints of."""
+        return self.faces.digests | ({"compatible_with": self.old.digest} if self.old else {})
 
     def open(self) -> None:
         """Checks that the working directory holds this run or none, and reads the parameters to start from."""
@@ -139,7 +147,7 @@ class _Run:
         resumes = bool(self.checkpoints.steps())
         with alike(facts):
             if resumes:
-                self.directory.check(self.flat_config, self.faces.digests)
+                self.directory.check(self.flat_config, self._digests)
             elif config.init_from:
                 read_run(locate(config.init_from))
         self.optimizer = make_optimizer(config)
@@ -179,6 +187,9 @@ class _Run:
             return bytes_of(compiled(other))
 
         check_fits(found, padded_batch_size(config.batch.size, self.mesh, 0) // self.mesh.size, bytes_with)
+        if self.old is not None:
+            self.progress.say(f"compatible      with {self.old.name}")
+            self.old.embed(self.faces, self.workdir, self.progress)
         self.keeping = choose(config, self.faces, self.mesh, found)
         self.progress.say(self.keeping.describe())
         if self.keeping.where == "host":
@@ -209,7 +220,7 @@ class _Run:
                 "than before (another machine, version, config.mesh or batch.chunk, or kernels chosen again; see "
                 "docs/training.md)"
             )
-        self.directory.begin(self.flat_config, self.faces.digests, program)
+        self.directory.begin(self.flat_config, self._digests, program)
 
     def loop(self, trace_step: int | None, on_metrics: Hook | None) -> int:
         """Takes the steps from first_step to the end, or to where the run is asked to stop; returns the exit code."""
@@ -288,6 +299,7 @@ class _Run:
         )
         changes = Changes.of(config.data)
         draw = partial(changes.draw, config.seed, size=self.size) if changes else None
+        old_points = self.old.of if self.old else None
         for start, end in self.offline.segments(self.first_step, config.steps):
             log.look()  # no hard faces are found with what is not finite
             with _pause(log):
@@ -296,7 +308,7 @@ class _Run:
             loads = self.on_devices.batches if self.on_devices else partial(Loader.__call__, lent=not on_cpu(self.mesh))
             with (
                 closing(loads(piece, start, end)) as loaded,
-                closing(prefetch(loaded, self.mesh, bad_files, draw, figures.running)) as batches,
+                closing(prefetch(loaded, self.mesh, bad_files, draw, figures.running, old_points)) as batches,
             ):
                 for step, (batch, waited) in enumerate(batches, start + 1):
                     yield step, batch, waited, step == start + 1

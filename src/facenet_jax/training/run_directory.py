@@ -81,6 +81,13 @@ class RunDirectory:
                 "trained network is measured on any faces by `facenet-jax evaluate holdout`)."
             )
 
+        if before["digests"].get("compatible_with") != digests.get("compatible_with"):
+            raise InputError(
+                f"{self.path} holds a run that is to be compatible with another embedder than config.compatible_with="
+                f"{config['compatible_with'] or 'none'} is now (its digest is another); restore that, or give another "
+                "--workdir."
+            )
+
     def begin(self, config: dict[str, Any], digests: dict[str, str], program: str) -> None:
         """Writes run.json.
 

@@ -83,7 +83,8 @@ def compile_step(
       InputError: the compiler itself found that it does not fit, as on TPU.
     """
     rows = padded_batch_size(config.batch.size, mesh, config.batch.chunk)
-    batch = abstract_batch(rows, tuple(config.model.input_size), mesh, bool(Changes.of(config.data)))
+    changed, old_size = bool(Changes.of(config.data)), config.model.embedding_size if config.compatible_with else 0
+    batch = abstract_batch(rows, tuple(config.model.input_size), mesh, changed, old_size)
     try:
         return make_train_step(config, network, optimizer, mesh, listed).lower(state, batch).compile()
     except jax.errors.JaxRuntimeError as error:
@@ -133,6 +134,8 @@ def make_train_step(
             step=step,
             divide_by=loss.divide_by,
             seed=config.seed,
+            old=batch.old,
+            weight=loss.compatible_weight,
         )
 
     changes = Changes.of(config.data)
