@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.options import add_command
-from facenet_jax.images.crop import CROPS
+from facenet_jax.commands.options import CROPS, add_command
 
 _EPILOG = """\
 The file takes uint8 RGB images [N, rows, columns, 3] as they are decoded and gives float32 embeddings [N, d] of norm 1;
