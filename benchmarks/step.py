@@ -2,10 +2,15 @@
 
     python -m benchmarks.step                     (or `make bench-step`)
     python -m benchmarks.step --turns 2
+    python -m benchmarks.step --recipe --beside ../other
 
 A network's embeddings of a batch of random images at 96x96 and the gradient of their weighted sum: a step without
 selection, loader and optimiser. Contenders are processes that take turns on all processors; the median of the turns
 counts. The peer is NN4 with batch normalisation, channels last, as PyTorch's users would write it.
+
+With --recipe: whole runs of `facenet-jax train --config=recipe_cpu` on JPEGs of drawn faces, with the recipe's random
+changes and without any, by this checkout and by another that is named; they take turns. Counted are the seconds of all
+processors, the loader's processes' too, that some steps take after a first few, and the seconds that pass.
 """
 
 from __future__ import annotations
@@ -14,15 +19,22 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
+import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from benchmarks.lines import ROOT, Child, Refused
+from benchmarks.loader import draw
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
 from benchmarks.peers.table import table_2
+from facenet_jax.config import load_config
+from facenet_jax.training.metrics import read_metrics
 
 FACES = {"nns2": 360, "nns1": 240, "nn4": 120}
 # Our own, by what the command `facenet-jax train` does: (rows in parts, memory in huge pages).
@@ -30,6 +42,9 @@ FORMS = {"at once": (False, "0"), "in parts": (True, "0"), "in parts, huge pages
 PEER = "PyTorch, batch norm"
 _MEMORY = 2**36  # of address space: no limit
 _TIMEOUT = 900.0
+# Of the recipe: people and faces of each, and the steps that do not count.
+_PEOPLE, _FACES_OF_EACH, _WARM = 80, 15, 4
+_LOOK = 0.02  # seconds between two looks at a run
 
 
 def measure(network: str, turns: int, python: Path | None) -> dict[str, list[float]]:
@@ -73,13 +88,118 @@ def report(found: dict[str, dict[str, list[float]]]) -> str:
     return "\n".join(lines)
 
 
+def measure_recipe(turns: int, steps: int, beside: Path | None) -> dict[str, list[dict[str, float]]]:
+    """What a step of the recipe takes by each contender, by turn: see `_recipe_step`.
+
+    Args:
+      turns: how many; each is a run.
+      steps: that count.
+      beside: another checkout; None: this one alone.
+    """
+    augment = load_config("recipe_cpu", []).data.augment
+    unchanged = ["--config.data.flip=False", *(f"--config.data.augment.{name}=0" for name in augment)]
+    checkouts = {"here": ROOT} | ({"beside": beside.resolve()} if beside else {})
+    contenders = {
+        f"{name}, {words}": (checkout, options)
+        for name, checkout in checkouts.items()
+        for words, options in (("no changes", unchanged), ("the recipe's changes", []))
+    }
+    found: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        faces = Path(folder) / "faces"
+        draw(faces, 112, _PEOPLE, _FACES_OF_EACH)
+        for turn in range(turns):
+            for number, (name, (checkout, options)) in enumerate(contenders.items()):
+                workdir = Path(folder) / f"{turn}-{number}"
+                taken = _recipe_step(checkout, [f"--config.data.path={faces}", *options], steps, workdir)
+                found.setdefault(name, []).append(taken)
+                print(f"{name:32} " + ", ".join(f"{each:.2f} {unit}" for unit, each in taken.items()), flush=True)
+    return found
+
+
+def _recipe_step(checkout: Path, options: list[str], steps: int, workdir: Path) -> dict[str, float]:
+    """Processor seconds, and seconds, of a step of a run that is ended after so many.
+
+    Raises:
+      Refused: it ends by itself.
+    """
+    arguments = [f"--config={ROOT / 'configs' / 'recipe_cpu.py'}", f"--workdir={workdir}", *options]
+    arguments += ["--config.eval.every=0", f"--config.log.every={_WARM}"]
+    log = workdir.with_suffix(".log")
+    with log.open("w") as output:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "facenet_jax", "train", *arguments],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=workdir.parent,
+            env=os.environ | {"PYTHONPATH": str(checkout / "src"), "JAX_PLATFORMS": "cpu"},
+            start_new_session=True,
+        )
+        try:
+            taken = []
+            for step in (_WARM, _WARM + steps):
+                while not any(row["step"] >= step for row in read_metrics(workdir)):
+                    if run.poll() is not None:
+                        raise Refused(f"ended: {(log.read_text().strip().splitlines() or ['nothing said'])[-1]}")
+                    time.sleep(_LOOK)
+                taken.append((_processor_seconds(run.pid), time.perf_counter()))
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
+                run.wait()
+    (busy, started), (busy_until, ended) = taken
+    return {"processor_seconds": (busy_until - busy) / steps, "seconds": (ended - started) / steps}
+
+
+def _processor_seconds(session: int) -> float:
+    """Of all processes of a session so far."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            fields = stat.read_text().rpartition(")")[2].split()
+            ticks += (int(fields[11]) + int(fields[12])) * (int(fields[3]) == session)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def report_recipe(found: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown; ratios are medians of ratios within a turn, to the first contender."""
+    first = next(iter(found.values()))
+    lines = [
+        "| | processor seconds a step | lowest to highest | seconds a step | processor seconds, first = 1 |",
+        "|---|---|---|---|---|",
+    ]
+    for name, turns in found.items():
+        busy, seconds = ([turn[unit] for turn in turns] for unit in ("processor_seconds", "seconds"))
+        ratio = statistics.median(a / b["processor_seconds"] for a, b in zip(busy, first, strict=True))
+        lines.append(
+            f"| {name} | {statistics.median(busy):.3f} | {min(busy):.3f} to {max(busy):.3f} "
+            f"| {statistics.median(seconds):.3f} | {ratio:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measures, prints, and writes benchmarks/results/step.{md,json}."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=7, help="(%(default)s)")
     parser.add_argument("--networks", default=",".join(FACES), help="(%(default)s)")
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="where the figures go")
+    parser.add_argument("--recipe", action="store_true", help="whole steps of recipe_cpu, with its changes and without")
+    parser.add_argument(
+        "--steps", type=int, default=20, help="that count in a turn of the recipe, by fours (%(default)s)"
+    )
+    parser.add_argument("--beside", type=Path, help="another checkout of this repository, for --recipe")
     options = parser.parse_args()
+    if options.recipe:
+        try:
+            recipe = measure_recipe(options.turns, options.steps, options.beside)
+        except Refused as error:
+            sys.exit(f"the recipe: {error}")
+        machine = describe_machine()
+        text = f"# A step of the recipe\n\nMedians of {options.turns} turns of {options.steps} steps of 360 faces.\n\n"
+        text += f"{report_recipe(recipe)}\n\n{in_words(machine)}\n"
+        _write(options.results, "recipe_step", text, {"machine": machine, "steps": recipe})
+        return
     python = peers_python()
     if isinstance(python, str):
         print(f"without the peer: {python}", file=sys.stderr)
@@ -95,11 +215,14 @@ def main() -> None:
         "# What a face costs in training on a CPU\n\nForward and backward at 96x96, standardised kernels; medians of "
         f"{options.turns} turns.\n\n{report(found)}\n\n{in_words(machine)}\n"
     )
-    options.results.mkdir(parents=True, exist_ok=True)
-    (options.results / "step.md").write_text(text)
-    document = {"machine": machine, "seconds_a_face": found}
-    (options.results / "step.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(f"\n{text}\nwritten         {options.results / 'step.md'}, step.json")
+    _write(options.results, "step", text, {"machine": machine, "seconds_a_face": found})
+
+
+def _write(folder: Path, name: str, text: str, document: dict[str, Any]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text)
+    (folder / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+    print(f"\n{text}\nwritten         {folder / f'{name}.md'}, {name}.json")
 
 
 if __name__ == "__main__":
