@@ -1,9 +1,12 @@
 """Metrics: read back, cut off, kept apart from what JSON cannot say; and how fast a run goes."""
 
 import json
+from unittest.mock import Mock
 
 import numpy as np
 
+from buckets import bucket  # noqa: F401
+from facenet_jax.runtime.files import locate
 from facenet_jax.training import metrics as module
 from facenet_jax.training.metrics import METRICS_FILE, Clock, MetricsWriter, read_metrics
 
@@ -40,6 +43,16 @@ def test_every_line_is_json_whatever_the_numbers(tmp_path):
     assert json.loads(line) == {"step": 1, "a": None, "b": None, "c": None, "d": 0.333333, "e": 7}
     assert "NaN" not in line
     assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_in_a_bucket_rows_wait_until_they_are_to_be_kept(bucket, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(module, "SummaryWriter", Mock())
+    workdir = locate(f"{bucket}/run")
+    writer = MetricsWriter(workdir, from_step=-1)
+    writer.write(1, {"loss": 0.5})
+    assert read_metrics(workdir) == []  # each time the whole file would be written
+    writer.keep()
+    assert read_metrics(workdir) == [{"step": 1, "loss": 0.5}]
 
 
 def test_no_metrics_are_no_rows(tmp_path):

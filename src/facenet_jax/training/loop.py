@@ -259,6 +259,7 @@ class _Run:
                         with _pause(log):
                             result = evaluate(step) if evaluates else None
                             val = val_of(result) if result else None
+                            log.keep()
                             checkpoints.save(step, self.state, self.flat_config, val)
                     if asked is not None:
                         checkpoints.wait()

@@ -32,6 +32,10 @@ class Metrics(Protocol):
         """Writes one row."""
         ...
 
+    def keep(self) -> None:
+        """Nothing that was written is lost from here on, whatever becomes of the process."""
+        ...
+
     def close(self) -> None:
         """Nothing is written after it."""
         ...
@@ -42,6 +46,9 @@ class NoMetrics:
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Writes nothing."""
+
+    def keep(self) -> None:
+        """Does nothing."""
 
     def close(self) -> None:
         """Does nothing."""
@@ -86,6 +93,11 @@ class MetricsWriter:
         if self._hook is not None:
             del row["step"]
             self._call(self._hook, step, row)
+
+    def keep(self) -> None:
+        """In a bucket, rows that were to be written later are written now."""
+        if self._rows:
+            self._append()
 
     def close(self) -> None:
         """Flushes and closes both."""

@@ -103,6 +103,10 @@ class StepLog:
         self._metrics.write(step, found.metrics() | {"offline_seconds": seconds})
         self._progress.say(found.describe(step))
 
+    def keep(self) -> None:
+        """To be called before a checkpoint is saved: a run that goes on from it has the rows up to it."""
+        self._metrics.keep()
+
     def close(self) -> None:
         """Writes what is still to be written."""
         self._metrics.close()
