@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
-    parser.add_argument("--only", action="append", default=[], help="begin of a kind's name; several times for several")
+    parser.add_argument("--only", action="append", default=[], help="begin of a kind's name, or a command")
     parser.add_argument("--kills", type=int, default=0, help="kills of each command, after the cases")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.kills:
         from benchmarks.storm_kills import storm_of_kills
 
-        failed |= storm_of_kills(options.kills, options.seed) > 0
+        failed |= storm_of_kills(options.kills, options.seed, options.only) > 0
     return int(failed)
 
 

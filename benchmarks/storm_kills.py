@@ -1,4 +1,8 @@
-"""A storm of kills: commands killed at random moments, given again, and compared with one never killed."""
+"""A storm of kills: commands killed at random moments of their work, given again, and compared with one never killed.
+
+The moment is drawn from the time in which a warm command (its programs compiled before, and kept) works: from when the
+first of its files is there up to its end. Every other kill of `train` falls within 0.3 s after a checkpoint was begun.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +41,7 @@ _TINY = [
     "--config.checkpoint.every=2",
     "--config.log.every=1",
     "--config.data.workers=0",
-    "--config.steps=8",
+    "--config.steps=12",
 ]
 
 
@@ -47,15 +52,22 @@ class Job(NamedTuple):
       name: of it.
       arguments: without the folder or file that it writes, for which there is a `{out}`.
       end: what of it must be as if it had never been killed.
+      saves: a pattern of what is there only while it saves.
     """
 
     name: str
     arguments: list[str]
     end: Callable[[Path], Any]
+    saves: str = ""
 
 
-def storm_of_kills(kills: int, seed: int) -> int:
+def storm_of_kills(kills: int, seed: int, only: Sequence[str] = ()) -> int:
     """Kills each command so many times, and says what it saw.
+
+    Args:
+      kills: of each command.
+      seed: of the moments.
+      only: the names of the commands, where not all are wanted; `train` runs at least once, for its network.
 
     Returns:
       How many times the end was another.
@@ -65,30 +77,41 @@ def storm_of_kills(kills: int, seed: int) -> int:
 
     import facenet_jax.cli  # noqa: F401
 
-    rng, bad = random.Random(seed), 0
+    bad = 0
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(place / "compiled"))
         _people(place / "gallery", 12, 5)
         network = place / "train-whole"
-        for job in _jobs(place, network):
-            whole = network if job.name == "train" else place / f"{job.name}-whole{_suffix(job)}"
-            started = time.monotonic()
-            if _command(job, whole, None) != 0:
+        train, *others = _jobs(place, network)
+        for turn, job in enumerate((train, *others, train)):  # first for the network; its kills take longest
+            whole = place / f"{job.name}-whole{_suffix(job)}"
+            if not whole.exists() and _run(job, whole) != 0:
                 raise RuntimeError(f"{job.name} fails even where nobody kills it")
-            seconds, expected = time.monotonic() - started, _end(job, whole)
-            struck = other = 0
+            if turn == 0 or (only and job.name not in only):
+                continue
+            rng = random.Random(f"{seed}/{job.name}")
+            again = place / f"{job.name}-again{_suffix(job)}"  # the first may have compiled
+            _run(job, again)
+            seconds, expected = _seconds_of_work(job, place / f"{job.name}-timed{_suffix(job)}"), _end(job, whole)
+            counts: Counter[str] = Counter()
             for number in range(kills):
                 out = place / f"{job.name}-{number}{_suffix(job)}"
-                after = rng.uniform(0, seconds)
-                struck += _command(job, out, after) == -signal.SIGKILL
-                code = _command(job, out, None)
-                if code != 0 or _end(job, out) != expected:
-                    other += 1
-                    print(f"seed {seed}: {job.name} number {number}, killed after {after:.2f} s: exit code {code}")
+                saving = job.saves if number % 2 else ""
+                after = rng.uniform(0, 0.3 if saving else seconds)
+                found = _kill(job, out, saving, rng.randint(1, 5) if saving else 1, after)
+                code = _run(job, out)
+                other = code != 0 or _end(job, out) != expected
+                counts.update([found, *(["other"] if other else [])])
+                if other:
+                    when = "a save was begun" if saving else "its first file"
+                    print(f"seed {seed}: {job.name} number {number}, killed {after:.3f} s after {when}: code {code}")
                 shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
-            bad += other
+            bad += counts["other"]
+            struck = counts["killed"] + counts["saving"]
             print(
-                f"{job.name:<10}{seconds:>7.1f} s  {kills:>4} runs  {struck:>4} killed  {other:>4} other ends",
+                f"{job.name:<10}{seconds:>7.1f} s of work  {kills:>4} runs  {struck:>4} killed, {counts['saving']:>4} "
+                f"of them while it saved  {counts['other']:>4} other ends",
                 flush=True,
             )
     return bad
@@ -97,7 +120,7 @@ def storm_of_kills(kills: int, seed: int) -> int:
 def _jobs(place: Path, network: Path) -> list[Job]:
     gallery, of = str(place / "gallery"), ["--embedder", str(network)]
     return [
-        Job("train", ["train", *_TINY, "--workdir={out}"], _end_of_run),
+        Job("train", ["train", *_TINY, "--workdir={out}"], _end_of_run, "checkpoints/*.orbax-checkpoint-tmp*"),
         Job("prepare", ["prepare", gallery, "{out}", "--crop=none", "--workers=0"], _end_of_dataset),
         Job("embed", ["embed", gallery, "-o", "{out}", "--crop=none", *of], _end_of_table),
         Job("enroll", ["enroll", gallery, "{out}", "--crop=none", *of], _end_of_index),
@@ -109,8 +132,8 @@ def _suffix(job: Job) -> str:
     return ".npz" if job.name == "embed" else ""
 
 
-def _command(job: Job, out: Path, after: float | None) -> int:
-    """Runs a command in a process of its own, killed after so many seconds; its exit code, or minus the signal."""
+def _start(job: Job, out: Path) -> int:
+    """Starts a command in a process of its own; its number."""
     child = os.fork()
     if not child:
         from facenet_jax.cli import main
@@ -125,10 +148,48 @@ def _command(job: Job, out: Path, after: float | None) -> int:
         finally:
             sys.stdout.flush()
             os._exit(code)
-    if after is not None:
-        time.sleep(after)
-        os.kill(child, signal.SIGKILL)  # one that has ended waits for its parent still
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return child
+
+
+def _run(job: Job, out: Path) -> int:
+    """The exit code of a command that nobody kills."""
+    return os.waitstatus_to_exitcode(os.waitpid(_start(job, out), 0)[1])
+
+
+def _seconds_of_work(job: Job, out: Path) -> float:
+    """From the first file of a command to its end."""
+    child, began = _start(job, out), 0.0
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        began = began or (time.monotonic() if _begun(job, out) else 0.0)
+        time.sleep(0.002)
+    return time.monotonic() - began
+
+
+def _begun(job: Job, out: Path) -> bool:
+    """Whether the first of a command's files is there: it, or what stands beside it while it is written."""
+    return out.exists() or any(out.parent.glob(f".{out.name}*"))
+
+
+def _kill(job: Job, out: Path, saving: str, nth: int, after: float) -> str:
+    """Kills a command after so many seconds of its work, or of its nth save: killed, saving, or ended before."""
+    child = _start(job, out)
+    seen: set[Path] = set()
+    while not os.waitpid(child, os.WNOHANG)[0]:
+        if saving:
+            seen.update(out.glob(saving))
+        if len(seen) >= nth if saving else _begun(job, out):
+            break
+        time.sleep(0.002)
+    else:
+        return "ended"
+    until = time.monotonic() + after
+    while time.monotonic() < until:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return "ended"
+        time.sleep(0.001)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "saving" if job.saves and any(out.glob(job.saves)) else "killed"
 
 
 def _end(job: Job, out: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from facenet_jax.runtime import library_log
 from facenet_jax.runtime.huge_pages import ask_for_huge_pages
 
 
@@ -11,6 +12,8 @@ def main() -> int:
     """Runs the command; see `facenet_jax.cli`."""
     if sys.argv[1:2] == ["train"]:
         ask_for_huge_pages()
+    if sys.argv[1:2] and not sys.argv[1].startswith("-"):
+        library_log.begin(sys.argv[1])
     from facenet_jax.cli import main as run  # after a start that would be thrown away
 
     return run()

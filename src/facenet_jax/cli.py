@@ -33,6 +33,7 @@ from facenet_jax.commands import (
     view,
 )
 from facenet_jax.errors import InputError, TrainingError, told
+from facenet_jax.runtime import library_log
 from facenet_jax.runtime.compiled import keep_compiled
 from facenet_jax.runtime.output import code_for_output, kept_output
 
@@ -109,6 +110,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     except (InputError, TrainingError, OSError, KeyboardInterrupt) as error:
         code, sentence = told(error) or (1, "")
         print(f"facenet-jax: {sentence}", file=sys.stderr)
+        log = None if code == 130 else library_log.place()
+        if log:
+            print(f"facenet-jax: what libraries and worker processes printed is in {log}", file=sys.stderr)
         return code
 
 

@@ -338,7 +338,7 @@ def test_no_face_at_all(tmp_path):
         (-7, 1, "SIGBUS, as where memory is full (fewer --workers need less): /dev/shm"),
         (-11, 1, "A worker process ended by SIGSEGV"),
         (1, 1, "A worker process ended with the exit code 1"),
-        (1, 0, "The worker processes could not start (one ended with the exit code 1; why stands above)"),
+        (1, 0, "The worker processes could not start (one ended with the exit code 1; what it printed says why)"),
     ],
 )
 def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys, code, started, sentence):

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from facenet_jax.errors import InputError
+from facenet_jax.runtime import library_log
 from facenet_jax.sweeps.points import Point, Sweep
 
 # The scripts of launch/ and what they are asked to do. They take CONFIG, WORKDIR, ARGS and NAME from the environment.
@@ -116,8 +117,14 @@ class Runner:
     def __call__(self, command: Command) -> int:
         """Runs one, and returns its exit code; that of a signal, where one ended it, as a shell gives it."""
         # In a session of its own a Ctrl-C reaches it once, through this process; twice would end it hard.
+        output, errors = library_log.screen()
         self._child = subprocess.Popen(
-            command.words, env=os.environ | command.environment, start_new_session=True, stdin=subprocess.DEVNULL
+            command.words,
+            env=os.environ | command.environment,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=errors,
         )
         if self.asked is not None:  # it came while the process was being started
             self._child.send_signal(self.asked)

@@ -23,10 +23,10 @@ from facenet_jax.input.bad_files import BadFiles
 from facenet_jax.input.kept_faces import KeptFaces
 from facenet_jax.input.loader import Loader
 from facenet_jax.input.plan import Plan
-from facenet_jax.runtime import checksum
+from facenet_jax.runtime import checksum, library_log
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.compiled import compiling, fingerprint
-from facenet_jax.runtime.files import locate
+from facenet_jax.runtime.files import in_bucket, locate
 from facenet_jax.runtime.hosts import AgreedStop, alike, devices, is_first, joined, wait_for_all
 from facenet_jax.runtime.mesh import make_mesh, on_cpu, padded_batch_size
 from facenet_jax.runtime.progress import Progress
@@ -130,6 +130,9 @@ class _Run:
             self.old = OldPoints(config) if config.compatible_with else None
             self.offline = OfflineSelection(config, self.network, self.mesh, self.faces, workdir)
             self.directory = RunDirectory(workdir)
+            if not in_bucket(workdir):
+                own = f"library.{jax.process_index()}.log"  # a file takes the lines of one process
+                library_log.keep_in(workdir, library_log.FILE if is_first() else own)
             if joined():
                 facts |= agreement.of_faces(self.faces, config.data.exclude)
                 facts["the embedder of config.compatible_with"] = self.old.digest if self.old else None
