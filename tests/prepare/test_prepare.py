@@ -309,6 +309,7 @@ def test_another_job_in_the_same_folder_is_refused(tmp_path):
         ({"crop": "loose"}, "no crop 'loose'"),
         ({"size": 8}, "--size=8"),
         ({"workers": -1}, "--workers=-1"),
+        ({"workers": 10**30}, "--workers=10{30}: choose 0"),
         ({"share": (2, 2)}, "--shard=2/2"),
     ],
 )

@@ -231,6 +231,11 @@ def test_no_step_of_a_finished_run_is_traced(whole, capsys):
     assert "--trace=20: this run is finished" in capsys.readouterr().err
 
 
+def test_more_processes_than_any_job_has_are_one_sentence(capsys):
+    assert main(["train", "--coordinator=localhost:1", f"--processes={10**30}", "--process=0"]) == 2
+    assert "give a number up to 100,000" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("address", ["", "localhost", "localhost:", ":1234", "localhost:port", "localhost:70000"])
 def test_a_coordinator_without_host_or_port_is_one_sentence(address, capsys):
     assert main(["train", f"--coordinator={address}", "--processes=1", "--process=0"]) == 2

@@ -25,6 +25,8 @@ from facenet_jax.prepare.workers import write_shards
 from facenet_jax.runtime.cores import usable_cores
 from facenet_jax.runtime.progress import Progress
 
+# More than any machine has cores.
+_MOST_WORKERS = 4096
 # As many pixels a side as the largest network of the paper takes.
 DEFAULT_SIZE = 224
 
@@ -114,8 +116,10 @@ def _check(source: Path, out: Path, crop: str, size: int, share: tuple[int, int]
         raise InputError(f"There is no crop {crop!r}: choose one of {', '.join(CROPS)}.")
     if not 16 <= size <= 4096:
         raise InputError(f"--size={size}: choose a side between 16 and 4,096 pixels.")
-    if workers is not None and workers < 0:
-        raise InputError(f"--workers={workers}: choose 0 (this process) or the number of processes.")
+    if workers is not None and not 0 <= workers <= _MOST_WORKERS:
+        raise InputError(
+            f"--workers={str(workers)[:40]}: choose 0 (this process) or so many processes, up to {_MOST_WORKERS:,}."
+        )
     if not 0 <= share[0] < share[1]:
         raise InputError(f"--shard={share[0]}/{share[1]}: of n shares the first is 0/n and the last (n-1)/n.")
     inside = out.resolve()

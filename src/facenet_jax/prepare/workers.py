@@ -154,10 +154,10 @@ class _Pool:
         if not self._started.value:
             return OSError(
                 errno.ECHILD,
-                f"The worker processes could not start (one ended {how}; what it printed says why): a program that "
-                'prepares must be a file, with its calls under `if __name__ == "__main__":`, and --workers=0 needs none',
+                f"The worker processes could not start (one ended {how}; what it printed says why): a program "
+                'that prepares must be a file, its calls under `if __name__ == "__main__":`; --workers=0 needs none',
             )
-        return OSError(errno.ECHILD, f"A worker process ended {how}; why may stand above")
+        return OSError(errno.ECHILD, f"A worker process ended {how}; what it printed may say why")
 
     def stop(self) -> None:
         """No shard is begun any more."""

@@ -22,6 +22,8 @@ from facenet_jax.errors import InputError, first_line, told
 from facenet_jax.runtime import joining
 from facenet_jax.runtime.heartbeat import SILENT_SECONDS, Heartbeat
 
+# More than any job has; a number that was mistyped would be waited for.
+_MOST_PROCESSES = 100_000
 # JAX's own time to bring together those that have met.
 _INITIALISE_SECONDS = 120
 
@@ -40,6 +42,8 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     given = [coordinator is not None, processes is not None, process is not None]
     if any(given) and not all(given):
         raise InputError("--coordinator, --processes and --process belong together; give all three.")
+    if processes is not None and processes > _MOST_PROCESSES:
+        raise InputError(f"--processes={str(processes)[:40]}: give a number up to {_MOST_PROCESSES:,}.")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise InputError(f"--process={process} of --processes={processes}: count from 0 to {processes - 1}.")
     if coordinator is not None and not _is_address(coordinator):
