@@ -17,6 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 # People that are neither trained on nor held out, since they are drawn with another seed.
 _SEED, _PEOPLE, _FACES, _SHOWN, _QUERIES = 5, 200, 5, 6, 4
@@ -78,6 +79,8 @@ def first_run_figure(
     right.supxlabel("green: the same person (four others there are); red: another", fontsize=9)
     figure.savefig(path)
     plt.close(figure)
+    with Image.open(path) as image:
+        image.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def main() -> None:
