@@ -153,5 +153,8 @@ class Heartbeat:
         if time.monotonic() - self._answered < 2 * _BEAT_SECONDS and self._process:
             with contextlib.suppress(jax.errors.JaxRuntimeError):
                 self._say({"done": True})
+        if self._process == 0 and not self._paused:
+            # The coordinator ends with this process, and JAX then ends, with pages, those that have not looked yet.
+            time.sleep(_GRACE_SECONDS)
         sys.stdout.flush()
         os._exit(code)

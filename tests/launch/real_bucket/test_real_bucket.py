@@ -140,7 +140,7 @@ def test_a_run_that_is_killed_while_it_saves_goes_on_from_the_last_whole_checkpo
     while not server.names(saving):
         assert process.poll() is None, process.communicate()[0]
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()
     assert whole not in server.names(saving)
     said = server.run(*train("gs://bucket/killed"))
     assert f"from step 5 of {STEPS}" in said
