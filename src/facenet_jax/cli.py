@@ -97,7 +97,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if arguments and not arguments[0].startswith("-") and arguments[0] not in names:
         nearest = difflib.get_close_matches(arguments[0], names, n=1)
         hint = f"did you mean {nearest[0]}? " if nearest else ""
-        parser.error(f"{arguments[0]}: there is no such command; {hint}There are {', '.join(names)}.")
+        parser.error(f"{arguments[0]}: there is no such command; {hint}the commands are {', '.join(names)}.")
     options, overrides = parser.parse_known_args(arguments)
     if overrides and not getattr(options, "takes_overrides", False):
         parser.error(f"{overrides[0]}: not understood by `{options.command}`; see facenet-jax {options.command} --help")

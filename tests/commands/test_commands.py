@@ -89,7 +89,8 @@ def test_what_is_missing_is_named_in_one_sentence(command, capsys, tmp_path, mon
 
 
 @pytest.mark.parametrize(
-    ("word", "hint"), [("trian", "did you mean train? "), ("evalute", "did you mean evaluate? "), ("xyz", "There are")]
+    ("word", "hint"),
+    [("trian", "did you mean train? "), ("evalute", "did you mean evaluate? "), ("xyz", "the commands are")],
 )
 def test_an_unknown_command_has_the_nearest_named(word, hint, capsys):
     with pytest.raises(SystemExit) as end:
