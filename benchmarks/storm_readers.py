@@ -8,7 +8,7 @@ import json
 import pickle
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,7 +33,7 @@ from facenet_jax.evaluation.protocols.ytf import read_ytf_splits
 from facenet_jax.export.card import figures_of
 from facenet_jax.images.decode import BadFace, decode, decode_whole
 from facenet_jax.images.digests import content_digest
-from facenet_jax.prepare.job import read_job
+from facenet_jax.prepare.job import Job, read_job
 from facenet_jax.prepare.prepare import prepare
 from facenet_jax.prepare.shards import read_records
 from facenet_jax.prepare.summary import format_summary, read_summary
@@ -210,7 +210,7 @@ def _embedded() -> EmbeddedFaces:
 
 def _embeddings(name: str, suffix: str) -> Kind:
     def make(folder: Path) -> None:
-        about: Any = SimpleNamespace(name="a network", digest=_DIGEST)
+        about: Any = SimpleNamespace(name="a network", digest=_DIGEST, flipped=False)
         write_table(_embedded(), folder / f"faces{suffix}", about, "none", False)
 
     def read(folder: Path) -> Any:
@@ -299,8 +299,7 @@ def _make_evaluation(folder: Path) -> None:
 
 
 def _finder() -> Any:
-    embedder = SimpleNamespace(name="a network", digest=_DIGEST)
-    return SimpleNamespace(embedder=embedder, crop="none", options="--embedder RUN")
+    return SimpleNamespace(name="a network", digest=_DIGEST, crop="none", options="--embedder RUN")
 
 
 def _read_evaluation(folder: Path) -> Any:
@@ -371,7 +370,7 @@ def _read_summary(folder: Path) -> Any:
 def _make_job(folder: Path) -> None:
     _make_prepared(folder)
     card = json.loads((folder / "out" / "card.json").read_text())
-    job = {key: card[key] for key in card if not key.startswith(("format", "version", "records", "digest", "shard_"))}
+    job = {field.name: card[field.name] for field in fields(Job)}
     (folder / "prepare.json").write_text(json.dumps(job, indent=1) + "\n")
 
 

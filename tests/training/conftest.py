@@ -15,8 +15,18 @@ ELSEWHERE = ("data.", "eval.", "checkpoint.", "log.", "offline.", "init_from")
 CHANGES = ("data.flip", "data.augment.")
 
 
-@pytest.fixture(scope="package", autouse=True)
-def made_once():
+@pytest.fixture(scope="module", autouse=True)
+def made_once(shared):
+    """For the tests of this folder alone: a package's fixture would stay for whatever the process runs next."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, function in shared:
+            patch.setattr(module, name, function)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """(module, name, function): what each name is in these tests."""
     create_state, copies, save, pictures = _once(loop.create_state, _of_state), {}, plots.save, {}
 
     def shared_state(*given):
@@ -33,18 +43,18 @@ def made_once():
         path.write_bytes(pictures[path.name])
         return path
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "create_state", shared_state)
-        patch.setattr(plots, "save", shared_picture)
-        for module, name, key in (
-            (loop, "compile_step", lambda config, network, optimizer, mesh, state, listed: (_of_step(config), listed)),
-            (loop, "abstract_state", _of_state),
-            (models, "totals", lambda network, size: (repr(network), size)),
-            (embedding, "make_embed", lambda network, *mesh: (repr(network), *mesh)),
-            (embedding, "announced", lambda embed, what: embed),
-        ):
-            patch.setattr(module, name, _once(getattr(module, name), key))
-        yield
+    once = (
+        (loop, "compile_step", lambda config, network, optimizer, mesh, state, listed: (_of_step(config), listed)),
+        (loop, "abstract_state", _of_state),
+        (models, "totals", lambda network, size: (repr(network), size)),
+        (embedding, "make_embed", lambda network, *mesh: (repr(network), *mesh)),
+        (embedding, "announced", lambda embed, what: embed),
+    )
+    return [
+        (loop, "create_state", shared_state),
+        (plots, "save", shared_picture),
+        *((module, name, _once(getattr(module, name), key)) for module, name, key in once),
+    ]
 
 
 def _once(function, key):
