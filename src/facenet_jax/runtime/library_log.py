@@ -134,7 +134,7 @@ def _watch(pipe: int, memory: int) -> NoReturn:
         for heard_by_all in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(heard_by_all, signal.SIG_IGN)
         screen = sys.stderr.fileno()
-        for number in {0, 1, 2, sys.stdout.fileno()} - {screen}:  # whoever reads them need not wait for this process
+        for number in {0, 1, 2, sys.stdout.fileno()} - {screen}:  # their readers need not wait for this process
             with contextlib.suppress(OSError):
                 os.close(number)
         heard = b""
