@@ -159,7 +159,7 @@ def test_damage_and_tampering_are_refused(tmp_path):
     text = manifest.read_text()
     for old, new, sentence in (
         ('"distance": 1.1', '"distance": 3.9', "tampered with .its own digest"),
-        ('"version": 1', '"version": 2', "this program reads facenet-jax index 1"),
+        ('"version": 1', '"version": 3', "this program reads facenet-jax index 1 and 2"),
         ('"format"', '"formal"', "damaged"),
         (text, "[]", "damaged"),
         (text, text[:100], "damaged"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +75,15 @@ def _change(options: argparse.Namespace) -> int:
         print(f"removed         {gone:,} faces of {len(set(options.remove)):,} {what}")
     if options.gallery is not None or options.evaluation is not None:
         finder = _open_finder(options, index)
-        if finder.known is not None:
-            raise InputError(
-                f"{options.index} was enrolled with {finder.known.name}, and no threshold would hold for points of "
-                f"both in it: add people with that, or enrol the gallery again; `identify --embedder {finder.spec}` "
-                "finds its people as they are."
-            )
+        if index is not None and finder.known is not None:  # it was trained to be compatible with the index's
+            index.hand_over(finder)
+            finder = replace(finder, known=None)
     if options.evaluation is not None:
-        thresholds = read_thresholds(options.evaluation, finder, among_people=True)
+        thresholds = (
+            (read_thresholds(options.evaluation, finder, among_people=True), [])
+            if index is None
+            else index.read_thresholds(options.evaluation, finder)
+        )
     if options.gallery is not None:
         index, new = enroll(
             root, index, finder, options.gallery, options.compact, options.largest, options.sync, Progress()
@@ -105,16 +107,33 @@ def _change(options: argparse.Namespace) -> int:
             print(f"                {new.several:,} show several faces; --largest takes the largest near the centre")
     assert index is not None
     if options.evaluation is not None:
-        index.thresholds = thresholds
+        index.thresholds, index.older_thresholds = thresholds
     save_index(index, root)
     if options.gallery is not None:
         write_rejects(root / REJECTS, new.rejected)
     form = "float32" if index.vectors.step is None else f"int8, {index.vectors.clipped:,} coordinates clipped"
     print(f"index           {root}: {len(index.files):,} faces of {len(index.people):,} people, {form}")
-    for threshold in index.thresholds:
-        print(f"threshold       {threshold}")
-        print(f"                {threshold.promise(len(index.files), len(index.people))}")
+    _say_thresholds(index)
     return 0
+
+
+def _say_thresholds(index: PeopleIndex) -> None:
+    before = int(index.of_older.sum())
+    groups = [(index.thresholds, len(index.files) - before)]
+    if index.older is not None:
+        print(f"embedder        {index.name}; {before:,} faces stay as {index.older.name} enrolled them")
+        groups.append((index.older_thresholds, before))
+        if not all(thresholds for thresholds, _ in groups):
+            print(
+                f"threshold       none holds: --evaluation takes what `evaluate identify --embedder {index.spec} "
+                f"--against {index.older.spec} --out` wrote"
+            )
+    for number, (thresholds, faces) in enumerate(groups):
+        if number and index.older is not None:
+            print(f"against         {index.older.name}, for the {faces:,} faces that it enrolled:")
+        for threshold in thresholds:
+            print(f"threshold       {threshold}")
+            print(f"                {threshold.promise(faces, len(index.people))}")
 
 
 def _open_finder(options: argparse.Namespace, index: PeopleIndex | None) -> FaceFinder:

@@ -34,7 +34,7 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.recognition.finder import open_photos
     from facenet_jax.recognition.identify import format_identified, identify, write_identified
     from facenet_jax.recognition.index_files import load_index
-    from facenet_jax.recognition.thresholds import choose_threshold, how_to_evaluate, read_thresholds
+    from facenet_jax.recognition.thresholds import choose_threshold, how_to_evaluate
     from facenet_jax.runtime.progress import Progress
 
     if options.k < 1:
@@ -48,26 +48,33 @@ def _identify(options: argparse.Namespace, _: list[str]) -> int:
         raise InputError(f"{options.index} has nobody enrolled; facenet-jax enroll GALLERY {options.index}")
     finder = index.open_finder(options.index, options.embedder, options.step, options.crop, options.flip)
     # What the index keeps was measured with the embedder that enrolled its people.
-    thresholds = index.thresholds if finder.known is None else []
+    thresholds, between = (index.thresholds, index.older_thresholds) if finder.known is None else ([], [])
     if options.evaluation:
-        thresholds = read_thresholds(options.evaluation, finder, among_people=True)
-    if not thresholds:
+        thresholds, between = index.read_thresholds(options.evaluation, finder)
+    if not thresholds or (index.older is not None and not between):
         raise InputError(
             f"A threshold comes from an evaluation, and {options.index} has none"
             f"{'' if finder.known is None else f' of {finder.name}'}: give --evaluation, or "
             f"{how_to_evaluate(finder, among_people=True)}"
         )
     threshold = choose_threshold(thresholds, options.far)
-    threshold.check(len(index.files), options.accept_rate)
+    older = None if index.older is None else choose_threshold(between, options.far)
+    before = int(index.of_older.sum())
+    own = len(index.files) - before
+    threshold.check(own, options.accept_rate, None if older is None else (older, before))
     faces = finder.find(open_photos(options.photos).images, progress=Progress())
-    found = identify(index, faces, threshold, options.k)
+    found = identify(index, faces, threshold, options.k, older)
     if options.out:
-        write_identified(options.out, found, threshold, faces.rejected)
+        write_identified(options.out, found, threshold, older, faces.rejected)
     print(format_identified(found))
     if finder.known is not None:
         print(f"compared        {finder.name}, which enrolled the people")
     print(f"threshold       {threshold}")
-    print(f"                {threshold.promise(len(index.files), len(index.people))}")
+    print(f"                {threshold.promise(own, len(index.people))}")
+    if older is not None and index.older is not None:
+        print(f"against         {index.older.name}, for the {before:,} faces that it enrolled:")
+        print(f"threshold       {older}")
+        print(f"                {older.promise(before, len(index.people))}")
     for file, reason in faces.rejected:
         print(f"passed over     {file} ({reason})")
     if options.out:

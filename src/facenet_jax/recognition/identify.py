@@ -43,8 +43,18 @@ class Identified:
     tied: tuple[str, ...] = ()
 
 
-def identify(index: PeopleIndex, faces: EmbeddedFaces, threshold: Threshold, k: int) -> list[Identified]:
-    """The k nearest people of each face, the nearest of them only within the threshold being its name."""
+def identify(
+    index: PeopleIndex, faces: EmbeddedFaces, threshold: Threshold, k: int, older: Threshold | None = None
+) -> list[Identified]:
+    """The k nearest people of each face, the nearest of them only within the threshold being its name.
+
+    Args:
+      index: of the people.
+      faces: that are asked about.
+      threshold: up to which a face is that of a person.
+      k: how many people.
+      older: the same, to faces that the index's older embedder enrolled; None: there are none.
+    """
     found = []
     rows = zip(
         faces.names, faces.photo.tolist(), faces.number.tolist(), index.nearest(faces.points, max(k, 2)), strict=True
@@ -52,7 +62,8 @@ def identify(index: PeopleIndex, faces: EmbeddedFaces, threshold: Threshold, k: 
     for row, (name, photo, number, near) in enumerate(rows):
         x, y, width, height = faces.boxes[row].tolist()
         box = None if np.isnan(x) else (x, y, width, height)
-        person = near[0].person if near[0].distance <= threshold.distance else None
+        holds = older if older is not None and near[0].older else threshold
+        person = near[0].person if near[0].distance <= holds.distance else None
         as_near = [other.person for other in near[1:] if other.distance - near[0].distance <= _TIE]
         tied = () if person is None else tuple(as_near)
         found.append(Identified(name, faces.files[photo], number, box, person, tuple(near[:k]), tied))
@@ -77,16 +88,23 @@ def format_identified(found: Sequence[Identified]) -> str:
 
 
 def write_identified(
-    out: Path, found: Sequence[Identified], threshold: Threshold, rejected: Sequence[tuple[str, str]]
+    out: Path,
+    found: Sequence[Identified],
+    threshold: Threshold,
+    older: Threshold | None,
+    rejected: Sequence[tuple[str, str]],
 ) -> None:
     """Writes a .json file of everything, or a .csv file of the faces, whole or not at all."""
-    write_whole(out, _json(found, threshold, rejected) if out.suffix == ".json" else _csv(found))
+    write_whole(out, _json(found, threshold, older, rejected) if out.suffix == ".json" else _csv(found))
 
 
-def _json(found: Sequence[Identified], threshold: Threshold, rejected: Sequence[tuple[str, str]]) -> str:
+def _json(
+    found: Sequence[Identified], threshold: Threshold, older: Threshold | None, rejected: Sequence[tuple[str, str]]
+) -> str:
     document = {
         "distances": "squared L2",
         "threshold": asdict(threshold),
+        **({} if older is None else {"older_threshold": asdict(older)}),
         "faces": [asdict(one) for one in found],
         "rejected": [{"file": file, "reason": reason} for file, reason in rejected],
     }

@@ -16,7 +16,7 @@ from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.evaluation.compact import pack
 from facenet_jax.images.crop import Crop
 from facenet_jax.recognition.finder import FaceFinder, Known, open_finder
-from facenet_jax.recognition.thresholds import Threshold
+from facenet_jax.recognition.thresholds import Threshold, read_thresholds
 from facenet_jax.runtime.cores import usable_cores
 
 # Faces looked at first for each of the nearest people asked for.
@@ -31,11 +31,13 @@ class Neighbour:
       person: the name.
       distance: squared L2, of the nearest of the person's faces.
       file: the photograph of that face, `<person>/<photo>`.
+      older: whether that face was enrolled by `PeopleIndex.older`.
     """
 
     person: str
     distance: float
     file: str
+    older: bool = False
 
 
 @dataclass
@@ -44,7 +46,7 @@ class PeopleIndex:
 
     Attributes:
       spec, step: how the embedder was named, and of which checkpoint it is, see `FaceFinder`.
-      name, digest: of the embedder; distances to points of any other would mean nothing.
+      name, digest: of the embedder; distances to points of any other would mean nothing, but for `older`.
       crop: how faces were cut.
       vectors: a point for each face.
       people: names.
@@ -52,6 +54,9 @@ class PeopleIndex:
       files: the photograph of each face, `<person>/<photo>`.
       contents: uint8 [faces, 16], the digest of that file.
       thresholds: that were measured, as `read_thresholds` gives them.
+      older: an embedder that enrolled faces before, with whose points those of this one can be compared.
+      of_older: bool [faces], which faces it enrolled; empty where there is no `older`.
+      older_thresholds: measured between this embedder and `older`.
     """
 
     spec: str
@@ -65,6 +70,9 @@ class PeopleIndex:
     files: list[str] = field(default_factory=list)
     contents: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 16), np.uint8))
     thresholds: list[Threshold] = field(default_factory=list)
+    older: Known | None = None
+    of_older: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, bool))
+    older_thresholds: list[Threshold] = field(default_factory=list)
 
     def open_finder(
         self, root: Path, spec: str | None, step: int | None, crop: Crop | None, flip: bool = False
@@ -86,7 +94,13 @@ class PeopleIndex:
             spec, step = self.spec, self.step
         finder = open_finder(spec, step, crop or cast(Crop, self.crop), flip)
         own = finder.embedder
-        if isinstance(own, CheckpointEmbedder) and own.compatible_with == self.digest != own.digest:
+        compatible = isinstance(own, CheckpointEmbedder) and own.compatible_with == self.digest != own.digest
+        if self.older is not None and (compatible or own.digest == self.older.digest):
+            raise InputError(
+                f"{root} holds faces that {self.older.name} enrolled and others of {self.name}; of these two embedders "
+                f"the second alone can be compared with both, and {own.name} is another: give --embedder {self.spec}."
+            )
+        if compatible:
             finder = replace(finder, known=Known(self.spec, self.name, self.digest))
         elif self.digest != own.digest:
             raise InputError(
@@ -98,6 +112,27 @@ class PeopleIndex:
                 f"{root} was enrolled with --crop {self.crop}, not {finder.crop}; give that, or enrol again."
             )
         return finder
+
+    def hand_over(self, finder: FaceFinder) -> None:
+        """Makes a compatible embedder that of the index: it enrols from now on, and faces keep what enrolled them.
+
+        Thresholds that were measured with the one before go: they do not hold for what is asked from now on.
+        """
+        assert self.older is None
+        assert finder.known is not None
+        self.older, self.of_older = finder.known if self.files else None, np.ones(len(self.files), bool)
+        self.spec, self.step = finder.spec, finder.step
+        self.name, self.digest = finder.embedder.name, finder.embedder.digest
+        self.thresholds = []
+
+    def read_thresholds(self, file: Path, finder: FaceFinder) -> tuple[list[Threshold], list[Threshold]]:
+        """The thresholds of an evaluation, as `read_thresholds` gives them: of the finder, and of it against `older`.
+
+        Raises:
+          InputError: as of `read_thresholds`, of either.
+        """
+        between = [] if self.older is None else read_thresholds(file, replace(finder, known=self.older), True)
+        return read_thresholds(file, finder, among_people=True), between
 
     def known(self) -> set[tuple[str, bytes]]:
         """(person, as names are compared, digest of the photograph's bytes) of every face."""
@@ -124,6 +159,8 @@ class PeopleIndex:
         self.files += files
         added = np.frombuffer(b"".join(contents), np.uint8).reshape(-1, 16)
         self.contents = np.concatenate([self.contents, added])
+        if self.older is not None:
+            self.of_older = np.append(self.of_older, np.zeros(len(files), bool))
 
     def remove(self, names: Sequence[str]) -> int:
         """Removes people and photographs, and gives back how many faces went with them.
@@ -160,6 +197,10 @@ class PeopleIndex:
         self.vectors.remove(np.flatnonzero(gone).astype(np.int64))
         self.files = [file for file, off in zip(self.files, gone.tolist(), strict=True) if not off]
         self.contents = self.contents[~gone]
+        if self.older is not None:
+            self.of_older = self.of_older[~gone]
+            if not self.of_older.any():
+                self.older, self.older_thresholds = None, []
         stay, self.person = np.unique(self.person[~gone], return_inverse=True)
         self.people = [self.people[person] for person in stay.tolist()]
 
@@ -184,7 +225,10 @@ class PeopleIndex:
         return [
             [
                 Neighbour(
-                    self.people[whose[query, place]], float(distances[query, place]), self.files[rows[query, place]]
+                    self.people[whose[query, place]],
+                    float(distances[query, place]),
+                    self.files[rows[query, place]],
+                    self.older is not None and bool(self.of_older[rows[query, place]]),
                 )
                 for place in first.tolist()
             ]

@@ -21,13 +21,16 @@ import numpy as np
 from facenet_jax import __version__
 from facenet_jax.datasets.names import join_names, split_names
 from facenet_jax.errors import InputError
+from facenet_jax.recognition.finder import Known
 from facenet_jax.recognition.index import PeopleIndex, read_vectors
 from facenet_jax.recognition.thresholds import Threshold
 from facenet_jax.runtime.files import locked, read_arrays, sync, write_whole
 from facenet_jax.runtime.json_files import read_json
 
 MANIFEST = "index.json"
-FORMAT, VERSION = "facenet-jax index", 1
+FORMAT = "facenet-jax index"
+# Without faces of an older embedder, and with them: a program that would not tell them apart refuses the second.
+_VERSIONS = (1, 2)
 # Where the faces of a gallery are kept until they are in the index.
 PARTS = ".parts"
 # The photographs of the last gallery that were passed over.
@@ -76,6 +79,7 @@ def save_index(index: PeopleIndex, root: Path) -> None:
                 person=index.person,
                 files=join_names(index.files),
                 contents=index.contents,
+                **({} if index.older is None else {"of_older": index.of_older}),
             )
         files = {}
         for kind, temporary in temporaries.items():
@@ -119,10 +123,10 @@ def _bytes_of(file: Path) -> bytes:
 def _load(root: Path, file: Path) -> PeopleIndex:
     try:
         manifest: dict[str, Any] = read_json(file)
-        if (manifest["format"], manifest["version"]) != (FORMAT, VERSION):
+        if manifest["format"] != FORMAT or manifest["version"] not in _VERSIONS:
             raise InputError(
-                f"{file} is of {manifest['format']} {manifest['version']}, and this program reads {FORMAT} {VERSION}; "
-                "enrol the gallery again into another folder."
+                f"{file} is of {manifest['format']} {manifest['version']}, and this program reads {FORMAT} "
+                f"{' and '.join(map(str, _VERSIONS))}; enrol the gallery again into another folder."
             )
         if _signed(manifest) != manifest:
             raise ValueError("its own digest is another")
@@ -140,10 +144,11 @@ def _load(root: Path, file: Path) -> PeopleIndex:
         arrays = read_arrays(paths["faces"])
         people, person = split_names(arrays["people"]), arrays["person"]
         files, contents = split_names(arrays["files"]), arrays["contents"]
-        if not len(vectors) == len(person) == len(files) == len(contents):
+        about, older = manifest["embedder"], manifest.get("older")
+        of_older = np.empty(0, bool) if older is None else arrays["of_older"].astype(bool)
+        counts = {len(vectors), len(person), len(files), len(contents), len(files) if older is None else len(of_older)}
+        if len(counts) != 1:
             raise ValueError("its files do not belong together")
-        thresholds = [Threshold(**threshold) for threshold in manifest["thresholds"]]
-        about = manifest["embedder"]
         return PeopleIndex(
             about["spec"],
             about["step"],
@@ -155,7 +160,10 @@ def _load(root: Path, file: Path) -> PeopleIndex:
             person,
             files,
             contents,
-            thresholds,
+            _thresholds(manifest["thresholds"]),
+            None if older is None else Known(older["spec"], older["name"], older["digest"]),
+            of_older,
+            [] if older is None else _thresholds(older["thresholds"]),
         )
     except FileNotFoundError as error:
         what = f"lacks {Path(error.filename).name}" if is_index(root) else f"is no index: it has no {MANIFEST}"
@@ -166,10 +174,18 @@ def _load(root: Path, file: Path) -> PeopleIndex:
         ) from error
 
 
+def _thresholds(entries: list[dict[str, Any]]) -> list[Threshold]:
+    return [Threshold(**entry) for entry in entries]
+
+
 def _manifest(index: PeopleIndex, files: dict[str, str]) -> dict[str, Any]:
+    older = {}
+    if index.older is not None:
+        thresholds = [asdict(threshold) for threshold in index.older_thresholds]
+        older = {"older": asdict(index.older) | {"faces": int(index.of_older.sum()), "thresholds": thresholds}}
     return {
         "format": FORMAT,
-        "version": VERSION,
+        "version": _VERSIONS[index.older is not None],
         "tool": f"facenet-jax {__version__}",
         "embedder": {"spec": index.spec, "step": index.step, "name": index.name, "digest": index.digest},
         "crop": index.crop,
@@ -180,6 +196,7 @@ def _manifest(index: PeopleIndex, files: dict[str, str]) -> dict[str, Any]:
         "people": len(index.people),
         "faces": len(index.files),
         "thresholds": [asdict(threshold) for threshold in index.thresholds],
+        **older,
         "files": files,
     }
 

@@ -70,12 +70,13 @@ class Threshold:
             text += f"; above {100 * ACCEPT_RATE:g}% `identify` refuses it unless --accept-rate allows it"
         return f"{'warning: ' if rate > _WARN_RATE else ''}{text}"
 
-    def check(self, faces: int, accept_rate: float | None) -> None:
+    def check(self, faces: int, accept_rate: float | None, older: tuple[Threshold, int] | None = None) -> None:
         """Refuses a threshold at which too many strangers would be taken for somebody.
 
         Args:
           faces: that a stranger is compared with.
           accept_rate: the highest rate to expect that is taken; None: `ACCEPT_RATE`.
+          older: another threshold, and the faces more that a stranger is compared with by it.
 
         Raises:
           InputError: more is to be expected, or the rate is out of range.
@@ -84,6 +85,9 @@ class Threshold:
         if not 0 < most <= 1:
             raise InputError(f"--accept-rate={most:g}: give a rate above 0 and up to 1.")
         rate = self.expected(faces)
+        if older is not None:
+            rate = 1 - (1 - rate) * (1 - older[0].expected(older[1]))
+            faces += older[1]
         if rate > most:
             among = f"among {faces:,} enrolled faces" if faces > 1 else "in one comparison"
             raise InputError(
