@@ -72,15 +72,16 @@ def save_index(index: PeopleIndex, root: Path) -> None:
     temporaries = {kind: root / f".{kind}.{os.getpid()}.tmp" for kind in _KINDS}
     try:
         index.vectors.write(temporaries["vectors"])
+        arrays: dict[str, Any] = {
+            "people": join_names(index.people),
+            "person": index.person,
+            "files": join_names(index.files),
+            "contents": index.contents,
+        }
+        if index.older is not None:
+            arrays["of_older"] = index.of_older
         with temporaries["faces"].open("wb") as stream:
-            np.savez(
-                stream,
-                people=join_names(index.people),
-                person=index.person,
-                files=join_names(index.files),
-                contents=index.contents,
-                **({} if index.older is None else {"of_older": index.of_older}),
-            )
+            np.savez(stream, **arrays)
         files = {}
         for kind, temporary in temporaries.items():
             digest = _sha256(temporary)
