@@ -6,7 +6,7 @@ import pytest
 
 from facenet_jax.cli import main
 from facenet_jax.errors import InputError
-from facenet_jax.planning.chips import CHIPS, Chip, find_chip, topology
+from facenet_jax.planning.chips import CHIPS, Chip, find_chip, slices_of, topology
 from facenet_jax.planning.hlo import Collective
 from facenet_jax.planning.host import measure_host
 from facenet_jax.planning.predict import LATENCY, Assumptions, predict
@@ -74,6 +74,18 @@ def test_topologies():
         find_chip("v99")
 
 
+def test_slices():
+    assert [slices_of(CHIPS["v5e"], n) for n in (1, 256, 257, 1024)] == [1, 1, 2, 4]
+    assert [slices_of(CHIPS[chip], 64) for chip in ("h100", "v5p")] == [8, 1]
+    assert slices_of(CHIPS["v5e"], 32, 2) == 2
+    assert [topology(CHIPS["v5e"], n, s) for n, s in ((32, 2), (1024, 4), (2, 2))] == [
+        *("v5e:4x4", "v5e:16x16", "v5e:1x1")
+    ]
+    for chips, slices in ((1024, 2), (32, 3), (1, 2)):
+        with pytest.raises(InputError, match=f"--slices={slices}: {chips:,} chips of v5e want"):
+            slices_of(CHIPS["v5e"], chips, slices)
+
+
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # its program is fused as a user's is
     file = tmp_path / "plan.json"
@@ -100,6 +112,8 @@ def test_what_is_refused(capsys):
     for arguments, words in (
         (["--chip=v99"], "not in the table"),
         (["--chip=v5e", "--chips=0"], "from 1 up"),
+        (["--chip=v5e", "--chips=8", "--slices=3"], "as many chips in each"),
+        (["--chip=v5e", "--slices=-1"], "from 1 up"),
         (["--chip=cpu", "--compiler=tpu"], "leave it out"),
         (["--chip=h100", "--compiler=tpu"], "h100 is none"),
         (["--chip=v5e", "--config.los.margin=1"], "did you mean"),

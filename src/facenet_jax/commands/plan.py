@@ -34,6 +34,12 @@ def add_parser(commands: Any) -> None:
     plan.add_argument("--chips", type=int, default=1, help="how many (default: 1)")
     plan.add_argument("--chip", required=True, help="v4, v5e, v5p, v6e, a100, h100, h200; cpu: this machine, measured")
     plan.add_argument(
+        "--slices",
+        type=int,
+        default=0,
+        help="TPU slices, or machines with NVLink, that they are divided into (default: as few as hold them)",
+    )
+    plan.add_argument(
         "--images", type=_images, help="how many are seen in training (default: the config's steps x batch)"
     )
     plan.add_argument("--compiler", default="cpu", choices=("cpu", "tpu"), help="whose program is read (default: cpu)")
@@ -58,22 +64,28 @@ def _images(text: str) -> float:
 
 def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
     import json
+    from dataclasses import replace
 
     from facenet_jax.config import load_config
-    from facenet_jax.planning.chips import find_chip, topology
+    from facenet_jax.planning.chips import find_chip, slices_of, topology
     from facenet_jax.planning.host import measure_host
     from facenet_jax.planning.predict import Assumptions, format_prediction, predict, prediction_to_json
     from facenet_jax.planning.program import compile_for
 
     if options.chips < 1:
         raise InputError(f"--chips={options.chips}: give a number from 1 up.")
+    if options.slices < 0:
+        raise InputError(f"--slices={options.slices}: give a number from 1 up, or leave it out.")
     here = options.chip == "cpu"
     if here and options.compiler == "tpu":
         raise InputError("--compiler=tpu compiles for TPU chips; leave it out with --chip=cpu.")
     config = load_config(options.config, overrides)
     chip = measure_host(options.chips) if here else find_chip(options.chip)
-    shape = topology(chip, options.chips) if options.compiler == "tpu" else ""
-    program = compile_for(options.config, overrides, options.chips, shape)
+    slices = slices_of(chip, options.chips, options.slices)
+    if options.slices:
+        chip = replace(chip, domain=options.chips // slices)
+    shape = topology(chip, options.chips, slices) if options.compiler == "tpu" else ""
+    program = compile_for(options.config, overrides, options.chips, shape, slices)
     # Rates that were measured on convolutions and on memory are those that are reached.
     defaults = Assumptions(1.0, 1.0) if here else Assumptions()
     assumptions = Assumptions(

@@ -79,21 +79,38 @@ def find_chip(name: str) -> Chip:
     return CHIPS[name]
 
 
-def topology(chip: Chip, chips: int) -> str:
-    """How Google Cloud names a slice of that many chips: `v5e:16x16`.
+def slices_of(chip: Chip, chips: int, slices: int = 0) -> int:
+    """How many TPU slices, or machines with NVLink, that many chips are; 0: as few as hold them.
 
     Raises:
-      InputError: there is no such slice, or the chip is no TPU.
+      InputError: they cannot be alike, or do not hold so many chips.
+    """
+    least = -(-chips // chip.domain)
+    count = slices or least
+    if slices and (count < least or chips % count):
+        raise InputError(
+            f"--slices={slices}: {chips:,} chips of {chip.name} want {least:,} or more, of at most {chip.domain:,} "
+            "each, and as many chips in each."
+        )
+    return count
+
+
+def topology(chip: Chip, chips: int, slices: int = 1) -> str:
+    """How Google Cloud names slices of that many chips together, each of them as square as can be: `v5e:16x16`.
+
+    Raises:
+      InputError: there are no such slices, or the chip is no TPU.
     """
     if not chip.dimensions:
         raise InputError(f"--compiler=tpu compiles for TPU chips, and {chip.name} is none; leave it out.")
-    if chips & (chips - 1) or chips > chip.domain:
+    own, left = divmod(chips, slices)
+    if left or own & (own - 1) or own > chip.domain:
         raise InputError(
-            f"--chips={chips}: --compiler=tpu needs a power of two, within one pod of {chip.domain:,}; give "
-            "one, or leave it out."
+            f"--chips={chips}: --compiler=tpu needs a power of two, within one pod of {chip.domain:,}, in each slice; "
+            "give one, or leave it out."
         )
     # As square as powers of two allow.
     sides = [1] * chip.dimensions
-    while math.prod(sides) < chips:
+    while math.prod(sides) < own:
         sides[sides.index(min(sides))] *= 2
     return f"{chip.name}:{'x'.join(map(str, sorted(sides, key=lambda n: (n == 1, n))))}"

@@ -171,11 +171,6 @@ def format_prediction(prediction: Prediction, images: float) -> str:
         f"{chip.bandwidth:.3g} B/s, links {chip.link:.3g} B/s one way"
         + (f", {chip.network:.3g} B/s beyond {chip.domain:,} chips" if many > chip.domain else ""),
         "  measured here" if chip.name == "cpu" else "  as published: see facenet_jax/planning/chips.py",
-        *(
-            [f"  a mesh over several pods of {chip.domain}: facenet_jax/runtime/mesh.py makes none yet"]
-            if chip.dimensions and many > chip.domain
-            else []
-        ),
         f"  rings within {min(many, chip.domain):,} chips, each sending at the full rate of its links; "
         f"{LATENCY * 1e6:g} microseconds before each collective",
     ]

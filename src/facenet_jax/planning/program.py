@@ -1,8 +1,8 @@
 """Compiles the training step for devices that are not at hand, in a process of its own.
 
 Simulated devices have to be asked for before JAX starts, which is why there is another process. It prints a `Program`
-as JSON: `python -m facenet_jax.planning.program CONFIG DEVICES TOPOLOGY [--config.key=value ...]`. Nothing is allocated
-and nothing runs: the step is compiled from shapes.
+as JSON: `python -m facenet_jax.planning.program CONFIG DEVICES TOPOLOGY SLICES [--config.key=value ...]`. Nothing is
+allocated and nothing runs: the step is compiled from shapes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Program:
     collectives: tuple[Collective, ...]
 
 
-def compile_for(config: str, overrides: list[str], devices: int, topology: str = "") -> Program:
+def compile_for(config: str, overrides: list[str], devices: int, topology: str = "", slices: int = 1) -> Program:
     """Compiles a config's step for a number of devices.
 
     Args:
@@ -67,6 +67,7 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
       devices: how many.
       topology: of TPU chips, such as `v5e:16x16`, for TPU's own compiler, which needs no TPU; empty: simulated CPU
         devices.
+      slices: of that topology each, which make up the devices.
 
     Raises:
       InputError: the config will not do, or TPU's compiler is not installed or finds that the step does not fit.
@@ -75,7 +76,8 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": simulated.strip()}
     # Of libtpu the compiler alone is wanted: no search for the metadata of a TPU machine, no lock on its chips.
     environment |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
-    command = [sys.executable, "-m", "facenet_jax.planning.program", config, str(devices), topology, *overrides]
+    given = [config, str(devices), topology, str(slices), *overrides]
+    command = [sys.executable, "-m", "facenet_jax.planning.program", *given]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode == 2:
         raise InputError(done.stderr.strip().splitlines()[-1])
@@ -88,7 +90,7 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
     return Program(**values | {"collectives": tuple(Collective(**c) for c in values["collectives"])})
 
 
-def _compile(config_name: str, overrides: list[str], devices: int, topology: str) -> Program:
+def _compile(config_name: str, overrides: list[str], devices: int, topology: str, slices: int) -> Program:
     """In the process that has the devices."""
     from facenet_jax import models
     from facenet_jax.config import load_config
@@ -100,7 +102,7 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     from facenet_jax.training.step import compile_step
 
     config = load_config(config_name, overrides)
-    mesh, compiler = _mesh(devices, config.mesh.data, config.mesh.fsdp, topology)
+    mesh, compiler = _mesh(devices, config.mesh.data, config.mesh.fsdp, topology, slices)
     network, optimizer = models.from_config(config.model), make_optimizer(config)
     size = tuple(config.model.input_size)
     rows = padded_batch_size(config.batch.size, mesh, config.batch.chunk)
@@ -132,11 +134,8 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
     )
 
 
-def _mesh(devices: int, data: int, fsdp: int, topology: str) -> tuple[Any, str]:
-    import jax
-    from jax.sharding import AxisType
-
-    from facenet_jax.runtime.mesh import BATCH_AXES, make_mesh
+def _mesh(devices: int, data: int, fsdp: int, topology: str, slices: int) -> tuple[Any, str]:
+    from facenet_jax.runtime.mesh import make_mesh, mesh_over
 
     if devices % fsdp:
         raise InputError(f"config.mesh.fsdp is {fsdp}, which does not divide {devices} chips; give one that does.")
@@ -149,19 +148,19 @@ def _mesh(devices: int, data: int, fsdp: int, topology: str) -> tuple[Any, str]:
         return make_mesh(devices // fsdp, fsdp), f"XLA for {devices} simulated CPU devices"
     from jax.experimental import topologies
 
-    options: dict[str, Any] = {"chips_per_host_bounds": [1, 1, 1]} if devices == 1 else {}
+    options: dict[str, Any] = {"chips_per_host_bounds": [1, 1, 1]} if devices == slices else {}
+    options |= {"num_slices": slices} if slices > 1 else {}
+    several = f"{slices} slices of {topology}" if slices > 1 else topology
     try:
         found = topologies.get_topology_desc(topology, platform="tpu", **options).devices
     except (RuntimeError, ValueError, ImportError) as error:
         raise InputError(
-            f"TPU's compiler cannot compile for {topology} ({str(error).splitlines()[0]}); make setup EXTRAS=tpu "
+            f"TPU's compiler cannot compile for {several} ({str(error).splitlines()[0]}); make setup EXTRAS=tpu "
             "installs it, or leave --compiler=tpu out."
         ) from error
-    axes = (AxisType.Auto, AxisType.Auto)
     if len(found) != devices:
-        raise InputError(f"TPU's compiler sees {len(found)} devices in {topology}; leave --compiler=tpu out.")
-    mesh = jax.make_mesh((devices // fsdp, fsdp), BATCH_AXES, axis_types=axes, devices=found)
-    return mesh, f"TPU's compiler for {topology}"
+        raise InputError(f"TPU's compiler sees {len(found)} devices in {several}; leave --compiler=tpu out.")
+    return mesh_over(found, fsdp), f"TPU's compiler for {several}"
 
 
 def _bytes_on_one_device(state: Any) -> int:
@@ -172,9 +171,9 @@ def _bytes_on_one_device(state: Any) -> int:
 
 
 def _main() -> int:
-    config, devices, topology, *overrides = sys.argv[1:]
+    config, devices, topology, slices, *overrides = sys.argv[1:]
     try:
-        program = _compile(config, overrides, int(devices), topology)
+        program = _compile(config, overrides, int(devices), topology, int(slices))
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

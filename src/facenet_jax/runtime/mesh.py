@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -39,10 +40,41 @@ def make_mesh(data: int = 0, fsdp: int = 1) -> Mesh:
             "devices; their product may not be more than that, and mesh.data=0 takes all."
         )
     check_shares([device.process_index for device in available[:count]], jax.process_count(), data, fsdp)
+    return mesh_over(available[:count], fsdp)
+
+
+def mesh_over(devices: Sequence[jax.Device], fsdp: int) -> Mesh:
+    """A mesh of all of these devices, laid out for the networks between them.
+
+    Devices say which TPU slice, or which machine with NVLink, they belong to (`slice_index`). Within one they are near
+    each other; between them is the data centre's network. So fsdp, which gathers parameters in every layer, stays
+    within a slice where it can, and the batch, of which gradients are summed once a step, goes over the slices.
+    Processors do not say; they stand in the order of their processes, so fsdp stays within those.
+
+    Args:
+      devices: a multiple of fsdp of them.
+      fsdp: how many share one copy of the parameters; more than a slice has go over several.
+
+    Raises:
+      InputError: the slices have different numbers of devices.
+    """
     # Automatic axes: jit decides the layout between the places where shard_map says it.
-    return jax.make_mesh(
-        (count // fsdp, fsdp), BATCH_AXES, axis_types=(AxisType.Auto, AxisType.Auto), devices=available[:count]
+    axes = (AxisType.Auto, AxisType.Auto)
+    slices = Counter(getattr(device, "slice_index", 0) for device in devices)
+    own = len(devices) // len(slices)
+    if len(slices) == 1:
+        return jax.make_mesh((own // fsdp, fsdp), BATCH_AXES, axis_types=axes, devices=devices)
+    if set(slices.values()) != {own}:
+        raise InputError(
+            f"the job's slices (of a TPU, or machines with NVLink) have {min(slices.values())} to "
+            f"{max(slices.values())} devices each, and a mesh over them needs as many in each: start it on alike ones."
+        )
+    near = math.gcd(fsdp, own)
+    far = fsdp // near
+    arranged = mesh_utils.create_hybrid_device_mesh(
+        (own // near, near), (len(slices) // far, far), devices, allow_split_physical_axes=True
     )
+    return Mesh(arranged, BATCH_AXES, axis_types=axes)
 
 
 def check_shares(processes: Sequence[int], process_count: int, data: int, fsdp: int) -> None:
