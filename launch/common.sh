@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # (the variables are for the scripts that read this file)
-# What the launchers share: CONFIG, WORKDIR and ARGS as in the Makefile, --dry-run, and a question before deleting.
+# What the launchers share: CONFIG, WORKDIR and ARGS as in the Makefile, DATA in a bucket, --dry-run, and a question
+# before deleting.
 
 set -euo pipefail
 if ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] < 404)); then
@@ -92,7 +93,19 @@ make_train_command() {
     local words=()
     xargs printf '' <<< "$ARGS" 2> /dev/null || refuse "ARGS=$ARGS: a quote is not closed."
     mapfile -d '' -t words < <(xargs -r printf '%s\0' <<< "$ARGS")
-    train=(facenet-jax train --distributed "--config=$CONFIG" "--workdir=$WORKDIR" "${words[@]}")
+    train=(facenet-jax train --distributed "--config=$CONFIG" "--workdir=$WORKDIR")
+    [[ -z ${data_bucket:-} ]] || train+=("--config.data.path=$data_mount")
+    train+=("${words[@]}")
+}
+
+# DATA=gs://BUCKET/FOLDER, a prepared dataset: mounted on every host, where --config.data.path then looks.
+take_data() {
+    data_bucket='' data_folder='' data_mount=/mnt/facenet-data
+    [[ ${DATA:-} ]] || return 0
+    [[ $DATA =~ ^gs://([a-z0-9][a-z0-9._-]*)/?([A-Za-z0-9._/=+-]*)$ ]] ||
+        refuse "DATA=$DATA: give gs://BUCKET/FOLDER, of letters, digits and . _ / = + - only; faces on the hosts' own" \
+            'disks are given by ARGS="--config.data.path=...".'
+    data_bucket=${BASH_REMATCH[1]} data_folder=${BASH_REMATCH[2]%/}
 }
 
 # For machines that share no disk with this one.

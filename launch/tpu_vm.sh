@@ -7,14 +7,14 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 usage() {
     cat << 'END'
-usage: CONFIG=nn1 WORKDIR=gs://BUCKET/nn1 ARGS="--config.data.path='my photos'" \
+usage: CONFIG=nn1 WORKDIR=gs://BUCKET/nn1 DATA=gs://BUCKET/faces ARGS="--config.steps=100000" \
            ZONE=us-west4-a ACCELERATOR=v5litepod-16 launch/tpu_vm.sh [--dry-run] [--yes] COMMAND
 
   up        create, wait, ship, setup and start
   create    asks for the slice, as a queued resource: it comes when there is room
   wait      until it is there
   ship      brings the code of COMMIT (HEAD) to every worker
-  setup     installs it there; EXTRAS (tpu,gcs) as in the Makefile
+  setup     installs it there, EXTRAS (tpu,gcs) as in the Makefile; mounts DATA if it is given, read-only
   start     starts training on every worker, or goes on
   fill      ship, setup and start
   keep      watches until the run has ended; after a preemption, deletes what is left and does up again; asks first
@@ -24,8 +24,9 @@ usage: CONFIG=nn1 WORKDIR=gs://BUCKET/nn1 ARGS="--config.data.path='my photos'" 
   collect   copies WORKDIR to runs/NAME
   delete    deletes the slice; asks first
 
-NAME (facenet-CONFIG) is the slice's. SPOT=1 asks for one that may be preempted. RUNTIME is the VM's software, chosen by
-ACCELERATOR if not given. The project is gcloud's own (CLOUDSDK_CORE_PROJECT, or gcloud config set project).
+DATA is a prepared dataset in a bucket; without it, faces are where ARGS says. NAME (facenet-CONFIG) is the slice's.
+SPOT=1 asks for one that may be preempted. RUNTIME is the VM's software, chosen by ACCELERATOR if not given. The project
+is gcloud's own (CLOUDSDK_CORE_PROJECT, or gcloud config set project).
 END
 }
 
@@ -100,6 +101,8 @@ setup() {
  python3 -m uv venv --quiet --allow-existing --python=3.11 ../.venv &&\
  python3 -m uv pip install --quiet --python=../.venv/bin/python --reinstall-package=facenet-jax\
  --constraint=constraints.txt \".[${EXTRAS:-tpu,gcs}]\""
+    [[ -z $data_bucket ]] ||
+        on_workers all "facenet-jax/code/launch/mount_bucket.sh $data_bucket $data_mount${data_folder:+ $data_folder}"
 }
 
 start() {
@@ -187,6 +190,7 @@ collect() {
 take_options "$@"
 ((${#given[@]} == 1)) || refuse "one command at a time; see ${0##*/} --help."
 take_name
+take_data
 [[ ${ZONE:-} ]] || refuse "give ZONE, where the slice is or will be: ZONE=us-west4-a"
 case ${given[0]} in
     up | create | ship | setup | start | fill | keep | collect) "${given[0]}" ;;

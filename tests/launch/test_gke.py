@@ -54,6 +54,39 @@ def test_the_manifest_fits_its_schema(launchers):
     assert {mount["name"] for mount in container_of(jobset)["volumeMounts"]} <= {v["name"] for v in pod["volumes"]}
 
 
+def test_several_slices_are_replicas_of_one_job(launchers):
+    jobset = manifest(launchers, SLICES="4", TOPOLOGY="16x16")
+    jsonschema.validate(jobset, SCHEMA)
+    assert jobset["spec"]["replicatedJobs"][0]["replicas"] == 4
+    assert job_of(jobset)["parallelism"] == 64
+    # Each Job on a node pool of its own, whose chips are linked.
+    topology = jobset["metadata"]["annotations"]["alpha.jobset.sigs.k8s.io/exclusive-topology"]
+    assert topology == "cloud.google.com/gke-nodepool"
+    assert manifest(launchers)["spec"]["replicatedJobs"][0]["replicas"] == 1
+
+
+def test_a_dataset_in_a_bucket_is_mounted_and_trained_on(launchers):
+    jobset = manifest(launchers, DATA="gs://my-bucket/faces/of-2026", ARGS="--config.steps=5")
+    jsonschema.validate(jobset, SCHEMA)
+    pod = job_of(jobset)["template"]["spec"]
+    assert job_of(jobset)["template"]["metadata"]["annotations"] == {"gke-gcsfuse/volumes": "true"}
+    assert pod["serviceAccountName"] == "default"
+    volume = next(volume for volume in pod["volumes"] if volume["name"] == "data")
+    assert volume["csi"] == {
+        "driver": "gcsfuse.csi.storage.gke.io",
+        "readOnly": True,
+        "volumeAttributes": {"bucketName": "my-bucket", "mountOptions": "implicit-dirs,only-dir=faces/of-2026"},
+    }
+    mount = next(mount for mount in container_of(jobset)["volumeMounts"] if mount["name"] == "data")
+    assert mount == {"name": "data", "mountPath": "/mnt/facenet-data", "readOnly": True}
+    assert container_of(jobset)["command"][5:] == ["--config.data.path=/mnt/facenet-data", "--config.steps=5"]
+    whole = job_of(manifest(launchers, DATA="gs://my-bucket"))["template"]["spec"]["volumes"][-1]
+    assert whole["csi"]["volumeAttributes"]["mountOptions"] == "implicit-dirs"
+    without = job_of(manifest(launchers))["template"]
+    assert "annotations" not in without["metadata"]
+    assert [volume["name"] for volume in without["spec"]["volumes"]] == ["shared-memory"]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [("backofLimit", 0), ("completionMode", "indexed"), ("parallelism", "4"), ("podFailurePolicy", {"rules": [{}]})],
@@ -176,6 +209,10 @@ def test_bad_input_is_one_sentence(launchers):
     assert "give ACCELERATOR" in refused("submit", ACCELERATOR="")
     assert "give TOPOLOGY" in refused("submit", TOPOLOGY="16")
     assert "16 chips, which nodes of 5" in refused("submit", CHIPS="5")
+    assert "give the number of slices" in refused("submit", SLICES="two")
+    assert "is one node" in refused("submit", SLICES="2", TOPOLOGY="2x2")
+    for data in ("faces", "s3://bucket", "gs://", "gs://bucket/my photos", "gs://bucket/a,b"):
+        assert f"DATA={data}: give gs://BUCKET/FOLDER" in refused("submit", DATA=data)
     assert "a folder of one machine" in refused("submit", WORKDIR="runs/nn1")
     assert "only gs://" in refused("collect", WORKDIR="/mnt/nn1")
     assert "not a command" in refused("apply")

@@ -2,9 +2,11 @@
 
 import subprocess
 import tarfile
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 SLICE = {"CONFIG": "nn1", "WORKDIR": "gs://bucket/nn1", "ZONE": "us-west4-a", "ACCELERATOR": "v5litepod-16"}
 TPUS = ["gcloud", "compute", "tpus"]
 
@@ -45,6 +47,63 @@ def test_the_dry_run_prints_what_is_then_done_and_does_nothing(launchers, comman
     run(launchers, "up", **given)
     assert launchers.calls() == [command for command in dry if command[0] == "gcloud"]
     assert verbs(launchers) == ["create", "describe", "ssh", "scp", "ssh", "ssh", "scp", "ssh"]
+
+
+def test_a_dataset_in_a_bucket_is_mounted_in_setup_and_trained_on(launchers, commands):
+    data = {"DATA": "gs://my-bucket/faces/2026", "ARGS": "--config.steps=5"}
+    dry = commands(run(launchers, "--dry-run", "up", **data))
+    launchers.answer("describe", "ACTIVE")
+    run(launchers, "up", **data)
+    assert launchers.calls() == [command for command in dry if command[0] == "gcloud"]
+    assert verbs(launchers) == ["create", "describe", "ssh", "scp", "ssh", "ssh", "ssh", "scp", "ssh"]
+    mounted = "facenet-jax/code/launch/mount_bucket.sh my-bucket /mnt/facenet-data faces/2026"
+    assert [call[-1] for call in launchers.calls() if "mount_bucket" in call[-1]] == [f"--command={mounted}"]
+    script = (launchers.root / "build/launch/facenet-nn1/train.sh").read_text()
+    assert "--config.data.path=/mnt/facenet-data --config.steps=5" in script
+    assert "DATA=faces: give gs://BUCKET/FOLDER" in run(launchers, "setup", DATA="faces", code=2)
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """Runs launch/mount_bucket.sh where what changes a machine is noted, and /etc/fstab is a file of the test's."""
+    programs, calls, fstab = tmp_path / "worker", tmp_path / "calls", tmp_path / "fstab"
+    programs.mkdir()
+    for name in ("sudo", "curl", "lsb_release"):
+        (programs / name).write_text(
+            "#!/bin/bash\n"
+            f'echo {name} "$@" >> {calls}\n'
+            f'if [[ $* == *fstab* && $1 == sed ]]; then sed -i "$3" {fstab}; fi\n'
+            f'if [[ $* == "tee -a /etc/fstab" ]]; then cat >> {fstab}; elif [[ $1 == tee ]]; then cat > /dev/null; fi\n'
+            "[[ $0 != */lsb_release ]] || echo jammy\n"
+        )
+        (programs / name).chmod(0o755)
+
+    def mount(*words, installed=False):
+        calls.write_text("")
+        if installed:
+            (programs / "gcsfuse").symlink_to("/bin/true")
+        command = [ROOT / "launch/mount_bucket.sh", *words]
+        subprocess.run(command, env={"PATH": f"{programs}:/usr/bin:/bin"}, check=True)
+        return calls.read_text().splitlines(), fstab.read_text().splitlines()
+
+    fstab.write_text("/dev/sda1 / ext4 defaults 0 1\n")
+    return mount
+
+
+def test_a_worker_mounts_the_bucket_read_only_now_and_when_it_starts(worker, tmp_path):
+    where = tmp_path / "data"
+    where.mkdir()
+    calls, fstab = worker("my-bucket", str(where), "faces/2026")
+    assert "sudo apt-get install -qq -y gcsfuse" in calls
+    assert calls[-1] == f"sudo mount {where}"
+    options = "ro,_netdev,allow_other,implicit_dirs,only_dir=faces/2026"
+    assert fstab == ["/dev/sda1 / ext4 defaults 0 1", f"my-bucket {where} gcsfuse {options} 0 0"]
+    # Another dataset takes the place of the first, and nothing is installed again.
+    calls, fstab = worker("another", str(where), installed=True)
+    assert not [call for call in calls if "apt-get" in call or "curl" in call]
+    options = "ro,_netdev,allow_other,implicit_dirs"
+    assert fstab == ["/dev/sda1 / ext4 defaults 0 1", f"another {where} gcsfuse {options} 0 0"]
+    assert calls.index(f"sudo umount {where}") < calls.index(f"sudo mount {where}")
 
 
 def test_the_code_of_a_commit_is_shipped_and_nothing_else(launchers):
