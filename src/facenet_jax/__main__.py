@@ -6,10 +6,12 @@ import sys
 
 from facenet_jax.runtime import library_log
 from facenet_jax.runtime.huge_pages import ask_for_huge_pages
+from facenet_jax.runtime.output import open_closed_streams
 
 
 def main() -> int:
     """Runs the command; see `facenet_jax.cli`."""
+    open_closed_streams()
     if sys.argv[1:2] == ["train"]:
         ask_for_huge_pages()
     if sys.argv[1:2] and not sys.argv[1].startswith("-"):

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from facenet_jax import cli
+from networks import linear_network
+from tiny import TINY
 
 # Words with which each command is refused for want of what it reads: `none` is not there.
 MISSING = {
@@ -85,7 +87,37 @@ def test_what_is_missing_is_named_in_one_sentence(command, capsys, tmp_path, mon
     sentence = error.splitlines()[-1]
     assert sentence.startswith("facenet-jax: ")
     assert "none" in sentence
-    assert not (tmp_path / "none").exists()
+    assert not list(tmp_path.iterdir())  # a refusal leaves nothing
+
+
+# Refused once their folders are made and their networks opened: of two people in `bad` no photograph can be read.
+REFUSED = {
+    "album": ["empty", "-o", "a/out"],
+    "audit": ["bad", "-o", "a/out"],
+    "cluster": ["empty", "-o", "a/out"],
+    "embed": ["bad", "-o", "out.npz"],
+    "enroll": ["bad", "a/out"],
+    "evaluate": ["photos", "--data=bad", "--out=a/out"],
+    "prepare": ["empty", "a/out"],
+    "train": ["--config=quickstart", *TINY, "--config.init_from=none", "--workdir=a/out"],
+}
+
+
+@pytest.mark.parametrize("command", sorted(REFUSED))
+def test_a_command_that_is_refused_late_leaves_nothing_either(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    linear_network(tmp_path / "net.onnx", (16, 16), "nhwc", None)
+    for folder in ("empty", "bad/ada", "bad/ben"):
+        (tmp_path / folder).mkdir(parents=True)
+    for person in ("ada", "ben"):
+        for photo in range(2):
+            (tmp_path / "bad" / person / f"{photo}.png").write_bytes(b"no picture")
+    before = sorted(tmp_path.iterdir())
+    network = [] if command in ("prepare", "train") else ["--embedder=onnx:net.onnx", "--crop=none"]
+    assert cli.main([command, *REFUSED[command], *network]) == 2
+    assert "facenet-jax: " in capsys.readouterr().err
+    left = [file for file in tmp_path.rglob("*") if file.parent.name not in ("bad", "ada", "ben")]
+    assert sorted(tmp_path.iterdir()) == before, left
 
 
 @pytest.mark.parametrize(

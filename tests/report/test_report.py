@@ -23,6 +23,7 @@ from facenet_jax.report.page import thumbnail
 from facenet_jax.report.tables import mirror_images
 from networks import saved_run
 
+DAMAGES = int(os.environ.get("STORM_DAMAGES", "2"))  # of a document, for each seed
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
@@ -293,11 +294,60 @@ def test_the_mirror_image_stands_beside_the_single_figure(tmp_path, photos):
         lambda document: document.update(data=7),
     ],
 )
-def test_an_evaluation_that_was_damaged_is_named(measured, tmp_path, harm):
+def test_an_evaluation_that_was_damaged_is_named_and_left_out(measured, tmp_path, harm, capsys):
     shutil.copytree(measured / "out", tmp_path / "out")
     file = tmp_path / "out" / "photos.json"
     document = json.loads(file.read_text())
     harm(document)
     file.write_text(json.dumps(document))
-    with pytest.raises(InputError, match=r"photos\.json is damaged"):
+    found = collect([tmp_path / "out"])
+    assert f"{file} is damaged and left out" in capsys.readouterr().err
+    assert {protocol for one in found.embedders for protocol in one.documents} == {
+        "holdout", "compact", "identify", "cluster"
+    }  # fmt: skip
+    for other in (tmp_path / "out").glob("*.json"):
+        if other != file:
+            other.unlink()
+    with pytest.raises(InputError, match=r"Nothing was measured in .*out"):
         collect([tmp_path / "out"])
+
+
+def places(value, place=()):
+    """Where something stands in a JSON document; of a list its first entry and its last."""
+    if place:
+        yield place
+    keys = value if isinstance(value, dict) else sorted({0, len(value) - 1}) if isinstance(value, list) else ()
+    for key in keys if value else ():
+        yield from places(value[key], (*place, key))
+
+
+def damages(folder):
+    """(file, place, what stands there now) of all single damages to what a report reads."""
+    for file in sorted(folder.rglob("*.json")):
+        for place in places(json.loads(file.read_text())):
+            yield from ((file.relative_to(folder), place, now) for now in ("gone", None, "x", -1, [], {}, [[]], 1e400))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_stands_in_a_document_a_report_of_the_others_is_made(measured, tmp_path, seed, capsys):
+    place = tmp_path / "measured"
+    shutil.copytree(measured, place, ignore=shutil.ignore_patterns("*.html", "checkpoints"))
+    every = list(damages(place))
+    for file, where, now in [every[number] for number in np.random.default_rng(seed).integers(0, len(every), DAMAGES)]:
+        whole = (place / file).read_bytes()
+        document = json.loads(whole)
+        inner = document
+        for key in where[:-1]:
+            inner = inner[key]
+        if now == "gone":
+            del inner[where[-1]]
+        else:
+            inner[where[-1]] = now
+        (place / file).write_text(json.dumps(document))
+        capsys.readouterr()
+        page = tmp_path / "report.html"
+        assert main(["report", str(place / "out"), str(place / "run"), "-o", str(page)]) == 0, (file, where, now)
+        assert "fine.npz" in page.read_text()
+        named = capsys.readouterr().err
+        assert not named or (file.name in named and named.count("\n") == 1), named
+        (place / file).write_bytes(whole)

@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -18,7 +19,7 @@ from facenet_jax.cli import main
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
 from facenet_jax.runtime import checkpoints, files
-from facenet_jax.runtime.files import append, in_bucket, locate, locked, write_whole
+from facenet_jax.runtime.files import append, held_folder, in_bucket, locate, locked, new_folder, write_whole
 from facenet_jax.training import loop
 from facenet_jax.training.metrics import read_metrics
 from tiny import TINY
@@ -186,3 +187,33 @@ def test_a_file_system_without_locks_is_said_and_used(number, tmp_path, monkeypa
         said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"{tmp_path / '.lock'} cannot be locked ({os.strerror(number)})" in said
+
+
+def test_folders_that_were_made_and_stayed_empty_are_removed(tmp_path):
+    folder = tmp_path / "a" / "b"
+    with held_folder(folder):
+        assert (folder / ".lock").is_file()
+        with pytest.raises(BlockingIOError), held_folder(folder):
+            pass
+        assert (folder / ".lock").is_file()
+    assert not list(tmp_path.iterdir())
+    with new_folder(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "result").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "result"]
+    with held_folder(tmp_path / "a"):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["a", "result"]
+
+
+def test_a_lock_that_is_removed_while_another_opens_it_is_not_held_twice(tmp_path, monkeypatch):
+    path = tmp_path / ".lock"
+    whole = fcntl.flock
+
+    def flock(file, how):
+        monkeypatch.setattr("fcntl.flock", whole)
+        path.unlink()  # by the process that held it, between this one's two steps
+        whole(file, how)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with locked(path), pytest.raises(BlockingIOError):
+        locked(path)

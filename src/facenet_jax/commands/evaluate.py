@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,13 +85,18 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> int:
+    with ExitStack() as stack:
+        return _measure(options, stack)
+
+
+def _measure(options: argparse.Namespace, stack: ExitStack) -> int:
     from facenet_jax.datasets.open import crop_of
     from facenet_jax.datasets.walk import in_words
     from facenet_jax.embedders import is_run, network_of
     from facenet_jax.embedders.base import warn_of_crop
     from facenet_jax.evaluation.request import Request
     from facenet_jax.recognition.embeddings_file import write_rejects
-    from facenet_jax.runtime.files import write_whole
+    from facenet_jax.runtime.files import new_folder, write_whole
     from facenet_jax.training.run_identities import own_held_out, trained_on
 
     protocol = protocols.load(options.protocol)
@@ -106,7 +112,7 @@ def _run(options: argparse.Namespace, _: list[str]) -> int:
     networks = {id(one): one for one in map(network_of, embedders)}.values()
     if options.out:
         try:
-            options.out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(new_folder(options.out))
         except OSError as error:
             raise InputError(f"--out={options.out} cannot be made ({error.strerror}); give another folder.") from error
     request = Request(
@@ -176,13 +182,15 @@ def _old(options: argparse.Namespace) -> str | None:
 def _place(out: Path, outcome: Any) -> Path:
     """PROTOCOL.json, or PROTOCOL-2.json and so on where those are of other faces, pairs or crops."""
 
+    from facenet_jax.runtime.json_files import read_json
+
     def what(document: dict[str, Any]) -> list[Any]:
         return [document.get(key) for key in ("data", "pairs", "crop")]
 
     for number in itertools.count(1):
         file = out / (f"{outcome.protocol}.json" if number == 1 else f"{outcome.protocol}-{number}.json")
         try:
-            if what(json.loads(file.read_text())) == what(outcome.document):
+            if what(read_json(file)) == what(outcome.document):
                 break
         except (OSError, ValueError, AttributeError):  # none is there, or what is no result
             break

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from facenet_jax.errors import InputError
-from facenet_jax.runtime.files import locked, write_whole
+from facenet_jax.runtime.files import LOCK, held_folder, write_whole
 
 # Where embeddings are kept as they are made, so that a command that was cut off goes on.
 KEPT = "embeddings"
 # Results whose names are not known before are all written into the first; the second names what is moved out of it.
 _NEW, _MOVED = ".new", ".moved"
-_LOCK = ".lock"
 
 
 @contextmanager
@@ -30,19 +29,16 @@ def claimed(out: Path, own: Collection[str], keeps: bool = True) -> Iterator[Non
     Raises:
       InputError: it cannot be written, holds something else, or another process is at work in it.
     """
-    own = {*own, KEPT if keeps else _LOCK}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        _refuse_strange(out, own)
-        if keeps:
-            (out / KEPT).mkdir(exist_ok=True)
-        # Removed with the embeddings, so that it does not lie among the results.
-        lock = locked((out / KEPT if keeps else out) / _LOCK)
-    except BlockingIOError as error:
-        raise InputError(f"another process is at work in {out}; wait for it, or give another folder.") from error
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}); give another folder.") from error
-    with lock:
+    own = {*own, KEPT if keeps else LOCK}
+    with ExitStack() as stack:
+        try:
+            if out.is_dir():
+                _refuse_strange(out, own)
+            stack.enter_context(held_folder(out / KEPT if keeps else out))
+        except BlockingIOError as error:
+            raise InputError(f"another process is at work in {out}; wait for it, or give another folder.") from error
+        except OSError as error:
+            raise InputError(f"{out} cannot be written ({error.strerror}); give another folder.") from error
         _refuse_strange(out, own)  # another process may have ended between
         for name in _left(out):
             (out / name).unlink(missing_ok=True)

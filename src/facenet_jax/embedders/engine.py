@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from facenet_jax.images.crop import CutFace
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.images.decode import BadFace, reason_of
 from facenet_jax.runtime.cores import usable_cores
-from facenet_jax.runtime.files import read_arrays, write_arrays
+from facenet_jax.runtime.files import new_folder, read_arrays, write_arrays
 from facenet_jax.runtime.progress import Progress, Tally
 
 # Images in a part of what is kept on disk: few enough that little is lost, many enough that batches are full.
@@ -145,8 +147,6 @@ def embed_images(
     # It opens the detector: what is missing is said before any work.
     what = f"faces 2|{embedder.digest}|{embedder.size}|{embedder.batch}|{images.digest}|{cutter.digest}|{PART}"
     folder = keep / hashlib.blake2b(what.encode(), digest_size=12).hexdigest() if keep is not None else None
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     progress = progress or Progress(quiet=True)
     count = len(images.keys)
     tally = Tally(progress, f"embedding by {embedder.name}", count)
@@ -173,8 +173,11 @@ def embed_images(
             yield faces
             tally.update(number + 1, f"{found:,} faces" if cutter.every else "")
 
-    pool = ThreadPoolExecutor(usable_cores())
-    try:
+    with ExitStack() as stack:
+        if folder is not None:
+            stack.enter_context(new_folder(folder))
+        pool = ThreadPoolExecutor(usable_cores())
+        stack.callback(pool.shutdown, cancel_futures=True)
         for start in range(0, max(count, 1), PART):
             numbers = range(start, min(start + PART, count))
             files = tuple(images.keys[start : numbers.stop])
@@ -187,8 +190,8 @@ def embed_images(
             else:
                 found += len(part.photo)
             parts.append(part)
-    finally:
-        pool.shutdown(cancel_futures=True)
+        if folder is not None and not found:  # a refusal follows, which leaves nothing
+            shutil.rmtree(folder, ignore_errors=True)
     if progress.live:
         progress.line("")
     return concatenate(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import IO
@@ -12,12 +13,11 @@ from typing import IO
 from facenet_jax import __version__
 from facenet_jax.datasets.prepared import JOB_FILE, Origin, is_prepared, read_card
 from facenet_jax.errors import InputError
-from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.files import LOCK, new_folder, write_whole
 from facenet_jax.runtime.json_files import checked, read_json
 
 TOOL = f"facenet-jax {__version__}"
 PARTS = Path("parts")  # files of shards' records, until they are merged
-_LOCK = ".lock"
 
 # Faces that one process makes a shard from: few enough that a small set keeps all cores busy and that little is
 # lost when a process is killed, many enough that 200 million faces do not become a million files.
@@ -57,12 +57,14 @@ class Workplace:
     def __init__(self, out: Path, share: tuple[int, int] = (0, 1)) -> None:
         self.out = out
         self._locks: list[IO[str]] = []
+        self._folder, self._alone = ExitStack(), False
         try:
-            out.mkdir(parents=True, exist_ok=True)
+            self._folder.enter_context(new_folder(out))
             alone = share[1] == 1
-            self._lock(_LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            self._lock(LOCK, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            self._alone = alone
             if not alone:
-                self._lock(f"{_LOCK}-{share[0]}-of-{share[1]}", fcntl.LOCK_EX)
+                self._lock(f"{LOCK}-{share[0]}-of-{share[1]}", fcntl.LOCK_EX)
         except BlockingIOError as error:
             self.close()
             raise InputError(
@@ -80,9 +82,13 @@ class Workplace:
 
     def close(self) -> None:
         """Lets others in."""
+        if self._alone and os.listdir(self.out) == [LOCK]:  # it was refused: nothing of it stays
+            (self.out / LOCK).unlink()
+        self._alone = False
         for file in self._locks:
             file.close()
         self._locks.clear()
+        self._folder.close()
 
     def begin(self, job: Job) -> Job:
         """Starts the job, or goes on with it.

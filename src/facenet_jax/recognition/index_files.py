@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.recognition.finder import Known
 from facenet_jax.recognition.index import PeopleIndex, read_vectors
 from facenet_jax.recognition.thresholds import Threshold
-from facenet_jax.runtime.files import locked, read_arrays, sync, write_whole
+from facenet_jax.runtime.files import held_folder, read_arrays, sync, write_whole
 from facenet_jax.runtime.json_files import read_json
 
 MANIFEST = "index.json"
@@ -35,7 +35,6 @@ _VERSIONS = (1, 2)
 PARTS = ".parts"
 # The photographs of the last gallery that were passed over.
 REJECTS = "rejected.txt"
-_LOCK = ".lock"
 _KINDS = ("vectors", "faces")
 
 
@@ -51,17 +50,17 @@ def held(root: Path) -> Iterator[None]:
     Raises:
       InputError: another process changes it, it cannot be written, or it holds something else.
     """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        strange = sorted(name for name in os.listdir(root) if not name.startswith((".", *_KINDS)))
-        if strange and not is_index(root):
-            raise InputError(f"{root} is not empty (it has {strange[0]}) and no index; give a new folder.")
-        lock = locked(root / _LOCK)
-    except BlockingIOError as error:
-        raise InputError(f"another process changes {root}; wait for it.") from error
-    except OSError as error:
-        raise InputError(f"{root} cannot be written ({error.strerror}); give another folder.") from error
-    with lock:
+    with ExitStack() as stack:
+        try:
+            there = os.listdir(root) if root.is_dir() else []
+            strange = sorted(name for name in there if not name.startswith((".", *_KINDS)))
+            if strange and not is_index(root):
+                raise InputError(f"{root} is not empty (it has {strange[0]}) and no index; give a new folder.")
+            stack.enter_context(held_folder(root))
+        except BlockingIOError as error:
+            raise InputError(f"another process changes {root}; wait for it.") from error
+        except OSError as error:
+            raise InputError(f"{root} cannot be written ({error.strerror}); give another folder.") from error
         yield
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from facenet_jax.errors import InputError
 from facenet_jax.recognition.finder import FaceFinder
-from facenet_jax.runtime.json_files import read_json
+from facenet_jax.runtime.json_files import is_number, read_json
 
 # Protocols that measure rates over pairs of single images.
 _OF_PAIRS = ("holdout", "photos", "lfw", "lfw-view1", "pairs")
@@ -41,6 +41,12 @@ class Threshold:
     crop: str
     trials: int
     enrolled: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what was read of a damaged file."""
+        numbers = (self.far, self.distance, self.reached, self.trials, self.enrolled or 0)
+        if not all(is_number(number) and number >= 0 for number in numbers):
+            raise ValueError("a number that is finite and not negative")
 
     def expected(self, faces: int) -> float:
         """The rate at which a stranger is to be expected to be taken for somebody, compared with this many faces.
@@ -144,7 +150,7 @@ def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) 
         raise InputError(f"{file} is of the protocol {protocol}, which does not judge pairs of photographs; {instead}")
     if finder.digest not in digests:
         raise InputError(
-            f"{file} is of {', '.join(entry.get('name', '?') for entry in entries)}, and not of {finder.name} "
+            f"{file} is of {', '.join(str(entry.get('name', '?')) for entry in entries)}, and not of {finder.name} "
             f"as it is now (its digest is another); {instead}"
         )
     entry = entries[digests.index(finder.digest)]
@@ -157,7 +163,7 @@ def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) 
     entry = entry | {"crop": crop}
     try:
         found = _of_strangers(entry, data) if protocol == _OF_STRANGERS else _of_pairs(entry, protocol, data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{file} lacks {error}; {instead}") from error
     if not found:
         raise InputError(

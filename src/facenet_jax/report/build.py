@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from facenet_jax.errors import InputError, first_line
 from facenet_jax.evaluation import paper
 from facenet_jax.report import figures, galleries, tables
-from facenet_jax.report.collect import Collected, compatible
+from facenet_jax.report.collect import DAMAGE, Collected, compatible, leave_out, together
 from facenet_jax.report.page import render
 
 
@@ -15,7 +16,30 @@ def build(collected: Collected, title: str, images: bool = True) -> str:
       collected: what it shows.
       title: of it.
       images: whether wrong pairs and clusters are shown by the viewer's own images, where these can be read.
+
+    Files that cannot be shown are named, and left out.
+
+    Raises:
+      InputError: no other is there.
     """
+    try:
+        return _page(collected, title, images)
+    except DAMAGE:
+        whole = []
+        for file, alone in collected.files:
+            try:
+                _page(alone, title, images)
+                whole.append((file, alone))
+            except DAMAGE as error:
+                leave_out(file, f"{type(error).__name__}: {first_line(error)}")
+        if len(whole) == len(collected.files):  # it is not the files
+            raise
+    if not whole:
+        raise InputError("No file is left to report on: copy them again, or evaluate again.")
+    return _page(together(whole), title, images)
+
+
+def _page(collected: Collected, title: str, images: bool) -> str:
     embedders = collected.embedders
     return render(
         "report.html",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.errors import InputError
+from facenet_jax.errors import InputError, first_line
 from facenet_jax.runtime.files import modified
-from facenet_jax.runtime.json_files import read_json, read_json_lines
+from facenet_jax.runtime.json_files import read_json, read_rows
 
 YARDSTICK = "sface"
 # Where a run's own documents are looked for, besides its directory itself.
@@ -17,6 +19,8 @@ FOLDER = "evaluation"
 # The paper's smallest FAR, and the protocols that judge pairs of photographs.
 FAR = 1e-3
 PAIR_PROTOCOLS = ("photos", "lfw", "lfw-view1", "pairs", "ytf")
+# What reading other types and other entries than were written ends in.
+DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass
@@ -27,11 +31,13 @@ class Measured:
       name: of it.
       about: what its documents say of it: network, input size, config, training faces.
       documents: protocol -> (document, the embedder's entry in it); of several the newest in the folder named last.
+      by_its_run: whether all that is known of it is its run's own last evaluation.
     """
 
     name: str
     about: dict[str, Any] = field(default_factory=dict)
     documents: dict[str, tuple[dict[str, Any], dict[str, Any]]] = field(default_factory=dict)
+    by_its_run: bool = False
 
     def result(self, protocol: str) -> dict[str, Any] | None:
         """What a protocol found, or None where it was not run."""
@@ -53,51 +59,59 @@ class Collected:
       left_out: (protocol, data, names, whether they were kept all the same).
       histories: name -> rows of metrics of a run.
       sweeps: (folder, what its sweep.json says).
+      files: each file that all of it was read of, with what it says alone.
     """
 
-    embedders: tuple[Measured, ...]
-    comparisons: tuple[tuple[str, str, dict[str, Any]], ...]
-    left_out: tuple[tuple[str, str, list[str], bool], ...]
-    histories: dict[str, list[dict[str, Any]]]
+    embedders: tuple[Measured, ...] = ()
+    comparisons: tuple[tuple[str, str, dict[str, Any]], ...] = ()
+    left_out: tuple[tuple[str, str, list[str], bool], ...] = ()
+    histories: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     sweeps: tuple[tuple[Path, dict[str, Any]], ...] = ()
+    files: tuple[tuple[Path, Collected], ...] = ()
 
 
 def collect(folders: Sequence[Path]) -> Collected:
     """Reads working directories of runs, folders that `facenet-jax evaluate --out` wrote, and sweeps with their runs.
 
+    Files that are damaged are named, and left out.
+
     Raises:
       InputError: a folder is missing or nothing was measured in any.
     """
-    embedders: dict[str, Measured] = {}
-    comparisons, left_out = [], []
-    histories: dict[str, list[dict[str, Any]]] = {}
-    sweeps = [(folder, content) for folder in folders if (content := _read(folder / "sweep.json")) is not None]
-    swept = {folder for folder, _ in sweeps}
+    sweeps = [
+        (file, Collected(sweeps=((file.parent, content),)))
+        for file in (folder / "sweep.json" for folder in folders)
+        if (content := _read(file)) is not None
+    ]
+    swept = {file.parent for file, _ in sweeps}
     finished = [report.parent for folder in swept for report in sorted(folder.glob("points/*/report.json"))]
+    files = []
     for folder in [*(one for one in folders if one not in swept), *finished]:
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder; give the working directory of a run, or an --out of `evaluate`.")
-        before = len(embedders)
-        for document in _documents(folder):
-            for entry in document["embedders"]:
-                one = embedders.setdefault(entry["name"], Measured(entry["name"]))
-                one.about |= {key: value for key, value in entry.items() if key != "result"}
-                one.documents[document["protocol"]] = document, entry
-            data = document["data"]
-            comparisons += [(document["protocol"], data, one) for one in document.get("comparisons", [])]
-            for key, kept in (("left_out", False), ("shared_and_kept", True)):
-                if document.get(key):
-                    left_out.append((document["protocol"], data, list(document[key]), kept))
-        run = _run(folder)
-        if run is not None and not any(m.about.get("workdir") == str(folder) for m in embedders.values()):
-            embedders[run.name] = run
-        history = _history(folder / "metrics.jsonl")
-        if history:
-            histories[str(folder)] = history
-        if len(embedders) == before and run is None and not any(_documents(folder)):
+        found = list(_files(folder))
+        if not any(alone.embedders for _, alone in found):
             raise InputError(
                 f"Nothing was measured in {folder}; finish the run, or write there by `facenet-jax evaluate … --out`."
             )
+        files += found
+    return together([*files, *sweeps])
+
+
+def together(files: Sequence[tuple[Path, Collected]]) -> Collected:
+    """What several files say, each of which was read alone."""
+    embedders: dict[str, Measured] = {}
+    histories: dict[str, list[dict[str, Any]]] = {}
+    alone = [said for _, said in files]
+    for said in alone:
+        histories |= said.histories
+        for one in said.embedders:
+            measured_too = any(m.about.get("workdir") == one.about.get("workdir") for m in embedders.values())
+            if one.by_its_run and measured_too:
+                continue
+            known = embedders.setdefault(one.name, Measured(one.name))
+            known.about |= one.about
+            known.documents |= one.documents
     # A network's mean with the mirror image stands behind the network itself, where that was measured too.
     places = {name: place for place, name in enumerate(embedders)}
 
@@ -105,36 +119,92 @@ def collect(folders: Sequence[Path]) -> Collected:
         of = one.about.get("flip_of", one.name)
         return of == YARDSTICK, places.get(of, places[one.name]), of != one.name
 
-    ordered = sorted(embedders.values(), key=place)
-    return Collected(tuple(ordered), tuple(comparisons), tuple(left_out), histories, tuple(sweeps))
+    return Collected(
+        tuple(sorted(embedders.values(), key=place)),
+        tuple(one for said in alone for one in said.comparisons),
+        tuple(one for said in alone for one in said.left_out),
+        histories,
+        tuple(one for said in alone for one in said.sweeps),
+        tuple(files),
+    )
+
+
+def leave_out(file: Path, why: str) -> None:
+    """Says that a file is damaged, and that the report is made without it."""
+    print(
+        f"facenet-jax: warning: {file} is damaged and left out ({why}): copy it again, evaluate again, or remove it.",
+        file=sys.stderr,
+    )
 
 
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         content = read_json(file)
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        leave_out(file, first_line(error))
         return None
     return content if isinstance(content, dict) else None
 
 
-def _documents(folder: Path) -> Iterator[dict[str, Any]]:
-    files = [*folder.glob("*.json"), *(folder / FOLDER).glob("*.json")]
-    for file in sorted(files, key=modified):
-        document = _read(file)
-        if document is None or not {"protocol", "data", "embedders"} <= set(document):
+def _files(folder: Path) -> Iterator[tuple[Path, Collected]]:
+    """Each file of a folder with figures in it, and what it says."""
+    own, run = folder / "report.json", folder / "run.json"
+    found = [file for file in (*folder.glob("*.json"), *(folder / FOLDER).glob("*.json")) if file not in (own, run)]
+    for file in [*sorted(found, key=modified), *([own] if own.is_file() else [])]:
+        try:
+            said = _of_run(folder) if file == own else _of_document(_read(file))
+        except DAMAGE as error:
+            leave_out(file, f"{type(error).__name__}: {first_line(error)}")
             continue
-        entries = document["embedders"]
-        named = isinstance(entries, list) and all(
-            isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("result"), dict)
-            for one in entries
-        )
-        if not named or not isinstance(document["protocol"], str) or not isinstance(document["data"], str):
-            raise InputError(f"{file} is damaged: copy it again, or evaluate again; or remove it.")
-        yield document
+        if said is not None:
+            yield file, said
+    history = _history(folder / "metrics.jsonl")
+    if history:
+        yield folder / "metrics.jsonl", Collected(histories={str(folder): history})
 
 
-def _run(folder: Path) -> Measured | None:
-    """A run that nothing but its own last evaluation was measured of."""
+def _of_document(document: dict[str, Any] | None) -> Collected | None:
+    """What `evaluate --out` wrote; None where it is of something else.
+
+    Raises:
+      one of DAMAGE: it is damaged.
+    """
+    if document is None or not {"protocol", "data", "embedders"} <= set(document):
+        return None
+    json.dumps(document, allow_nan=False)  # `evaluate` writes none
+    protocol, data, entries = document["protocol"], document["data"], document["embedders"]
+    named = isinstance(entries, list) and all(
+        isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("result"), dict)
+        for one in entries
+    )
+    if not named or not isinstance(protocol, str) or not isinstance(data, str):
+        raise ValueError("a name or a result is missing")
+    return Collected(
+        tuple(
+            Measured(
+                entry["name"],
+                {key: value for key, value in entry.items() if key != "result"},
+                {protocol: (document, entry)},
+            )
+            for entry in entries
+        ),
+        tuple((protocol, data, one) for one in document.get("comparisons", [])),
+        tuple(
+            (protocol, data, list(document[key]), kept)
+            for key, kept in (("left_out", False), ("shared_and_kept", True))
+            if document.get(key)
+        ),
+    )
+
+
+def _of_run(folder: Path) -> Collected | None:
+    """A run that nothing but its own last evaluation was measured of; None where there is none.
+
+    Raises:
+      one of DAMAGE: it is damaged.
+    """
     run, report = _read(folder / "run.json"), _read(folder / "report.json")
     if run is None or report is None:
         return None
@@ -151,12 +221,13 @@ def _run(folder: Path) -> Measured | None:
         "config": config,
     }
     document = {"protocol": "holdout", "data": "held out by the run itself", "crop": "none", "embedders": []}
-    return Measured(name, about, {"holdout": (document, {"name": name, "result": report["holdout"]})})
+    measured = {"holdout": (document, {"name": name, "result": dict(report["holdout"])})}
+    return Collected((Measured(name, about, measured, by_its_run=True),))
 
 
 def _history(file: Path) -> list[dict[str, Any]]:
     try:
-        return read_json_lines(file)
+        return read_rows(file)
     except OSError:
         return []
 

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Checkpoints:
         Raises:
           InputError: there is nothing to load from.
         """
-        self._on_disk = not in_bucket(workdir)
+        self._on_disk, self._read_only = not in_bucket(workdir), read_only
         folder = epath.Path(workdir / FOLDER)
         self._folder = folder.resolve() if self._on_disk else folder  # which would make gs://b a folder gs:/b here
         if read_only and not self._folder.is_dir():
@@ -274,6 +274,9 @@ class Checkpoints:
         """Waits, and frees the threads."""
         with self._disk():
             self._manager.close()
+        if self._on_disk and not self._read_only:
+            with suppress(OSError):
+                os.rmdir(self._folder)  # nothing was saved
 
     def _check_room(self, state: Any) -> None:
         """Raises OSError where the disk has less room than a state takes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import io
@@ -10,7 +11,7 @@ import sys
 import threading
 import uuid
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, cast
@@ -21,6 +22,8 @@ from numpy.typing import DTypeLike, NDArray
 from facenet_jax.errors import InputError, first_line, how_to_install
 
 BUCKETS = "gs://"
+# The file by which a process holds a folder.
+LOCK = ".lock"
 _REACH_SECONDS = 30
 
 
@@ -126,6 +129,10 @@ def write_whole(path: Path, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is not None:
+            error.filename = str(path)  # a person knows nothing of the other
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -230,19 +237,53 @@ def locked(path: Path) -> IO[str]:
       BlockingIOError: another process holds it.
       OSError: it cannot be made.
     """
-    file = path.open("w")
+    while True:
+        file = path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise
+        except OSError as error:
+            print(
+                f"facenet-jax: warning: {path} cannot be locked ({error.strerror}), as where a file system has no "
+                f"locks; see to it that no other process writes in {path.parent} meanwhile.",
+                file=sys.stderr,
+            )
+            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()  # `held_folder` of another process has just removed it
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder on a disk; of those that it made the empty ones are removed in the end: a refusal leaves nothing.
+
+    Raises:
+      OSError: it cannot be made.
+    """
+    made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise
-    except OSError as error:
-        print(
-            f"facenet-jax: warning: {path} cannot be locked ({error.strerror}), as where a file system has no locks; "
-            f"see to it that no other process writes in {path.parent} meanwhile.",
-            file=sys.stderr,
-        )
-    return file
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the first that is not empty
+            for one in made:
+                if one.exists():
+                    one.rmdir()
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path) -> Iterator[None]:
+    """A folder as of `new_folder`, held by a file in it, which is removed in the end, as of `locked`."""
+    with new_folder(folder), locked(folder / LOCK):
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                (folder / LOCK).unlink()
 
 
 def append(path: Path, data: bytes) -> None:

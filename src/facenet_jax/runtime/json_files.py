@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields
 from pathlib import Path
 from types import UnionType
@@ -28,8 +29,8 @@ def _parsed(text: str) -> Any:
         raise ValueError("its brackets are nested too deep") from error
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file that has one a line; lines that are none, as one cut short by a kill, are left out.
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of metrics in a file, each a step and numbers or null; other lines, as one cut short, are left out.
 
     Raises:
       OSError: it cannot be read.
@@ -40,9 +41,16 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             row = _parsed(line.decode())
         except ValueError:
             continue
-        if isinstance(row, dict):
+        if not isinstance(row, dict) or not _is(row.get("step"), int):
+            continue
+        if all(value is None or is_number(value) for value in row.values()):
             rows.append(row)
     return rows
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a number that is finite."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max
 
 
 def checked(kind: type[T], content: Any) -> T:

@@ -49,6 +49,12 @@ def keep_in(folder: Path, name: str = FILE) -> None:
         _log.move(folder / name)
 
 
+def release() -> None:
+    """Lets go of a file as of `keep_in` in which there is nothing, so that its folder may be removed."""
+    if _log is not None:
+        _log.release()
+
+
 def place() -> Path | None:
     """The log's file, if anything is in it."""
     return None if _log is None else _log.settle()
@@ -93,6 +99,18 @@ class _Log:
         os.close(self._number)
         self._number, self._file = number, file
         os.write(self._goodbye, b"%d %s\n" % (begun, os.fsencode(file.absolute())))
+
+    def release(self) -> None:
+        if self._file is None or os.fstat(self._number).st_size:
+            return
+        with contextlib.suppress(OSError):
+            self._file.unlink()
+        memory = _in_memory()
+        for stream in (1, 2):
+            os.dup2(memory, stream)
+        os.close(self._number)
+        self._number, self._file = memory, None
+        os.write(self._goodbye, b"0 \n")
 
     def settle(self) -> Path | None:
         """Puts what is in memory into a file; where that is, or None where there is nothing."""

@@ -13,6 +13,16 @@ from typing import Any
 CLOSED_PIPE = 141  # as a shell reports a process that SIGPIPE ended
 
 
+def open_closed_streams() -> None:
+    """Opens standard streams that are closed on nothing, so that no file of the command is given their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
 class Kept:
     """A text stream whose first failed write is kept as `error`; what is written to it afterwards is dropped.
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from facenet_jax.config import as_saved, left_open, load_config
+from facenet_jax.errors import InputError, first_line
 from facenet_jax.runtime.files import write_whole
+from facenet_jax.runtime.json_files import is_number, read_json
 from facenet_jax.sweeps.figure import Measured, sweep_figure
 from facenet_jax.sweeps.points import Point, Sweep
 from facenet_jax.training.metrics import read_metrics
@@ -56,14 +58,25 @@ def result_of(sweep: Sweep, point: Point, workdir: Path) -> Result:
     check_config(workdir, read_run(workdir)["config"], as_saved(config), left_open(sweep.base, arguments))
     if finished_report(workdir, config.steps) is None:
         return Result(point, str(workdir), "begun")
-    report = json.loads((workdir / REPORT_FILE).read_text())
-    speeds = [row["images_per_second"] for row in read_metrics(workdir) if row.get("images_per_second")]
+    file = workdir / REPORT_FILE
+    try:
+        report = read_json(file)
+        rates = tuple(report["holdout"]["rates"])
+        for rate in rates:
+            wanted = ("far", "val", "standard_error") if rate["val"] is not None else ("far",)
+            if not all(is_number(rate[name]) or (name, rate[name]) == ("standard_error", None) for name in wanted):
+                raise ValueError("a rate is no number")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file} is damaged ({first_line(error)}): remove it, and the point is measured again."
+        ) from error
+    speeds = [speed for row in read_metrics(workdir) if (speed := row.get("images_per_second"))]
     return Result(
         point,
         str(workdir),
         "finished",
         step=report["step"],
-        rates=tuple(report["holdout"]["rates"]),
+        rates=rates,
         images_per_second=speeds[-1] if speeds else None,
     )
 

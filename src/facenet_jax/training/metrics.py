@@ -15,7 +15,7 @@ from tensorboardX import SummaryWriter
 
 from facenet_jax.errors import first_line
 from facenet_jax.runtime.files import append, in_bucket, write_whole
-from facenet_jax.runtime.json_files import read_json_lines
+from facenet_jax.runtime.json_files import read_rows
 
 METRICS_FILE = "metrics.jsonl"
 # In a bucket a file that grows is written whole each time.
@@ -125,7 +125,7 @@ class MetricsWriter:
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The rows of a working directory's metrics.jsonl, in order; a line cut short by a kill is left out."""
     path = workdir / METRICS_FILE
-    return read_json_lines(path) if path.exists() else []
+    return read_rows(path) if path.exists() else []
 
 
 def _plain(value: Any) -> Any:

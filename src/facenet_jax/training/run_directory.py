@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -12,7 +13,8 @@ from facenet_jax.config import ALL_ASKED, BATCH, LeftOpen, as_saved, datasets_of
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.evaluation.holdout import HoldoutResult, format_evaluation, holdout_to_json
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
-from facenet_jax.runtime.files import in_bucket, locked, write_whole
+from facenet_jax.runtime import library_log
+from facenet_jax.runtime.files import held_folder, in_bucket, write_whole
 from facenet_jax.runtime.hosts import is_first, wait_for_all
 from facenet_jax.runtime.json_files import read_json
 from facenet_jax.training.metrics import read_metrics
@@ -35,11 +37,12 @@ class RunDirectory:
           InputError: it cannot be written, or another process trains in it.
         """
         self.path = path
+        self._held = ExitStack()
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            # Nothing in a bucket can be locked: there two jobs in one directory are not kept apart.
-            held = is_first() and not in_bucket(path)
-            self._lock: IO[str] | None = locked(path / ".lock") if held else None
+            if is_first() and not in_bucket(path):
+                self._held.enter_context(held_folder(path))
+            else:  # nothing in a bucket can be locked: there two jobs in one directory are not kept apart
+                path.mkdir(parents=True, exist_ok=True)
         except BlockingIOError as error:
             raise InputError(
                 f"another process is training in {path}; wait for it, or give another --workdir."
@@ -110,8 +113,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Lets another process in."""
-        if self._lock is not None:
-            self._lock.close()
+        library_log.release()
+        self._held.close()
 
 
 def check_config(path: Path, before: dict[str, Any], now: dict[str, Any], may_follow: LeftOpen = ALL_ASKED) -> None:
