@@ -1,5 +1,6 @@
 """Eight simulated devices in every test process, and programs compiled once."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -37,6 +38,12 @@ SLOWEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {Path(__file__).parent / file: place for place, file in enumerate(SLOWEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_collection_finish() -> None:
+    """What stays for as long as the tests do is not looked through for garbage again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ import pytest
 
 from facenet_jax import models
 from facenet_jax.config import flatten
+from facenet_jax.datasets.drawn import faces
 from facenet_jax.evaluation import plots
-from facenet_jax.training import embedding, loop
+from facenet_jax.training import embedding, loop, preflight
 
 # What no step or first state is made from. All other values of a config must agree for it to be shared.
 ELSEWHERE = ("data.", "eval.", "checkpoint.", "log.", "offline.", "init_from")
@@ -49,6 +50,8 @@ def shared():
         (models, "totals", lambda network, size: (repr(network), size)),
         (embedding, "make_embed", lambda network, *mesh: (repr(network), *mesh)),
         (embedding, "announced", lambda embed, what: embed),
+        (faces, "render", lambda *face: face),
+        (preflight, "matrix_product_rate", lambda *where: where),
     )
     return [
         (loop, "create_state", shared_state),
