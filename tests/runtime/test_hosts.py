@@ -18,8 +18,8 @@ ALONE = """
 import sys
 from facenet_jax.cli import main
 from facenet_jax.runtime import joining
-joining.JOIN_SECONDS = 6.0
-joining._SAY_SECONDS = 2.0
+joining.JOIN_SECONDS = 3.0
+joining._SAY_SECONDS = 1.0
 sys.exit(main(["train", *sys.argv[1:]]))
 """
 
@@ -38,11 +38,15 @@ def run(coordinator, *more, **environment):
     return ended.stderr
 
 
-@pytest.fixture
-def port():
+def free_port():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         return free.getsockname()[1]
+
+
+@pytest.fixture
+def port():
+    return free_port()
 
 
 @pytest.mark.parametrize("process", [0, 1])
@@ -51,7 +55,7 @@ def test_a_process_whose_others_do_not_come_says_so_and_gives_up(process, port):
     assert f"waiting for 1 of 2 processes at localhost:{port}, up to " in said
     missing = "process 1 has not come" if process == 0 else "process 0 receives the others, and nothing answers there"
     assert f" s: {missing}" in said
-    assert f"not all 2 processes came at localhost:{port} within 6 s (this is process {process})" in said
+    assert f"not all 2 processes came at localhost:{port} within 3 s (this is process {process})" in said
 
 
 def test_a_host_name_that_cannot_be_looked_up_is_one_sentence():
@@ -110,7 +114,8 @@ def received(port, processes):
     return first
 
 
-def test_a_process_started_with_another_number_of_processes_is_told_and_the_others_meet(port, capsys):
+def test_a_process_started_with_another_number_of_processes_is_told_and_the_others_meet(port, capsys, monkeypatch):
+    monkeypatch.setattr(joining, "_LISTEN_SECONDS", 1)  # for JAX's service, which does not come
     first = received(port, 2)
     assert "--processes=3, process 0 with --processes=2" in visit(port, 1, 3)[0]["ended"]
     with socket.create_connection(("localhost", port)) as stranger:
@@ -145,11 +150,11 @@ MEMBER = """
 import sys, time
 from facenet_jax.errors import InputError
 from facenet_jax.runtime import heartbeat, hosts
-heartbeat.SILENT_SECONDS = 8.0
+heartbeat.SILENT_SECONDS, heartbeat._BEAT_SECONDS = 8.0, 1.0
 process, port, fails = sys.argv[1:]
 with hosts.member(f"localhost:{port}", 2, int(process)):
     hosts.all_say(True)
-    time.sleep(6)  # each has heard the other's name
+    time.sleep(3)  # each has heard the other's name
     print("joined", flush=True)
     while process != fails:
         hosts.all_say(True)
@@ -158,9 +163,13 @@ with hosts.member(f"localhost:{port}", 2, int(process)):
 """
 
 
-def members(port, fails=""):
-    """Two processes of a job that meet again and again, once both have joined."""
-    jobs = [
+def members(*failing):
+    """Jobs of two processes that meet again and again, once both have joined, until that number fails. All jobs run at
+    once: they mostly wait."""
+    numbers = [
+        (process, port, fails) for port, fails in [(free_port(), fails) for fails in failing] for process in (0, 1)
+    ]
+    started = [
         subprocess.Popen(
             [sys.executable, "-c", MEMBER, str(process), str(port), fails],
             env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
@@ -168,33 +177,34 @@ def members(port, fails=""):
             stderr=subprocess.PIPE,
             text=True,
         )
-        for process in range(2)
+        for process, port, fails in numbers
     ]
-    for job in jobs:
+    for job in started:
         assert "joined\n" in iter(job.stdout.readline, "")  # Gloo has a line of its own
-    return jobs
+    return list(zip(started[::2], started[1::2], strict=True))
 
 
-@pytest.mark.parametrize("victim", [0, 1])
-def test_a_process_that_stands_still_is_named_by_the_others_which_end(victim, port):
-    jobs = members(port)
-    jobs[victim].send_signal(signal.SIGSTOP)
+def test_a_process_that_stands_still_is_named_by_the_others_which_end():
+    jobs = members("", "")
+    for victim in range(2):
+        jobs[victim][victim].send_signal(signal.SIGSTOP)
     try:
-        said = jobs[1 - victim].communicate(timeout=200)[1]
+        said = [jobs[victim][1 - victim].communicate(timeout=200)[1] for victim in range(2)]
     finally:
-        jobs[victim].kill()
-        jobs[victim].communicate()
-    assert jobs[1 - victim].returncode == 1
-    assert f"process {victim} on {socket.gethostname()} has not been heard of for" in said
-    assert "stopped (SIGSTOP)" in said
-    assert "Traceback" not in said
+        for victim in range(2):
+            jobs[victim][victim].kill()
+            jobs[victim][victim].communicate()
+    for victim in range(2):
+        assert jobs[victim][1 - victim].returncode == 1
+        assert f"process {victim} on {socket.gethostname()} has not been heard of for" in said[victim]
+        assert "stopped (SIGSTOP)" in said[victim]
+        assert "Traceback" not in said[victim]
 
 
-@pytest.mark.parametrize("fails", [0, 1])
-def test_an_error_of_one_process_is_told_by_the_others_with_its_code(fails, port):
-    jobs = members(port, str(fails))
-    said = [job.communicate(timeout=200)[1] for job in jobs]
-    assert "facenet-jax: the cat sat on it." in said[fails]
-    assert f"process {fails} on {socket.gethostname()} has ended: the cat sat on it." in said[1 - fails]
-    assert [job.returncode for job in jobs] == [2, 2]
-    assert "Traceback" not in said[0] + said[1]
+def test_an_error_of_one_process_is_told_by_the_others_with_its_code():
+    for fails, jobs in enumerate(members("0", "1")):
+        said = [job.communicate(timeout=200)[1] for job in jobs]
+        assert "facenet-jax: the cat sat on it." in said[fails]
+        assert f"process {fails} on {socket.gethostname()} has ended: the cat sat on it." in said[1 - fails]
+        assert [job.returncode for job in jobs] == [2, 2]
+        assert "Traceback" not in said[0] + said[1]

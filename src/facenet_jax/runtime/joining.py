@@ -22,6 +22,7 @@ from facenet_jax.runtime.progress import duration
 JOIN_SECONDS, _SAY_SECONDS = 300.0, 30.0
 # Those that start together are not waited for.
 _FIRST_SECONDS, _AGAIN_SECONDS = 1.0, 0.5
+_LISTEN_SECONDS = 10.0
 _LINE = 4096
 _ADVICE = (
     "see whether each was started, with the same --coordinator and --processes and a --process of its own, and whether "
@@ -218,7 +219,7 @@ def _visit(wait: _Wait) -> bool:
 
 def _until_it_listens(coordinator: str) -> None:
     """Returns once JAX's service is there, or some seconds later: gRPC tries again only after a second or two."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + _LISTEN_SECONDS
     while time.monotonic() < until:
         try:
             socket.create_connection(_parts(coordinator), timeout=5).close()
