@@ -98,9 +98,17 @@ def _run(arguments: Sequence[str] | None) -> int:
         nearest = difflib.get_close_matches(arguments[0], names, n=1)
         hint = f"did you mean {nearest[0]}? " if nearest else ""
         parser.error(f"{arguments[0]}: there is no such command; {hint}the commands are {', '.join(names)}.")
-    options, overrides = parser.parse_known_args(arguments)
+    try:
+        options, overrides = parser.parse_known_args(arguments)
+    except SystemExit as leaving:
+        if leaving.code and (hint := _nearest_option(parser, arguments)):  # it is missed under its own name
+            print(f"facenet-jax: {hint}", file=sys.stderr)
+        raise
     if overrides and not getattr(options, "takes_overrides", False):
-        parser.error(f"{overrides[0]}: not understood by `{options.command}`; see facenet-jax {options.command} --help")
+        hint = _nearest_option(parser, arguments) or f"see facenet-jax {options.command} --help"
+        parser.error(f"{overrides[0]}: not understood by `{options.command}`; {hint}")
+    if overrides and (hint := _nearest_option(parser, arguments)):
+        parser.error(hint)
     if options.command not in _WITHOUT_NETWORKS:
         keep_compiled()
     # Libraries report their own affairs at INFO; a person asked for the run's.
@@ -114,6 +122,23 @@ def _run(arguments: Sequence[str] | None) -> int:
         if log:
             print(f"facenet-jax: what libraries and worker processes printed is in {log}", file=sys.stderr)
         return code
+
+
+def _nearest_option(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> str:
+    """Of the first option that a command has not, the one that is nearest to it, in words; empty where none is."""
+    command = parser
+    for word in arguments:
+        below = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+        if not below or word not in below[0].choices:
+            break
+        command = below[0].choices[word]
+    known = list(command._option_string_actions)
+    words = [word.partition("=")[0] for word in arguments]
+    for word in words:
+        if word.startswith("--") and not word.startswith("--config.") and word not in known:
+            nearest = difflib.get_close_matches(word, known, n=1)
+            return f"{word}: there is no such option; did you mean {nearest[0]}?" if nearest else ""
+    return ""
 
 
 def _print_any_name() -> None:

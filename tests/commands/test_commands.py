@@ -131,6 +131,26 @@ def test_an_unknown_command_has_the_nearest_named(word, hint, capsys):
     assert f"{word}: there is no such command; {hint}" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["train", "--workdri=x"], "--workdri: there is no such option; did you mean --workdir?"),
+        (
+            ["embed", "a", "-o", "b.npz", "--embeder=a"],
+            "--embeder: there is no such option; did you mean --embedder?",
+        ),
+        (["evaluate", "photos", "--embeder=a"], "--embeder: there is no such option; did you mean --embedder?"),
+        (["prepare", "a", "b", "--worker", "2"], "--worker: there is no such option; did you mean --workers?"),
+        (["report", "--tittle=x", "a"], "--tittle: there is no such option; did you mean --title?"),
+    ],
+)
+def test_a_mistyped_option_has_the_nearest_named(words, hint, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(words)
+    assert end.value.code == 2
+    assert hint in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_help_imports_nothing_heavy():
     program = (
         "import sys\nfrom facenet_jax import cli\ncli.make_parser().format_help()\n"
