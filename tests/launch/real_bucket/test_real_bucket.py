@@ -14,7 +14,10 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -29,6 +32,17 @@ RUN = [word for word in TINY if not word.startswith(("--config.steps", "--config
 RUN += [f"--config.steps={STEPS}", f"--config.checkpoint.every={EVERY}"]
 
 
+def at(address: str) -> dict[str, str]:
+    """The environment of a command that takes a server for Google's."""
+    return os.environ | {
+        "STORAGE_EMULATOR_HOST": address,  # gcsfs
+        "TENSORSTORE_GCS_HTTP_URL": address,
+        "GOOGLE_AUTH_TOKEN_FOR_TESTING": "any",  # TensorStore
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "no_proxy": "127.0.0.1",
+    }
+
+
 class Server:
     """A server with one bucket in its memory."""
 
@@ -36,13 +50,7 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        self.environment = os.environ | {
-            "STORAGE_EMULATOR_HOST": self.address,  # gcsfs
-            "TENSORSTORE_GCS_HTTP_URL": self.address,
-            "GOOGLE_AUTH_TOKEN_FOR_TESTING": "any",  # TensorStore
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "no_proxy": "127.0.0.1",
-        }
+        self.environment = at(self.address)
         words = ["-scheme=http", "-host=127.0.0.1", f"-port={port}", "-backend=memory"]
         words += [f"-public-host=127.0.0.1:{port}", f"-external-url={self.address}"]
         self._process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -160,8 +168,59 @@ def test_a_run_in_a_bucket_is_evaluated_reported_and_exported(server, in_bucket,
     assert json.loads((tmp_path / "run.onnx.json").read_text())["checkpoint"]["step"] == STEPS
 
 
-def test_a_bucket_that_is_not_there_is_one_sentence(server):
-    said = server.run(*train("gs://nobody/run"), code=2)
-    assert "gs://nobody/run" in said.splitlines()[-1]
-    assert "Bucket does not exist" in said.splitlines()[-1]
-    assert "Traceback" not in said
+def commands(workdir: str, out: Path) -> dict[str, list[str]]:
+    return {
+        "train": train(workdir),
+        "evaluate": ["evaluate", "holdout", f"--embedder={workdir}", f"--out={out / 'evaluation'}"],
+        "report": ["report", workdir, "-o", str(out / "report.html")],
+        "export": ["export", workdir, "--to=onnx", f"--out={out / 'run.onnx'}"],
+    }
+
+
+def assert_one_sentence(said: str, *words: str) -> None:
+    """That a command ended with a sentence of its own; a library's lines around it are in a file that is named."""
+    sentence, *more = [line for line in said.splitlines() if line.strip()]
+    assert all("what libraries and worker processes printed is in" in line for line in more), said
+    for word in words:
+        assert word in sentence
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "report", "export"])
+def test_a_bucket_that_is_not_there_is_one_sentence(server, tmp_path, command):
+    said = server.run(*commands("gs://nobody/run", tmp_path)[command], code=2)
+    assert_one_sentence(said, "gs://nobody/run", "Bucket does not exist")
+
+
+@contextmanager
+def refusing(code: int) -> Iterator[str]:
+    """A server that lets nobody in, and says so as Google does."""
+
+    class Refuses(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = json.dumps({"error": {"code": code, "message": "may not storage.objects.get"}}).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = do_DELETE = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [("train", 401), ("train", 403), ("evaluate", 403), ("report", 403), ("export", 401)]
+)
+def test_a_bucket_without_rights_is_one_sentence(server, tmp_path, command, code):
+    with refusing(code) as address:
+        words = [sys.executable, "-m", "facenet_jax", *commands("gs://bucket/run", tmp_path)[command]]
+        done = subprocess.run(words, env=at(address), capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert_one_sentence(done.stdout + done.stderr, "gs://bucket/run cannot be reached", "rights on the bucket")

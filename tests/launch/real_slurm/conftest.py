@@ -94,11 +94,11 @@ class Cluster:
         names = ("key-file", "munge.key"), ("socket", "munge.socket"), ("pid-file", "munge.pid")
         files = (*names, ("log-file", "munge.log"), ("seed-file", "munge.seed"))
         self._daemon("munged", "--foreground", "--force", *(f"--{name}={self.folder / file}" for name, file in files))
-        self.until(lambda: (self.folder / "munge.socket").exists(), 30, "munged has no socket")
+        self.until(lambda: (self.folder / "munge.socket").exists(), 120, "munged has no socket")
         self._daemon("slurmctld", "-D")
         for node in ("n1", "n2"):
             self.start_node(node)
-        self.until(lambda: self.ask("sinfo", "--noheader", "--format=%T %D") == "idle 2", 60, "the nodes are not idle")
+        self.until(lambda: self.ask("sinfo", "--noheader", "--format=%T %D") == "idle 2", 180, "the nodes are not idle")
 
     def start_node(self, node: str) -> None:
         """Starts the daemon of a node."""
@@ -232,6 +232,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
     if os.geteuid() != 0:
         pytest.skip("a Slurm cluster of one's own wants root")
+    own = ["unshare", "--mount", "--propagation=private", "mount", "--bind", "/etc/hosts", "/etc/hosts"]
+    tried = subprocess.run(own, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"no mounts of one's own here: {shlex.join(own)}: {tried.stderr.strip()}")
     started = Cluster(tmp_path_factory.mktemp("slurm"))
     try:
         started.start()
