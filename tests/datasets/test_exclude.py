@@ -54,6 +54,25 @@ def test_bytes_that_name_nothing_are_refused():
         find_named(DrawnFaces(0, 2, 3), {"Jos\udce9"})
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("DRAWN-0000001", "drawn-0000001 ", "drawn-0000001/*", "faces/drawn-0000001", "'drawn-0000001'"),
+        *("drawn-0000001\\0002", "Drawn-0000001/0002", "./drawn-0000001/0002", '"drawn-0000001/0002"'),
+        *("faces/drawn-0000001/0002", "/a/faces/drawn-0000001/0002", "drawn-0000001/0002\t0.9"),
+        *("faces/drawn-0000001/0002,wrong", "\u200bdrawn-0000001/0002", "drawn-0000001/0002\u00a0"),
+    ],
+)
+def test_a_line_that_is_nearly_a_name_or_a_place_is_refused(line):
+    with pytest.raises(InputError, match=r"names nobody, and there is the (identity|face) 'drawn-0000001"):
+        find_named(DrawnFaces(0, 2, 3), {line})
+
+
+def test_a_line_of_another_dataset_is_no_error():
+    lines = {"drawn-0000009", "drawn-0000001/0009", "others/0002", "0002", "drawn-0000001/more/0002", "# a remark", "/"}
+    assert find_named(DrawnFaces(0, 2, 3), lines).unknown == sorted(lines)
+
+
 def test_a_list_keeps_its_first_line_and_bytes_that_are_no_utf8(tmp_path):
     (tmp_path / "list.txt").write_bytes("\ufeffGrüße\r\n\n".encode() + b"b\xff/1.png")
     assert read_list(tmp_path / "list.txt", "--exclude") == {"Grüße", "b\udcff/1.png"}

@@ -108,6 +108,13 @@ def test_what_is_wrong_with_a_manifest_is_said(tmp_path, text, match):
         open_listed(tmp_path / "list.csv")
 
 
+@pytest.mark.parametrize("heads", ["path, identity", "path;identity", "Path,Identity", "path\tidentity"])
+def test_a_manifest_with_other_columns_is_told_which_it_has(tmp_path, heads):
+    (tmp_path / "list.csv").write_text(f"{heads}\na.png,a\n")
+    with pytest.raises(InputError, match=r"\(it has '.*'\): its first row names the columns path and"):
+        open_listed(tmp_path / "list.csv")
+
+
 def test_a_manifest_may_name_what_is_not_there(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")

@@ -119,3 +119,13 @@ def test_a_line_that_nearly_names_somebody_fails(folder, line):
     with pytest.raises(InputError, match=r"list.txt: the line .* names nobody, and there is the identity 'José'"):
         find_named(source, {line, "ada"}, "list.txt")
     assert find_named(source, {"somebody else"}).unknown == ["somebody else"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("ada", "ada "), ("ada", "\u00a0ada"), (f"{ONE}  1", f"{TWO} 1")])
+def test_two_people_whose_names_differ_in_blanks_are_refused(folder, tmp_path, one, other):
+    with pytest.raises(InputError, match=r"two identities that are both called .* and differ only in blanks"):
+        FolderSource(folder("faces", "bo", one, other))
+    (tmp_path / "list.csv").write_text(f"path,identity\n1.png,{one}\n2.png,{other}\n", encoding="utf-8")
+    with pytest.raises(InputError, match="differ only in blanks"):
+        open_listed(tmp_path / "list.csv")
+    assert list(FolderSource(folder("alone", "bo", f"{other} ")).index.names) == sorted(["bo", f"{other} "])

@@ -202,6 +202,23 @@ def test_a_console_script_may_have_workers_which_touch_no_device_and_end_with_it
     pytest.fail("the worker lives on")
 
 
+def test_a_worker_that_cannot_start_is_not_said_to_want_memory(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-", "ends"],
+        input=SCRIPT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    sentence = done.stderr.strip().splitlines()[-1]
+    assert "has died" in sentence
+    assert "a program that trains must be a file, its calls under `if __name__" in sentence
+    assert "memory" not in sentence
+
+
 def test_embedding_batches_are_in_order_and_padded():
     records = np.array([7, 3, 3, 199, 0, 23, 50])
     batches = list(embedding_batches(Stub(bad=(23,)), records, SIZE, 3))

@@ -307,3 +307,12 @@ def test_impossible_mixtures(weights, words):
     parts = [DatasetShare(np.arange(2), weights[0], "one"), DatasetShare(np.arange(2, 22), weights[1], "other")]
     with pytest.raises(InputError, match=words):
         BatchPlan(make_index([5] * 22), parts, size=20, random_negatives=4)
+
+
+@pytest.mark.parametrize(
+    ("counts", "quota", "negatives", "alone"),
+    [([6, 6, 6], 6, 0, True), ([10, 1, 1], 6, 0, True), ([10, 1, 1], 4, 2, False), ([6, 6, 3], 6, 0, False)],
+)
+def test_batches_of_one_person_alone_are_known(counts, quota, negatives, alone):
+    plan = BatchPlan(make_index(counts), size=6, faces_per_identity=quota, random_negatives=negatives)
+    assert plan.one_person == alone == all(len(set(plan.batch(step).labels)) == 1 for step in range(20))

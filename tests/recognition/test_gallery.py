@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from facenet_jax.datasets import walk
+from facenet_jax.datasets.source import FileReader
+from facenet_jax.images.decode import BadFace, Reason
 from networks import distance
 
 # Thresholds of these few faces say little; most tests are of something else.
@@ -176,6 +179,32 @@ class TestGallery:
         assert "still holds person 06, who would be enrolled again" in sentence
         assert before <= {file.name for file in index.iterdir()}
         assert "give the gallery too" in said("enroll", index, "--sync")[2]
+
+    def test_what_cannot_be_read_for_now_stays_enrolled(self, gallery, network, tmp_path, said, monkeypatch):
+        pytest.importorskip("faiss")
+        index = tmp_path / "index"
+        made = ["enroll", gallery, index, "--embedder", network, "--crop=none"]
+        assert said(*made)[0] == 0
+        read, scan = FileReader.read, walk.os.scandir
+
+        def no_leave(folder):
+            if str(folder).endswith("person 02"):
+                raise PermissionError(13, "Permission denied")
+            return scan(folder)
+
+        def unreadable(self, place):
+            if place.startswith("person 01"):
+                raise BadFace(Reason.FORBIDDEN)
+            return read(self, place)
+
+        monkeypatch.setattr(walk.os, "scandir", no_leave)
+        monkeypatch.setattr(FileReader, "read", unreadable)
+        shutil.rmtree(gallery / "person 03")
+        code, text, _ = said("enroll", gallery, index, "--sync")
+        assert code == 0
+        assert "removed         1 faces enrolled before: person 03/0.png (missing)" in text
+        assert "person 01/0.png (permission denied)" in text
+        assert "7 faces of 7 people" in text
 
     def test_a_gallery_that_holds_nothing_of_the_index_does_not_empty_it(
         self, gallery, photos, network, tmp_path, said

@@ -241,9 +241,23 @@ def test_no_step_of_a_finished_run_is_traced(whole, capsys):
 def test_more_processes_than_any_job_has_are_one_sentence(capsys):
     assert main(["train", "--coordinator=localhost:1", f"--processes={10**30}", "--process=0"]) == 2
     assert "give a number up to 100,000" in capsys.readouterr().err
+    assert main(["train", "--coordinator=localhost:1", "--processes=0", "--process=0"]) == 2
+    assert "--processes=0: give a number up to 100,000, and at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("address", ["", "localhost", "localhost:", ":1234", "localhost:port", "localhost:70000"])
 def test_a_coordinator_without_host_or_port_is_one_sentence(address, capsys):
     assert main(["train", f"--coordinator={address}", "--processes=1", "--process=0"]) == 2
     assert f"--coordinator={address}: give HOST:PORT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("address", ["localhost", "[::]:port", "0.0.0.0:70000"])
+def test_an_address_of_the_environment_is_looked_at_too(address, monkeypatch, capsys):
+    cluster = {"OMPI_MCA_orte_hnp_uri": "1.tcp://10.0.0.1:5", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
+    for name, value in {**cluster, "OMPI_COMM_WORLD_LOCAL_RANK": "0", "JAX_COORDINATOR_ADDRESS": address}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", "--distributed"]) == 2
+    assert f"{address}: give HOST:PORT" in capsys.readouterr().err
+    monkeypatch.setenv("JAX_COORDINATOR_BIND_ADDRESS", address)
+    assert main(["train", "--coordinator=localhost:8476", "--processes=2", "--process=0"]) == 2
+    assert f"JAX_COORDINATOR_BIND_ADDRESS={address}: give HOST:PORT" in capsys.readouterr().err

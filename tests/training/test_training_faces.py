@@ -147,6 +147,32 @@ def test_one_person_alone_is_not_trained_on(photos, tmp_path):
     shutil.copytree(photos / "person 00", one / "a")
     with pytest.raises(InputError, match="a alone is left to train on, without anybody to compare with"):
         opened(f"--config.data.path={one}", f"--config.eval.path={photos}")
+    for name in ("01", "02"):
+        shutil.copytree(photos / f"person {name}", one / name)
+    with pytest.raises(
+        InputError, match=r"alone is left to train on.* \(2 are held out; .* config\.eval\.path none is"
+    ):
+        opened(f"--config.data.path={one}", "--config.eval.holdout=0.3")
+
+
+@pytest.mark.parametrize(
+    ("counts", "batch"),
+    [([6] * 10, ("batch.size=4", "batch.faces_per_identity=4")), ([10, *[1] * 8], ("batch.size=6",))],
+)
+def test_batches_of_one_person_alone_are_refused(tmp_path, counts, batch):
+    people, others = (written(tmp_path / name, each) for name, each in (("people", counts), ("others", [3] * 4)))
+    eval_path = others.replace("data", "eval")
+    config = load_config("quickstart", [people, eval_path, *(f"--config.{one}" for one in batch)])
+    faces = open_faces(config)
+    with pytest.raises(InputError, match="one person alone, without anybody to compare with, and every gradient"):
+        online_plan(config, faces, config.batch.size)
+
+
+def test_one_place_twice_in_a_mixture_is_refused(photos, tmp_path):
+    (tmp_path / "link").symlink_to(photos)
+    for other in (tmp_path / "link", f"{photos}/"):
+        with pytest.raises(InputError, match="everybody in it would be two people"):
+            opened(f"--config.data.mixture=(('{photos}', 1), ('{other}', 2))")
 
 
 @pytest.mark.parametrize("form", ["folder", "prepared", "mixture"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from facenet_jax.datasets.source import FaceSource, ListedFaces, Reader
 from facenet_jax.errors import InputError
 from facenet_jax.images.decode import BadFace, Reason
 from facenet_jax.runtime.files import read_text
+
+# What stands around a name in a list that was copied from elsewhere.
+_AROUND = " \t\"'"
 
 
 def read_list(path: str | os.PathLike[str], option: str) -> set[str]:
@@ -62,8 +66,8 @@ def find_named(source: FaceSource, lines: set[str], where: str = "the list") -> 
       where: the lines stand, for the error.
 
     Raises:
-      InputError: a line that names nothing is no UTF-8, or is an identity's name but for its case or blanks: somebody
-        who was to be left out would stay.
+      InputError: a line that names nothing is no UTF-8, or is the name of an identity or the place of a face but for
+        case, blanks, quotes, the kind of slash or a folder before it: somebody who was to be left out would stay.
     """
     wanted = {comparable(line): line for line in lines}
     identities = _find(source.index.names, wanted)
@@ -87,18 +91,35 @@ def _check_unknown(source: FaceSource, unknown: list[str], where: str) -> None:
             raise InputError(
                 f"{where}: the line {raw(line)[:100]!r} is no UTF-8 and names nothing; save the list as UTF-8."
             )
-    loose = {_loosely(line): line for line in unknown}
-    if loose:
-        for name in source.index.names:
-            if _loosely(name) in loose:
+    if not unknown:
+        return
+    for kind, names, forms in (("identity", source.index.names, _as_identity), ("face", source.places(), _as_face)):
+        loose = {form: line for line in unknown for form in forms(_loosely(line)) if form}
+        for name in names:
+            if (line := loose.get(_loosely(name))) is not None:
                 raise InputError(
-                    f"{where}: the line {loose[_loosely(name)]!r} names nobody, and there is the identity {name!r}; "
-                    "write it as that is, or take the line out."
+                    f"{where}: the line {line!r:.200} names nobody, and there is the {kind} {name!r}; write it as that "
+                    "is, or take the line out."
                 )
 
 
+def _as_identity(line: str) -> set[str]:
+    """Which names a line may have been meant for: itself, or what follows a folder."""
+    return {line, line.rpartition("/")[2]}
+
+
+def _as_face(line: str) -> set[str]:
+    """Which places a line may have been meant for: itself, what follows a folder, or a table's first column."""
+    first = re.split("[,;\t]", line)[0].strip(_AROUND)
+    return {line, first, *("/".join(one.split("/")[-2:]) for one in (line, first))}
+
+
 def _loosely(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).casefold().strip().rstrip("/\\")
+    """A name without what a person does not see or means no difference by: case, blanks, quotes, kinds of slashes."""
+    if not name.isascii():
+        name = unicodedata.normalize("NFKC", name)
+        name = "".join(character for character in name if unicodedata.category(character) != "Cf")
+    return name.casefold().replace("\\", "/").strip(_AROUND).removeprefix("./").rstrip("/*")
 
 
 class WithoutFaces:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,11 @@ def _parquet(path: Path) -> Iterator[tuple[str, str]]:
         ) from error
 
 
-def _check_columns(path: Path, columns: object) -> None:
-    missing = [name for name in ("path", "identity") if name not in list(columns)]  # type: ignore[call-overload]
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [name for name in ("path", "identity") if name not in columns]
     if missing:
-        raise InputError(f"{path} has no column {' and no column '.join(missing)}: its first row names the columns.")
+        there = f" (it has {', '.join(map(repr, columns))!s:.200})" if columns else ""
+        raise InputError(
+            f"{path} has no column {' and no column '.join(missing)}{there}: its first row names the columns path and "
+            "identity, divided by a comma."
+        )

@@ -108,19 +108,33 @@ def comparable(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def check_distinct(names: Iterable[str], where: str) -> None:
-    """That no two identities have names that differ in their bytes only: one person would be two.
+def check_distinct(names: Sequence[str], where: str) -> None:
+    """That no two identities have names that look the same to a person: one person would be two.
 
     Raises:
-      InputError: two have.
+      InputError: two differ only in how Unicode writes an accent, or in blanks.
     """
-    seen: dict[str, str] = {}
+    unusual: dict[str, str] = {}  # of millions of names, those that another may look like
     for name in names:
-        if not name.isascii() and seen.setdefault(comparable(name), name) != name:
-            raise InputError(
-                f"{where} has two identities that are both called {name!r} and differ only in how Unicode writes an "
-                "accent: give one of them another name, or put their faces together if they are one person."
-            )
+        if (looks := _as_it_looks(name)) != name:
+            _check_same(unusual.setdefault(looks, name), name, where)
+    for name in names if unusual else ():
+        if name in unusual:
+            _check_same(unusual[name], name, where)
+
+
+def _as_it_looks(name: str) -> str:
+    return " ".join(comparable(name).split())
+
+
+def _check_same(one: str, other: str, where: str) -> None:
+    if one != other:
+        accents = comparable(one) == comparable(other)
+        raise InputError(
+            f"{where} has two identities that are both called {other!r} and differ only in "
+            f"{'how Unicode writes an accent' if accents else 'blanks'}: give one of them another name, or put their "
+            "faces together if they are one person."
+        )
 
 
 def text(name: bytes) -> str:

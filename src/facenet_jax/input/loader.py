@@ -156,9 +156,7 @@ class Batches(Iterator[tuple[int, Batch]]):
             self.close()
             if processes.died(error):
                 raise TrainingError(
-                    f"A worker process that decodes faces has died ({error}) Exit code -9 means that it was killed, "
-                    "most often for want of memory; -7 that /dev/shm is full: lower data.workers or enlarge what is "
-                    "short."
+                    f"A worker process that decodes faces has died ({error}) {processes.why_died(error)}."
                 ) from error
             raise
         if batch is None:

@@ -65,6 +65,7 @@ class BatchPlan:
     Attributes:
       size: faces in a batch.
       anchors: how many of them come from visits; the others are random negatives, and stand last.
+      one_person: whether every batch shows one person alone.
       batches_per_epoch: how many batches visit every identity once (of the dataset that takes longest, in a mixture).
 
     Args:
@@ -144,6 +145,7 @@ class BatchPlan:
                 f"lower batch.size to at most {faces} (--config.batch.size={faces}, with a "
                 "--config.batch.random_negatives below it)."
             )
+        self.one_person = random_negatives == 0 and len(visits) == 1 and visits[0].fewest_given >= size
         upto = [weight / sum(weights) for weight in itertools.accumulate(weights, initial=Fraction(0))]
         self._upto = np.array(upto[1:-1], np.float64)
         self._datasets = [

@@ -63,6 +63,7 @@ class Visits:
       identities: how many there are.
       faces: how many faces they have.
       given: how many faces an epoch gives.
+      fewest_given: how many faces a visit gives at least.
 
     Args:
       index: the identities of the source.
@@ -105,6 +106,7 @@ class Visits:
         self._visited = np.concatenate([np.empty(0, np.int32), *visited])
         self._given = np.concatenate([np.empty(0, np.uint8), *given])
         self.given = int(self._given.sum(dtype=np.int64))
+        self.fewest_given = int(self._given.min(initial=faces_per_identity))
         self._epochs: OrderedDict[int, _Epoch] = OrderedDict()
         self._lock = threading.Lock()
 

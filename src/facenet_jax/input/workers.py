@@ -13,6 +13,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import threading
 import warnings
@@ -69,6 +70,20 @@ def died(error: Exception) -> bool:
     """Whether an exception says that a worker process has died."""
     # Grain raises a RuntimeError as it would for anything else, and tells the exit code in its words alone.
     return "terminated unexpectedly" in str(error)
+
+
+def why_died(error: Exception) -> str:
+    """What the exit code in such an exception means, and what to do about it."""
+    code = re.search(r"exit code (-?\d+)", str(error))
+    if code is not None and int(code[1]) > 0:
+        return (
+            "It ended by itself, and what it printed says why: a program that trains must be a file, its calls under "
+            '`if __name__ == "__main__":`; --config.data.workers=0 needs none'
+        )
+    return (
+        "Exit code -9 means that it was killed, most often for want of memory; -7 that /dev/shm is full: lower "
+        "data.workers or enlarge what is short"
+    )
 
 
 @contextlib.contextmanager

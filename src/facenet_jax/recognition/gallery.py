@@ -146,11 +146,15 @@ def _new_faces(
 def _follow(index: PeopleIndex, folder: LabelledImages, contents: dict[int, bytes]) -> list[tuple[int, str, str]]:
     """Gives the index the names that its photographs have now, and finds those that their people have no more.
 
+    A photograph that is there and cannot be read for now may be the same: it stays.
+
     Returns:
       see `NewFaces.outdated`.
     """
     keys = folder.images.keys
     now = {comparable(key): contents.get(number) for number, key in enumerate(keys)}
+    # A person's folder that cannot be read has one entry, called as the person.
+    closed = {key.partition("/")[0] for key, content in now.items() if content is None and _is_folder(key)}
     names: dict[tuple[str, bytes], str] = {}
     elsewhere: dict[bytes, str] = {}
     for number, content in contents.items():
@@ -166,9 +170,14 @@ def _follow(index: PeopleIndex, folder: LabelledImages, contents: dict[int, byte
                 index.files[row] = key
         elif content in elsewhere:
             outdated.append((row, file, f"moved to {elsewhere[content]}"))
-        else:
+        elif now.get(name, content) is not None and comparable(index.people[person]) not in closed:
             outdated.append((row, file, "replaced" if name in now else "missing"))
     return outdated
+
+
+def _is_folder(key: str) -> bool:
+    person, _, name = key.partition("/")
+    return person == name
 
 
 def _contents(folder: LabelledImages, progress: Progress) -> tuple[dict[int, bytes], list[tuple[str, str]]]:

@@ -42,12 +42,10 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     given = [coordinator is not None, processes is not None, process is not None]
     if any(given) and not all(given):
         raise InputError("--coordinator, --processes and --process belong together; give all three.")
-    if processes is not None and processes > _MOST_PROCESSES:
-        raise InputError(f"--processes={str(processes)[:40]}: give a number up to {_MOST_PROCESSES:,}.")
+    if processes is not None and not 1 <= processes <= _MOST_PROCESSES:
+        raise InputError(f"--processes={str(processes)[:40]}: give a number up to {_MOST_PROCESSES:,}, and at least 1.")
     if processes is not None and process is not None and not 0 <= process < processes:
         raise InputError(f"--process={process} of --processes={processes}: count from 0 to {processes - 1}.")
-    if coordinator is not None and not _is_address(coordinator):
-        raise InputError(f"--coordinator={coordinator}: give HOST:PORT of the first process, such as 10.0.0.1:8476.")
     if os.environ.get("JAX_PLATFORMS", "") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     try:
@@ -138,11 +136,6 @@ def _no_job(error: Exception) -> InputError:
 
 class AgreedError(InputError):
     """Bad input of which all processes of the job know."""
-
-
-def _is_address(text: str) -> bool:
-    host, _, port = text.rpartition(":")
-    return bool(host) and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 2**16
 
 
 def devices() -> list[jax.Device]:

@@ -24,6 +24,7 @@ JOIN_SECONDS, _SAY_SECONDS = 300.0, 30.0
 _FIRST_SECONDS, _AGAIN_SECONDS = 1.0, 0.5
 _LISTEN_SECONDS = 10.0
 _LINE = 4096
+_BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 _ADVICE = (
     "see whether each was started, with the same --coordinator and --processes and a --process of its own, and whether "
     "a firewall or a proxy (http_proxy, https_proxy) stands between"
@@ -37,8 +38,11 @@ def check_coordinator(coordinator: str) -> None:
       coordinator: host:port of the first process, as given or as the cluster says.
 
     Raises:
-      InputError: the host name is unknown.
+      InputError: it is no address, or the host name is unknown.
     """
+    for said, address in (("--coordinator", coordinator), (_BIND, os.environ.get(_BIND) or coordinator)):
+        if not _is_address(address):
+            raise InputError(f"{said}={address}: give HOST:PORT of the first process, such as 10.0.0.1:8476.")
     host, port = _parts(coordinator)
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -234,7 +238,7 @@ def _listener(coordinator: str) -> socket.socket:
     Raises:
       InputError: there can be none.
     """
-    bound = os.environ.get("JAX_COORDINATOR_BIND_ADDRESS", "")
+    bound = os.environ.get(_BIND, "")
     host, port = _parts(bound or f"[::]:{_parts(coordinator)[1]}")
     both = host == "::" and socket.has_dualstack_ipv6()
     version = socket.AF_INET6 if both or (":" in host and host != "::") else socket.AF_INET
@@ -243,7 +247,7 @@ def _listener(coordinator: str) -> socket.socket:
     except OSError as error:
         advice = "give all processes another port, one that no program uses"
         if bound or error.errno not in (errno.EADDRINUSE, errno.EACCES):
-            advice = f"see JAX_COORDINATOR_BIND_ADDRESS={bound}" if bound else advice
+            advice = f"see {_BIND}={bound}" if bound else advice
         raise InputError(
             f"--coordinator={coordinator}: this process cannot listen on port {port} "
             f"({os.strerror(error.errno or 0)}); {advice}."
@@ -272,6 +276,11 @@ def _read(line: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) < 2**16
 
 
 def _parts(address: str) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -135,6 +136,7 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
       InputError: a folder is missing, empty, or holds too little; no identity is left to hold out; both are the same.
     """
     paths = datasets_of(config)
+    _check_different([path for path, _ in paths])
     whole = open_training([path for path, _ in paths], config.data.drawn)
     remarks = []
     if whole.ignored:
@@ -191,9 +193,11 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
             "config.data.min_faces and config.data.exclude leave nobody to train on: lower or shorten them."
         )
     if len(trained_on) == 1:
+        own = config.eval.path or isinstance(whole, DrawnFaces)
+        held = "" if own else f" ({held_out.identities} are held out; with other people as config.eval.path none is)"
         raise InputError(
             f"{train.index.names[trained_on[0]]} alone is left to train on, without anybody to compare with, and "
-            "every gradient would be 0: add people, or lower config.data.min_faces."
+            f"every gradient would be 0: add people, or lower config.data.min_faces{held}."
         )
     borders = whole.borders[1:-1] if isinstance(whole, MixedSource) else []
     of_each = np.split(trained_on, np.searchsorted(trained_on, borders))
@@ -201,6 +205,17 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
     names = shared_names(train, trained_on, held_out.source) if config.eval.path else 0
     pictures = shared_faces(train, trained_on, held_out.source, held_out.records)
     return TrainingFaces(train, parts, held_out, names, pictures, tuple(remarks))
+
+
+def _check_different(paths: Sequence[str]) -> None:
+    """Raises InputError where two datasets of a mixture are one place: everybody in it would be two people."""
+    seen: dict[Path, str] = {}
+    for path in paths:
+        if (other := seen.setdefault(Path(path).resolve(), path)) != path:
+            raise InputError(
+                f"config.data.mixture names one place as {other} and as {path}, and everybody in it would be two "
+                "people: give it once, with both weights together."
+            )
 
 
 def online_plan(config: ConfigDict, faces: TrainingFaces, size: int) -> BatchPlan:
@@ -212,9 +227,9 @@ def online_plan(config: ConfigDict, faces: TrainingFaces, size: int) -> BatchPla
       size: faces in a batch, or in what of it no table of hard faces fills.
 
     Raises:
-      InputError: such batches can't be had of these faces.
+      InputError: such batches can't be had of these faces, or each would show one person alone.
     """
-    return BatchPlan(
+    plan = BatchPlan(
         faces.train.index,
         faces.parts,
         size=size,
@@ -223,6 +238,13 @@ def online_plan(config: ConfigDict, faces: TrainingFaces, size: int) -> BatchPla
         random_negatives=config.batch.random_negatives,
         seed=config.seed,
     )
+    if plan.one_person and size == config.batch.size:
+        raise InputError(
+            f"Every batch of {size} faces would show one person alone, without anybody to compare with, and every "
+            f"gradient would be 0: lower config.batch.faces_per_identity ({config.batch.faces_per_identity}), raise "
+            "config.batch.size, or draw others with --config.batch.random_negatives."
+        )
+    return plan
 
 
 def fit_batch(config: ConfigDict, faces: TrainingFaces) -> tuple[ConfigDict, TrainingFaces]:
