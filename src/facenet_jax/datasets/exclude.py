@@ -96,9 +96,9 @@ def _check_unknown(source: FaceSource, unknown: list[str], where: str) -> None:
     for kind, names, forms in (("identity", source.index.names, _as_identity), ("face", source.places(), _as_face)):
         loose = {form: line for line in unknown for form in forms(_loosely(line)) if form}
         for name in names:
-            if (line := loose.get(_loosely(name))) is not None:
+            if (meant := loose.get(_loosely(name))) is not None:
                 raise InputError(
-                    f"{where}: the line {line!r:.200} names nobody, and there is the {kind} {name!r}; write it as that "
+                    f"{where}: the line {meant!r:.200} names nobody, and there is the {kind} {name!r}; write it as that "
                     "is, or take the line out."
                 )
 
