@@ -98,8 +98,8 @@ def _check_unknown(source: FaceSource, unknown: list[str], where: str) -> None:
         for name in names:
             if (meant := loose.get(_loosely(name))) is not None:
                 raise InputError(
-                    f"{where}: the line {meant!r:.200} names nobody, and there is the {kind} {name!r}; write it as that "
-                    "is, or take the line out."
+                    f"{where}: the line {meant!r:.200} names nobody, and there is the {kind} {name!r}; write it as "
+                    "that is, or take the line out."
                 )
 
 
