@@ -2,6 +2,8 @@
 
 import json
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -98,3 +100,25 @@ def test_there_must_be_an_old_embedder_and_a_job_takes_a_file_of_its_embeddings(
     monkeypatch.setattr(old_points.jax, "process_count", lambda: 2)
     with pytest.raises(old_points.InputError, match="within a job of several processes: give a file of its embeddings"):
         OldPoints(config)
+
+
+def test_a_file_of_embeddings_counts_as_the_embedder_that_made_it(finished, old, tmp_path):
+    config = load_config("quickstart", [*TINY, f"--config.compatible_with={old}"])
+    faces, points = open_faces(config), OldPoints(config)
+    points.embed(faces, tmp_path, Progress(quiet=True))
+    index, records = faces.train.index, faces.train.index.records_of(faces.train_identities)
+    places, people = list(faces.train.places()), list(index.names)
+    names = [f"{people[index.identity_of(record)]}/{Path(places[record]).name}" for record in records]
+    made = tmp_path / "old.npz"
+    about = json.dumps({"embedder": "old", "digest": points.digest})
+    np.savez(made, embeddings=points.of(records), names=names, about=about)
+    assert train(tmp_path / "run", f"--config.compatible_with={made}") == 0
+    close = partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
+    jax.tree.map(close, params_at(tmp_path / "run", 6), params_at(finished, 6))
+    assert open_embedder(str(tmp_path / "run")).compatible_with == open_embedder(old).digest
+
+    of_another_maker = tmp_path / "other.npz"
+    np.savez(of_another_maker, embeddings=points.of(records), names=names, about="[1]")
+    config.compatible_with = str(of_another_maker)
+    opened = OldPoints(config)
+    assert opened.digest == opened.given != points.digest

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ class FileOfEmbeddings:
       names: as in the file.
       points: float32 [n, d], of norm 1.
       flipped: whether mirror images have their part in them, as `facenet-jax embed --flip` notes in the file.
+      made_by: the digest of the embedder that made them, as `facenet-jax embed` notes; None where nothing is noted.
       name, digest, remarks: see `EmbeddingTable`.
     """
 
@@ -38,7 +40,9 @@ class FileOfEmbeddings:
         """
         self.remarks: list[str] = []
         points, names, about = _read(path)
-        self.flipped = _is_flipped(about)
+        noted = _noted(about)
+        self.flipped = noted.get("flip") is True
+        self.made_by = digest if isinstance(digest := noted.get("digest"), str) else None
         self.name = str(path) + WITH_FLIP * self.flipped
         if points.ndim != 2 or not np.issubdtype(points.dtype, np.number) or np.iscomplexobj(points):
             raise InputError(f"{path}: `embeddings` is {points.dtype} of shape {points.shape}; [n, d] is needed.")
@@ -71,12 +75,13 @@ class FileOfEmbeddings:
         return self.points[rows]
 
 
-def _is_flipped(about: str) -> bool:
+def _noted(about: str) -> dict[str, Any]:
     """What `facenet-jax embed` noted in the file, as JSON; files of other makers may hold anything there."""
     try:
-        return json.loads(about).get("flip") is True
-    except (ValueError, AttributeError):
-        return False
+        noted = json.loads(about)
+    except ValueError:
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def _read(path: Path) -> tuple[NDArray[np.generic], NDArray[np.generic], str]:

@@ -135,7 +135,7 @@ class _Run:
                 library_log.keep_in(workdir, library_log.FILE if is_first() else own)
             if joined():
                 facts |= agreement.of_faces(self.faces, config.data.exclude)
-                facts["the embedder of config.compatible_with"] = self.old.digest if self.old else None
+                facts["the embedder of config.compatible_with"] = self.old.given if self.old else None
         self.checkpoints = Checkpoints(workdir, keep=config.checkpoint.keep)
 
     @property

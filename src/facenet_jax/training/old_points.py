@@ -26,7 +26,9 @@ class OldPoints:
 
     Attributes:
       name: of the old embedder.
-      digest: its fingerprint, which run.json keeps: with an index that it enrolled the new network may be used.
+      digest: its fingerprint, which run.json keeps: with an index that it enrolled the new network may be used. Of a
+        file of embeddings it is that of the embedder that made it, where the file says so.
+      given: the fingerprint of the embedder or file as it was given, in which all processes of a job agree.
     """
 
     def __init__(self, config: ConfigDict) -> None:
@@ -39,10 +41,12 @@ class OldPoints:
         if jax.process_count() > 1 and not self._spec.endswith(SUFFIXES):
             raise InputError(
                 f"config.compatible_with={self._spec} cannot embed within a job of several processes: give a file of "
-                "its embeddings, named identity/image."
+                "its embeddings, named identity/image (facenet-jax embed FACES -o FILE.npz --crop none makes one)."
             )
         self._embedder = open_embedder(self._spec)
-        self.name, self.digest = self._embedder.name, self._embedder.digest
+        self.name, self.given = self._embedder.name, self._embedder.digest
+        made_by = self._embedder.made_by if isinstance(self._embedder, FileOfEmbeddings) else None
+        self.digest = made_by or self.given
         self._records, self._points = np.empty(0, np.int64), np.empty((0, self._size), np.float32)
 
     def embed(self, faces: TrainingFaces, workdir: Path, progress: Progress) -> None:
