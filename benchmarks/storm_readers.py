@@ -41,6 +41,7 @@ from facenet_jax.recognition.embeddings_file import write_table
 from facenet_jax.recognition.index import PeopleIndex, Vectors
 from facenet_jax.recognition.index_files import load_index, save_index
 from facenet_jax.recognition.thresholds import read_thresholds
+from facenet_jax.report.build import build
 from facenet_jax.report.collect import collect
 from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.files import write_arrays
@@ -292,7 +293,23 @@ def _rate(far: float) -> dict[str, Any]:
 
 
 def _make_evaluation(folder: Path) -> None:
-    result = {"rates": [_rate(0.01), _rate(0.1)], "same_pairs": 10, "different_pairs": 1000}
+    result = {
+        "rates": [_rate(0.01), _rate(0.1)],
+        "same_pairs": 10,
+        "different_pairs": 1000,
+        "accuracy": 0.9,
+        "standard_error": 0.01,
+        "area": 0.95,
+        "equal_error_rate": 0.1,
+        "roc": {"far": [0.01, 0.1, 1.0], "val": [0.5, 0.9, 1.0]},
+        "histogram": {"same": [6, 3, 1, 0], "different": [10, 90, 300, 600]},
+        "wrong": {
+            "false_accepts": [["ada/0.png", "ben/0.png", 0.8]],
+            "false_rejects": [["ada/0.png", "ada/1.png", 1.2]],
+            "worst_identities": [{"name": "ada", "rejected": 1, "same_pairs": 3, "false_accepts": 1}],
+        },
+        "few_faces": {"keys": ["ada/0.png", "ben/0.png"], "people": [0, 1], "distances": [[0, 0.8], [0.8, 0]]},
+    }
     entry = {"name": "a network", "digest": _DIGEST, "crop": "none", "result": result}
     document = {"protocol": "photos", "data": "others", "crop": "none", "embedders": [entry]}
     (folder / "photos.json").write_text(json.dumps(document, indent=1) + "\n")
@@ -308,8 +325,8 @@ def _read_evaluation(folder: Path) -> Any:
     return found
 
 
-def _read_collected(folder: Path) -> Any:
-    return sorted(one.name for one in collect([folder]).embedders)
+def _read_page(folder: Path) -> Any:
+    return build(collect([folder]), "a report")
 
 
 def _make_report(folder: Path) -> None:
@@ -497,7 +514,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("metrics.jsonl", _make_metrics, _read_metrics, ("metrics.jsonl",)),
     Kind("report.json of a run", _make_report, _read_report, ("report.json",), weight=2),
     Kind("evaluation as thresholds", _make_evaluation, _read_evaluation, ("photos.json",), weight=6),
-    Kind("evaluation in a report", _make_evaluation, _read_collected, ("photos.json",), weight=4),
+    Kind("evaluation in a report", _make_evaluation, _read_page, ("photos.json",), weight=4),
     Kind("index", _make_index, _read_index, ("index/[!.]*",), checked=True, weight=8),
     Kind("prepared: card, index, shards", _make_prepared, _read_prepared,
          ("out/card.json", "out/index/[olc]*.npy", "out/*.array_record"), checked=True, weight=8),
