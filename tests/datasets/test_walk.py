@@ -97,3 +97,13 @@ def test_a_path_is_found_in_either_form(tmp_path, stored, asked):
     mixed = f"{unicodedata.normalize(asked, 'José')}/{file}"
     assert stored_path(tmp_path, mixed) == tmp_path / folder / file
     assert not stored_path(tmp_path, "José/ö.png").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["~snapshot", "LOST.DIR", "@__thumb", "_gsdata_", "RECYCLED", "FOUND.001", "@Transcode"]
+)
+def test_folders_of_other_systems_are_nobody(tmp_path, name):
+    for folder in ("ada", name):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.jpg").touch()
+    assert list(FolderSource(tmp_path, singles=True).index.names) == ["ada"]

@@ -1,6 +1,7 @@
 """Published lists of pairs: read as they are, refused in a sentence where they are not."""
 
 import pickle
+import unicodedata
 
 import numpy as np
 import pytest
@@ -45,6 +46,16 @@ def test_names_may_hold_blanks_where_there_are_tabs(tmp_path):
     listed = read_lfw_pairs(written(tmp_path, "1\nAda Lovelace\t1\t2\nAda Lovelace\t1\tBob\t3\n"))
     assert listed.keys[0] == "Ada Lovelace/Ada Lovelace_0001.jpg"
     assert listed.people == ("Ada Lovelace", "Ada Lovelace", "Bob")
+    with pytest.raises(InputError, match="divide its parts by tabs if a name has blanks"):
+        read_lfw_pairs(written(tmp_path, "1\nAda Lovelace 1 2\nAda Lovelace 1 Bob 3\n"))
+
+
+def test_a_person_in_two_unicode_forms_is_one(tmp_path):
+    one, two = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))
+    listed = read_lfw_pairs(written(tmp_path, f"1\n{one} 1 2\n{two} 2 Bob 3\n"))
+    assert listed.people == (one, one, "Bob")
+    videos = read_ytf_splits(written(tmp_path, f"1,{one}/1,{two}/2,1\n2,{two}/1,Bob/2,0\n"))
+    assert videos.keys == (f"{one}/1", f"{one}/2", "Bob/2")
 
 
 def test_one_fold_is_refused_before_anything_is_embedded(tmp_path, photos, network, capsys, monkeypatch):

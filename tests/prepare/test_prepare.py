@@ -330,6 +330,9 @@ def test_no_face_at_all(tmp_path):
     (tmp_path / "photos" / "a" / "1.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"None of the 1 faces can be decoded: see .*rejects\.csv \(1 empty file\)"):
         prepared(tmp_path / "photos", tmp_path / "out")
+    (tmp_path / "list.csv").write_text("path,identity\nphotos/gone.png,a\n")
+    with pytest.raises(InputError, match=r"\(1 no such file; a manifest's paths start at its folder\)"):
+        prepared(tmp_path / "list.csv", tmp_path / "listed")
 
 
 @pytest.mark.parametrize(

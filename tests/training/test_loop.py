@@ -401,6 +401,20 @@ def test_a_checkpoint_that_is_out_of_reach_is_not_taken_for_damaged(finished, tm
     assert not (workdir / "damaged_checkpoints").exists()
 
 
+def test_another_runs_checkpoint_is_refused_though_its_name_is_right(finished, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    file = workdir / "checkpoints" / "6" / "config" / "metadata"
+    saved = json.loads(file.read_text())
+    file.write_text(json.dumps(saved | {"seed": saved["seed"] + 1}))
+    capsys.readouterr()
+    assert train(workdir, "--config.eval.every=3", "--config.steps=7") == 2
+    error = capsys.readouterr().err
+    assert "the checkpoint of step 6" in error
+    assert "was saved by a run with another config" in error
+    assert "config.seed: 1 -> 0" in error
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(finished, tmp_path, capsys):
     workdir = tmp_path / "run"
     assert train(workdir, "--config.steps=4") == 0

@@ -21,9 +21,10 @@ IMAGE_SUFFIXES = tuple(
 _LEFT_BEHIND = frozenset(
     {
         *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler"),  # Windows
-        *("system volume information", "found.000", "lost+found"),
+        *("system volume information", "found.000", "found.001", "lost+found", "lost.dir", "recycled"),
         *("__macosx", "icon\r", "network trash folder", "temporary items"),  # macOS
         *("@eadir", "@tmp", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@sharebin"),  # network disks
+        *("@transcode", "@__thumb", "#sharebin", "~snapshot", "_gsdata_"),
         *("picasa.ini", "zbthumbnail.info", "__pycache__"),  # programs
     }
 )

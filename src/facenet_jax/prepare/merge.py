@@ -32,6 +32,7 @@ from facenet_jax.datasets.prepared import (
 )
 from facenet_jax.datasets.walk import some
 from facenet_jax.errors import InputError
+from facenet_jax.images.decode import Reason
 from facenet_jax.prepare.duplicates import Copies, find_copies
 from facenet_jax.prepare.job import PARTS, Job, Workplace, read_job
 from facenet_jax.prepare.shards import ShardRecords, read_records, records_file
@@ -107,8 +108,9 @@ def merge_shards(out: Path, job: Job, progress: Progress) -> DatasetSummary:
     _write_records(out, job, index)
     if not index.records:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(counts.rejects.items()))
+        where = "; a manifest's paths start at its folder" if Reason.MISSING.words in counts.rejects else ""
         raise InputError(
-            f"None of the {job.source_faces:,} faces can be decoded: see {out / REJECTS_FILE} ({reasons})."
+            f"None of the {job.source_faces:,} faces can be decoded: see {out / REJECTS_FILE} ({reasons}{where})."
         )
     if len(empty := np.flatnonzero(counts.of_identity == 0)):
         progress.say(f"without a face are {some([index.names[identity] for identity in empty.tolist()])}")

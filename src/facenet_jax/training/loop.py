@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from facenet_jax import models
-from facenet_jax.config import ALL_ASKED, LeftOpen, as_saved
+from facenet_jax.config import ALL_ASKED, LeftOpen, as_saved, difference
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult
 from facenet_jax.images.change import Changes
@@ -204,6 +204,7 @@ class _Run:
         restored = self.checkpoints.restore_latest(self.shapes, progress.say)
         if restored:
             self.first_step, self.state = restored
+            self._check_own(self.first_step)
             progress.say(f"going on        from step {self.first_step:,} of {config.steps:,} in {self.workdir}")
         else:
             self.first_step = 0
@@ -224,6 +225,15 @@ class _Run:
                 "docs/training.md)"
             )
         self.directory.begin(self.flat_config, self._digests, program)
+
+    def _check_own(self, step: int) -> None:
+        """Raises InputError where a checkpoint was saved by another run, whatever its name and step."""
+        if lines := difference(self.checkpoints.config(step), self.flat_config):
+            raise InputError(
+                f"the checkpoint of step {step:,} in {self.workdir} was saved by a run with another config, so it was "
+                "copied there; move it away, and the run goes on from the one before. Its config -> this run's:\n  "
+                + "\n  ".join(lines)
+            )
 
     def loop(self, trace_step: int | None, on_metrics: Hook | None) -> int:
         """Takes the steps from first_step to the end, or to where the run is asked to stop; returns the exit code."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from facenet_jax.datasets.names import comparable
 from facenet_jax.embedders.labelled_images import listed_images
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.folds import best_threshold
@@ -132,7 +133,7 @@ def read_lfw_pairs(path: Path) -> PairList:
     Raises:
       InputError: naming the line that is wrong, or the number of lines that is not as the first line says.
     """
-    text = read_text(path, str(path)).split("\n")
+    text = comparable(read_text(path, str(path))).split("\n")  # or one person in two forms would be two
     lines = [(n, _parts(line)) for n, line in enumerate(text, 1) if line.strip()]
     if not lines:
         raise InputError(f"{path} is empty; give LFW's file of pairs.")
@@ -157,7 +158,8 @@ def read_lfw_pairs(path: Path) -> PairList:
         places = (1, 2) if is_same else (1, 3)
         if len(parts) != wanted or not all(is_number(parts[at]) for at in places):
             kind = "`name i j`, a pair of the same person" if is_same else "`name i name j`, of different people"
-            raise InputError(f"{path}, line {number}: {' '.join(parts)!r:.200} is not {kind}; restore the file.")
+            advice = "divide its parts by tabs if a name has blanks, or restore" if len(parts) > wanted else "restore"
+            raise InputError(f"{path}, line {number}: {' '.join(parts)!r:.200} is not {kind}; {advice} the file.")
         if not is_same and parts[0] == parts[2]:
             raise InputError(f"{path}, line {number}: {parts[0]:.100} stands twice in a pair of different people.")
         pair = []

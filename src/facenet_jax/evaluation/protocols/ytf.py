@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from facenet_jax.datasets.names import comparable
 from facenet_jax.datasets.walk import is_image, list_entries, stored_path
 from facenet_jax.embedders.engine import EmbeddedFaces, concatenate, embed_images
 from facenet_jax.embedders.labelled_images import listed_images
@@ -68,7 +69,7 @@ def read_ytf_splits(path: Path) -> PairList:
     """
     lines = [
         (n, [part.strip() for part in line.split(",")])
-        for n, line in enumerate(read_text(path, str(path)).split("\n"), 1)
+        for n, line in enumerate(comparable(read_text(path, str(path))).split("\n"), 1)
     ]
     lines = [(n, parts) for n, parts in lines if any(parts)]
     answer = -1
