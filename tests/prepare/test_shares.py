@@ -1,5 +1,6 @@
 """One dataset by several processes and machines."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -45,6 +46,17 @@ def test_two_processes_in_one_folder_are_refused(tmp_path):
     for holder in holders:
         holder.close()
     assert prepared(source, tmp_path / "out").summary.faces == 4
+
+
+@pytest.mark.parametrize("share", [(0, 1), (1, 2)])
+def test_a_disk_without_locks_is_said_and_used(share, tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    source = crowd(tmp_path / "photos", 2, 2)
+    prepared(source, tmp_path / "out", share=share)
+    assert "cannot be locked (Function not implemented)" in capsys.readouterr().err
 
 
 def test_locks_are_to_be_had_on_nfs(tmp_path, monkeypatch):

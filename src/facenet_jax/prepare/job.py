@@ -13,7 +13,7 @@ from typing import IO
 from facenet_jax import __version__
 from facenet_jax.datasets.prepared import JOB_FILE, Origin, is_prepared, read_card
 from facenet_jax.errors import InputError
-from facenet_jax.runtime.files import LOCK, new_folder, write_whole
+from facenet_jax.runtime.files import LOCK, lock, new_folder, write_whole
 from facenet_jax.runtime.json_files import checked, read_json
 
 TOOL = f"facenet-jax {__version__}"
@@ -78,7 +78,7 @@ class Workplace:
     def _lock(self, name: str, kind: int) -> None:
         file = (self.out / name).open("a+")  # NFS locks what can be read for LOCK_SH, and written for LOCK_EX
         self._locks.append(file)
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
+        lock(file, kind)
 
     def close(self) -> None:
         """Lets others in."""

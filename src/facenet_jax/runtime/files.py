@@ -240,21 +240,39 @@ def locked(path: Path) -> IO[str]:
     while True:
         file = path.open("w")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = lock(file)
         except BlockingIOError:
             file.close()
             raise
-        except OSError as error:
-            print(
-                f"facenet-jax: warning: {path} cannot be locked ({error.strerror}), as where a file system has no "
-                f"locks; see to it that no other process writes in {path.parent} meanwhile.",
-                file=sys.stderr,
-            )
+        if not held:
             return file
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()  # `held_folder` of another process has just removed it
+
+
+def lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    """Holds an open file until it is closed: for this process alone, or with others (`fcntl.LOCK_SH`).
+
+    Returns:
+      Whether it is held: a file system without locks, as some on a network, is said.
+
+    Raises:
+      BlockingIOError: another process holds it.
+    """
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        print(
+            f"facenet-jax: warning: {file.name} cannot be locked ({error.strerror}), as where a file system has no "
+            f"locks; see to it that no other process writes in {Path(file.name).parent} meanwhile.",
+            file=sys.stderr,
+        )
+        return False
+    return True
 
 
 @contextlib.contextmanager
