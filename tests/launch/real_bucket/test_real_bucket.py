@@ -185,10 +185,18 @@ def assert_one_sentence(said: str, *words: str) -> None:
         assert word in sentence
 
 
-@pytest.mark.parametrize("command", ["train", "evaluate", "report", "export"])
-def test_a_bucket_that_is_not_there_is_one_sentence(server, tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train", "Bucket does not exist"),
+        ("evaluate", "does not exist"),
+        ("report", "is no folder"),
+        ("export", "does not exist"),
+    ],
+)
+def test_a_bucket_that_is_not_there_is_one_sentence(server, tmp_path, command, words):
     said = server.run(*commands("gs://nobody/run", tmp_path)[command], code=2)
-    assert_one_sentence(said, "gs://nobody/run", "Bucket does not exist")
+    assert_one_sentence(said, "gs://nobody/run", words)
 
 
 @contextmanager
