@@ -39,7 +39,7 @@ train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.
 sweep: $(STAMP)  ## answer a question by several runs: SWEEP=embedding_size CONFIG=quickstart LAUNCHER=local
 	$(BIN)/facenet-jax sweep $(SWEEP) --config=$(CONFIG) --launcher=$(LAUNCHER) $(if $(filter-out file,$(origin WORKDIR)),--workdir=$(WORKDIR)) $(ARGS)
 
-reproduce: $(STAMP)  ## the recipe for so many minutes: DATA=faces MINUTES=40 ARGS=--peer for PyTorch beside it
+reproduce: $(STAMP)  ## the recipe for a number of minutes: DATA=faces MINUTES=40 ARGS=--peer to compare with PyTorch
 	$(BIN)/python -m benchmarks.reproduce --data=$(DATA) --minutes=$(MINUTES) $(ARGS)
 
 test: $(STAMP)  ## run the tests
@@ -59,7 +59,7 @@ lint: $(STAMP)  ## ruff and mypy
 bench-triplets: $(STAMP)  ## selection and loss against peers and a floor; ARGS="--sizes 180,360" for less
 	$(BIN)/python -m benchmarks.triplets $(ARGS)
 
-bench-step: $(STAMP)  ## what a face costs in training on a CPU, beside PyTorch; ARGS="--turns 2" for less
+bench-step: $(STAMP)  ## what a face costs in training on a CPU, compared with PyTorch; ARGS="--turns 2" for less
 	$(BIN)/python -m benchmarks.step $(ARGS)
 
 bench-loader: $(STAMP)  ## the loader against PyTorch's DataLoader and the bare decoder; ARGS="--turns 3" for less

@@ -1,4 +1,4 @@
-"""The collapse of hardest negatives, beside semi-hard ones: the quickstart on drawn faces, several seeds of each.
+"""The collapse of hardest negatives, compared with semi-hard ones: the quickstart, several seeds of each.
 
     python -m benchmarks.collapse
     python -m benchmarks.collapse --steps 100 --seeds 1

@@ -1,4 +1,4 @@
-"""What an accelerator gives: steps, triplets, the loader and whole runs, each beside what it is measured against.
+"""What an accelerator gives: steps, triplets, the loader and whole runs, each with what it is measured against.
 
     python -m benchmarks.device                         (or `make bench-device`)
     python -m benchmarks.device --only networks,triplets --minutes 15
@@ -57,7 +57,7 @@ class Sizes(NamedTuple):
       options: of a config, for every network.
       triplets: faces of a batch of embeddings.
       miner_up_to: more faces are too many for pytorch-metric-learning, whose memory grows with their cube.
-      turns, steps: the median of so many turns, each of so many steps or calls.
+      turns, steps: the median of this many turns, each of this many steps or calls.
       train: network -> steps of a whole run.
       same: steps of a run that is given twice.
       people, faces: drawn people, and faces of each.

@@ -42,7 +42,7 @@ def step(network: str, options: list[str], turns: int, steps: int) -> dict[str, 
     Args:
       network: the name of a config.
       options: of the config.
-      turns, steps: the median of so many turns, each of so many steps sent one after another.
+      turns, steps: the median of this many turns, each of this many steps sent one after another.
     """
     config, mesh = load_config(network, options), make_mesh(1)
     model, size, optimizer = models.from_config(config.model), tuple(config.model.input_size), make_optimizer(config)
@@ -76,7 +76,7 @@ def triplets(size: int, turns: int, calls: int) -> dict[str, Any]:
 
     Args:
       size: faces in the batch.
-      turns, calls: the median of so many turns, each of so many calls sent one after another.
+      turns, calls: the median of this many turns, each of this many calls sent one after another.
     """
     embeddings, labels = (jnp.asarray(array) for array in make_batch(size))
     mesh, valid, precise = make_mesh(1), jnp.ones(size, bool), jax.lax.Precision.HIGHEST

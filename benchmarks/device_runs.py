@@ -81,7 +81,7 @@ def end_to_end(commands: Commands, options: list[str], workdir: Path) -> dict[st
 
 
 def same_again(commands: Commands, options: list[str], steps: int, folder: Path) -> dict[str, Any]:
-    """One run, and the same command again: with the compiled program kept, killed and resumed, and compiled anew.
+    """One run, and the same command again: with the compiled program kept, killed and resumed, and compiled again.
 
     Args:
       commands: they share a cache of compiled programs.

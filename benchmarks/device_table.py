@@ -173,7 +173,7 @@ def _same(runs: dict[str, Any]) -> str:
         if run["parts_at"] is not None:
             equal += f"; figures part at step {run['parts_at']}"
         lines.append([words, equal, in_time(run["seconds"])])
-    return table(["run", "beside the first", "from start to end"], lines)
+    return table(["run", "compared with the first", "from start to end"], lines)
 
 
 def _loader(rows: list[dict[str, Any]]) -> str:

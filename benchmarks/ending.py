@@ -23,7 +23,7 @@ def exit_code(program: str, main: Callable[[], None]) -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
     except Ended as error:
-        print(f"{program}: stopped; what is finished is kept, and the same command goes on", file=sys.stderr)
+        print(f"{program}: stopped; what is finished is kept, and the same command resumes", file=sys.stderr)
         return error.code
     except OSError as error:
         print(f"{program}: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)

@@ -80,7 +80,7 @@ def floor(embeddings: jax.Array) -> tuple[jax.Array, jax.Array]:
       embeddings: float32 [B, d].
 
     Returns:
-      A number that hangs on every entry, and what has the shape of a gradient.
+      A number that depends on every entry, and what has the shape of a gradient.
     """
     batch, size = embeddings.shape
     precise = jax.lax.Precision.HIGHEST

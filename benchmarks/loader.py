@@ -64,7 +64,7 @@ WORKS = (Work(112, 112, 40), Work(250, 112, 16))
 
 
 class Contender(NamedTuple):
-    """Who takes a turn, asked for what, and beside which bare decoder it stands in the table."""
+    """Who takes a turn, asked for what, and which bare decoder it is compared with in the table."""
 
     whose: str
     task: str
@@ -73,7 +73,7 @@ class Contender(NamedTuple):
 
 
 def contenders(cores: int) -> dict[str, Contender]:
-    """Who takes turns on so many cores, by name."""
+    """Who takes turns on this many cores, by name."""
     found = {}
     for workers in sorted({cores, *(2**n for n in range(cores.bit_length()) if 2**n <= cores)}):
         processes = f"{workers} process{'es' * (workers != 1)}"
@@ -109,7 +109,7 @@ def _draw_person(folder: Path, pixels: int, faces: int, person: int) -> None:
 def turn(
     child: Child, task: str, options: dict[str, Any], work: Work, folder: Path, timeout: float = _TIMEOUT
 ) -> dict[str, float]:
-    """Images a second of one contender in one turn, and what a face costs the main process where that is told."""
+    """Images a second of one contender in one turn, and what a face costs the main process where that is known."""
     about: dict[str, Any] = {"folder": str(folder), "size": work.size} | options
     if task == "decoder":
         return child.ask(timeout, task, **about, images=(_WARM + work.batches) * _IDENTITIES * _FACES)

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, in the words that stand beside it."""
+"""What a measurement was taken on, in the words that are printed with it."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@
 Every network trains at its own input size, or at that of `--config.model.input_size`, the cheapest first, on the
 identities that `benchmarks.reproduce` leaves it, and is judged as there. In the same minutes a small network sees more
 faces; in the same steps all see the same ones, and a larger one takes its time. One that fails is named, and the others
-go on. Interrupted, the same command goes on.
+go on. Interrupted, the same command resumes.
 """
 
 from __future__ import annotations

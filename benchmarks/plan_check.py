@@ -38,7 +38,7 @@ def overrides(batch: int) -> list[str]:
 
 
 def measured(config: str, batch: int, devices: int) -> dict[str, float]:
-    """Seconds of a step in a process that has so many devices."""
+    """Seconds of a step in a process that has this many devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip()
     command = [sys.executable, "-m", "benchmarks.plan_check", "--measure", config, str(batch), str(devices)]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}

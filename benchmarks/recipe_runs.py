@@ -1,4 +1,4 @@
-"""Runs of the recipe for so many minutes, and what they are worth on people set aside: for `reproduce`, `networks`."""
+"""Runs of the recipe for a number of minutes, judged on people set aside: for `reproduce` and `networks`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TRAIN_PAIRS, TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
 # Of the trial: first a few steps, then as many more as a minute has.
 _FIRST_STEPS, _TRIAL_STEPS = 4, 30
 # Beyond this many times its own steps a recipe overfits; one meant for more steps takes over, which takes no more than
-# its own. Both were seen with so many faces (docs/experiments/longer_runs.md); with more faces the limits grow too.
+# its own. Both were seen with this many faces (docs/experiments/longer_runs.md); with more faces the limits grow too.
 _TOO_LONG, _FACES = 1.5, 23_654
 _ASKED, _LOCK = "asked.json", ".lock"
 # Which recipe a trial led to, and for how many steps.
@@ -108,7 +108,7 @@ class Task:
         if file.exists():
             before = kept(file)
             other = [key for key, value in asked.items() if before.get(key) != value]
-            # Of minutes and steps one is None: what the runs there were given is told.
+            # Of minutes and steps one is None: what the runs there were given is stated.
             for key in (key for key in other if before.get(key) is not None):
                 was = "other faces" if key == "data" else f"{key} {before[key]}"
                 raise InputError(f"--out={self.out} holds runs with {was}; give another --out, or remove it.")
@@ -155,7 +155,7 @@ class Task:
 def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path:
     """The recipe for the task's steps, or for as many as a trial says fit into its minutes; the run, in `folder`.
 
-    Which of the task's two recipes it is hangs on how many fit, and with that on the machine. Warm-up and the fall of
+    Which of the task's two recipes it is depends on how many fit, and with that on the machine. Warm-up and the fall of
     the rate keep their shares of `config.steps`. `more` are options before the task's own.
 
     Raises:
@@ -174,7 +174,7 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
     recipe, steps, fit = task.config, task.steps, 0
     if steps is None:
         recipe, steps, fit = _fitting(task, folder, options, config)
-    more_fit = f" of {fit:,} that fit: with more, people are learnt by heart; --config={recipe} takes all"
+    more_fit = f" of {fit:,} that fit: with more, it overfits; --config={recipe} takes all"
     print(f"recipe          {recipe}, {steps:,} steps{more_fit if fit > steps else ''}", file=sys.stderr, flush=True)
     config = load_config(recipe, [*more, *task.overrides])
     schedule = [
@@ -206,7 +206,7 @@ def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -
 
 
 def _trial(task: Task, folder: Path, base: list[str], steps: int) -> float:
-    """Steps a second. Nothing is saved on the way: that would go on beside the steps that are timed."""
+    """Steps a second. Nothing is saved on the way: that would run during the steps that are timed."""
     workdir = folder / f"trial-{steps}"
     constant = ["--config.optimizer.finalise_steps=0", "--config.optimizer.warmup_steps=0"]
     task.facenet("train", f"--workdir={workdir}", *base, *constant, *_steps(steps, saves=1), "--config.log.every=1")
@@ -259,7 +259,7 @@ def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, 
       Ended: an evaluation failed, or was asked to stop.
     """
     out = judged(task, name)
-    for file in out.glob("*.json"):  # of faces that lay elsewhere, `evaluate` would leave it beside its own
+    for file in out.glob("*.json"):  # of faces that lay elsewhere, `evaluate` would leave it next to its own
         file.unlink()
     task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
     result = kept(out / "holdout.json")["embedders"][0]["result"]

@@ -1,4 +1,4 @@
-"""The recipe on a folder of faces for so many minutes, beside what people use today for as many; one table.
+"""The recipe on a folder of faces for a number of minutes, compared with what people use today for as many; one table.
 
     python -m benchmarks.reproduce --data faces --minutes 40          (or `make reproduce DATA=faces MINUTES=40`)
     python -m benchmarks.reproduce --data faces --minutes 40 --peer --seeds 0,1,2 --lfw lfw_view1
@@ -10,9 +10,9 @@ best on DevTrain. The data are a folder <identity>/<image>, or what `facenet-jax
 
 The schedule wants to know its number of steps, so a short trial finds how many fit into the minutes; the trial is not
 counted, and neither are evaluations. Where many more fit than recipe_cpu takes, recipe_cpu_long is trained, for no more
-steps than its own (with more faces than it was found on, for as many times more): people would be learnt by heart.
+steps than its own (with more faces than it was found on, for as many times more), since it would overfit.
 `--peer` trains NN4 with batch normalisation in PyTorch (benchmarks/peers), in the environment that the first call
-makes. Interrupted, the same command goes on: the recipe from its last step, PyTorch from the beginning of the seed that
+makes. Interrupted, the same command resumes: the recipe from its last step, PyTorch from the beginning of the seed that
 it was at.
 """
 

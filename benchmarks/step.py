@@ -1,4 +1,4 @@
-"""What a face costs in training on a CPU: our networks, in parts or at once, beside NN4 in PyTorch.
+"""What a face costs in training on a CPU: our networks, in parts or at once, compared with NN4 in PyTorch.
 
     python -m benchmarks.step                     (or `make bench-step`)
     python -m benchmarks.step --turns 2
@@ -118,7 +118,7 @@ def measure_recipe(turns: int, steps: int, beside: Path | None) -> dict[str, lis
 
 
 def _recipe_step(checkout: Path, options: list[str], steps: int, workdir: Path) -> dict[str, float]:
-    """Processor seconds, and seconds, of a step of a run that is ended after so many.
+    """Processor seconds, and seconds, of a step of a run that is ended after that many.
 
     Raises:
       Refused: it ends by itself.

@@ -103,7 +103,7 @@ class Storm:
                 found = reading(kind.read(work))
         except (InputError, BadFace, TrainingError) as error:
             words = str(error)
-            # A config that differs is told line by line.
+            # A config that differs is reported line by line.
             if "\n" in words.partition("Then -> now:\n")[0] or not words or len(words) > _SENTENCE:
                 return Case(*about, "finding", f"no sentence: {words[:300]!r}")
             return Case(*about, "refused", words[:300])

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 
 # Words that readers of text trip over: a digit that int() refuses, more digits than int() takes, numbers that are none,
-# brackets deeper than any recursion, bytes that are no UTF-8, a line end of another system, an end of text.
+# brackets deeper than any recursion, bytes that are not UTF-8, a line end of another system, an end of text.
 _WORDS = (
     "²".encode(),
     b"9" * 5000,

@@ -1,4 +1,4 @@
-"""A storm of kills: commands killed at random moments of their work, given again, and compared with one never killed.
+"""A storm of kills: commands killed at random moments of their work, run again, and compared with one never killed.
 
 The moment is drawn from the time in which a warm command (its programs compiled before, and kept) works: from when the
 first of its files is there up to its end. Every other kill of `train` falls within 0.3 s after a checkpoint was begun.
@@ -62,7 +62,7 @@ class Job(NamedTuple):
 
 
 def storm_of_kills(kills: int, seed: int, only: Sequence[str] = ()) -> int:
-    """Kills each command so many times, and says what it saw.
+    """Kills each command a number of times, and says what it saw.
 
     Args:
       kills: of each command.
@@ -169,12 +169,12 @@ def _seconds_of_work(job: Job, out: Path) -> float:
 
 
 def _begun(job: Job, out: Path) -> bool:
-    """Whether the first of a command's files is there: it, or what stands beside it while it is written."""
+    """Whether the first of a command's files is there: it, or what is next to it while it is written."""
     return out.exists() or any(out.parent.glob(f".{out.name}*"))
 
 
 def _kill(job: Job, out: Path, saving: str, nth: int, after: float) -> str:
-    """Kills a command after so many seconds of its work, or of its nth save: killed, saving, or ended before."""
+    """Kills a command after a number of seconds of its work, or of its nth save: killed, saving, or ended before."""
     child = _start(job, out)
     seen: set[Path] = set()
     while not os.waitpid(child, os.WNOHANG)[0]:

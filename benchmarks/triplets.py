@@ -42,7 +42,7 @@ SIZES = (180, 360, 720, 1800, 7200, 65_536)
 PEERS_UP_TO = 10_000
 EMBEDDING_SIZE = 128
 CONTENDERS = ("ours", "floor", "tiled", "miner")
-# A turn lasts at least so long, and a contender that has had so many seconds at a size is let off further turns.
+# A turn lasts at least this long, and a contender that has had this many seconds at a size skips further turns.
 _TURN, _ENOUGH, _SLOW = 0.05, 12.0, 10.0
 _TIMEOUT = 600.0
 

@@ -1,8 +1,8 @@
-"""recipe_cpu for four times as many steps, without learning its people by heart in them.
+"""recipe_cpu for four times as many steps, without overfitting in them.
 
 facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=faces --workdir=runs/recipe
 
-In so many steps the 678 people of recipe_cpu would be learnt by heart. So identities of two faces or more give anchors,
+In that many steps recipe_cpu would overfit its 678 people. So identities of two faces or more give anchors,
 everybody's faces are random negatives, and zooms and turns are larger; all of which learns more slowly. The rate stays
 constant and parameters are averaged, so that any step's parameters are good. On 5,799 people VAL levelled off where
 recipe_cpu ends, at half of these steps, and the run began to overfit after 5,040

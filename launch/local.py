@@ -5,7 +5,7 @@
 
 Each process has simulated CPU devices of its own. Their lines come out with the process's number before them. When one
 ends in error or is killed, this says so in a sentence and ends the others; Ctrl-C and SIGTERM are passed on, so that
-the run saves and leaves with exit code 143, after which the same command goes on where it stopped.
+the run saves and leaves with exit code 143, after which the same command resumes where it stopped.
 """
 
 from __future__ import annotations

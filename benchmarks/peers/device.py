@@ -23,7 +23,7 @@ def step(
       size: rows and columns of the input.
       faces: in the batch.
       compiled: by torch.compile.
-      turns, steps: the median of so many turns, each of so many steps sent one after another.
+      turns, steps: the median of this many turns, each of this many steps sent one after another.
     """
     where = "cuda" if torch.cuda.is_available() else "cpu"
     rng = np.random.default_rng(0)

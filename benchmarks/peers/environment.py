@@ -1,4 +1,4 @@
-"""The peers' environment, beside this file and not in git; the first benchmark that needs it makes it."""
+"""The peers' environment, next to this file and not in git; the first benchmark that needs it makes it."""
 
 from __future__ import annotations
 

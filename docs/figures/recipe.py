@@ -1,7 +1,7 @@
 """Draws four figures from benchmarks/results/recipe.json.
 
-recipe.png: VAL over the minutes beside PyTorch, and what each choice gave in one seed. choices.png: what choices gave
-beside the same seeds. long.png: longer runs over their steps. networks.png: the paper's networks over the same faces,
+recipe.png: VAL over the minutes, with PyTorch, and what each choice gave in one seed. choices.png: what choices gave
+with the same seeds. long.png: longer runs over their steps. networks.png: the paper's networks over the same faces,
 and over the minutes that those take.
 
 python docs/figures/recipe.py [FOLDER]
@@ -38,7 +38,7 @@ def recipe_figure(document: dict[str, Any], path: Path) -> None:
 def long_figure(runs: list[dict[str, Any]], path: Path) -> None:
     """VAL at FAR 0.01 on the hold-out over the steps of longer runs, with standard errors, into a PNG file.
 
-    A dotted line goes on where the rate falls.
+    A dotted line continues where the rate falls.
     """
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()

@@ -134,7 +134,7 @@ def _place(squared_distance: float, degrees: float) -> tuple[float, float]:
 
 
 def _word(axes: Axes, polar: tuple[float, float], text: str, colour: str, shift: tuple[float, float]) -> None:
-    """A config value beside the face that it takes."""
+    """A config value next to the face that it takes."""
     x, y = _place(*polar)
     at = (x + shift[0], y + shift[1])
     axes.text(*at, text, color=colour, ha="center", va="center", fontsize=13, family="monospace", fontweight="bold")

@@ -111,7 +111,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         parser.error(hint)
     if options.command not in _WITHOUT_NETWORKS:
         keep_compiled()
-    # Libraries report their own affairs at INFO; a person asked for the run's.
+    # Libraries log their own messages at INFO; the user asked for the run's.
     logging.getLogger("absl").setLevel(logging.ERROR)
     try:
         return int(options.run(options, overrides))
@@ -144,7 +144,7 @@ def _nearest_option(parser: argparse.ArgumentParser, arguments: Sequence[str]) -
 def _print_any_name() -> None:
     """Escapes undecodable bytes of file names (\\udcff), so that printing one cannot change the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        # Others than strict are somebody's choice, or the C locale's, which prints the bytes themselves.
+        # Handlers other than strict are somebody's choice, or the C locale's, which prints the bytes themselves.
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
 

@@ -25,7 +25,7 @@ def told(error: BaseException) -> tuple[int, str] | None:
         return 1, str(error)
     if isinstance(error, OSError):  # a full disk, a folder that may no longer be written
         place = f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")
-        return 1, f"{place}; what was saved before is kept: fix this and give the same command again."
+        return 1, f"{place}; what was saved before is kept: fix this and run the same command again."
     if isinstance(error, KeyboardInterrupt):
         return 130, "interrupted"
     return None

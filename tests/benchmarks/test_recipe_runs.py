@@ -341,7 +341,7 @@ def test_a_childs_failure_and_a_request_to_stop_end_it_with_their_code(photos, t
     task.run = Recorder()
     task.run.asked = 15
     assert exit_code("reproduce", lambda: task.facenet("train")) == 143
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "the same command resumes" in capsys.readouterr().err
 
 
 def test_the_peer_gets_nobody_that_is_judged_and_is_not_trained_twice(photos, tmp_path):

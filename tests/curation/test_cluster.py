@@ -201,7 +201,7 @@ def test_bad_input_is_said_in_a_sentence(album, tmp_path, embedder, capsys):
         (album, out, (), "How near two groups of one person lie is not known"),
         (album, out, ("--far", "0.001", *near), "give --evaluation too"),
         (album, out, ("--threshold", "5"), "lie between 0 and 4"),
-        (album, out, ("--evaluation", str(album / "1.png")), "is no result of `facenet-jax evaluate`"),
+        (album, out, ("--evaluation", str(album / "1.png")), "is not a result of `facenet-jax evaluate`"),
         (album, album / "people", near, "which is read only"),
         (album, full, near, "nothing is overwritten"),
         (album, tmp_path / "out of seven", ("--people", "7"), "--people=7 of 6 faces"),

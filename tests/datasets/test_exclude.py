@@ -42,15 +42,15 @@ def test_lines_name_identities_and_faces_of_every_source():
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_a_list_in_another_encoding_is_refused(tmp_path, encoding):
     (tmp_path / "list.txt").write_bytes("drawn-0000001\n".encode(encoding))
-    with pytest.raises(InputError, match=r"--exclude=.*list\.txt is no text file in UTF-8"):
+    with pytest.raises(InputError, match=r"--exclude=.*list\.txt is not a text file in UTF-8"):
         read_list(tmp_path / "list.txt", "--exclude")
     (tmp_path / "list.csv").write_bytes("path,identity\na.png,a\n".encode(encoding))
-    with pytest.raises(InputError, match=r"list\.csv is no text file in UTF-8"):
+    with pytest.raises(InputError, match=r"list\.csv is not a text file in UTF-8"):
         open_listed(tmp_path / "list.csv")
 
 
 def test_bytes_that_name_nothing_are_refused():
-    with pytest.raises(InputError, match=r"is no UTF-8 and names nothing"):
+    with pytest.raises(InputError, match=r"is not UTF-8 and names nothing"):
         find_named(DrawnFaces(0, 2, 3), {"Jos\udce9"})
 
 

@@ -43,7 +43,7 @@ def test_a_mapped_index_is_mapped_again_where_it_is_unpickled(tmp_path):
 
 
 def test_split_is_pinned():
-    # A run that resumes after an upgrade must find the same identities held out.
+    # A run resumed after an upgrade must find the same identities held out.
     index = make_index([2, 1, 3] * 20)
     assert split_holdout(index, 0.1)[1].tolist() == [0, 27, 38, 57]
     assert split_holdout(index, 0.1, 7)[1].tolist() == [18, 33, 47, 59]

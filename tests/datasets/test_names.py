@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from facenet_jax.datasets.names import Names, raw, write_names
 
-# Anything a file system can call a file, bytes that are no UTF-8 included.
+# Anything a file system can call a file, bytes that are not UTF-8 included.
 NAME = st.binary(max_size=20).map(lambda name: name.decode("utf-8", "surrogateescape"))
 
 

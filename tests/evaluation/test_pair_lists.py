@@ -88,7 +88,7 @@ def test_one_fold_of_the_development_view(tmp_path):
         (FOLDS.replace("Cy\t1", "Bob\t1"), "line 5: Bob stands twice"),
         (b"\xff\xfe\x00", "no text file"),
         (FOLDS.encode("utf-16-le"), "save it as UTF-8"),
-        ("2 1\nJosé 1 2\n".encode("latin-1"), "is no text file in UTF-8"),
+        ("2 1\nJosé 1 2\n".encode("latin-1"), "is not a text file in UTF-8"),
     ],
 )
 def test_lfw_pairs_that_are_wrong(tmp_path, text, sentence):

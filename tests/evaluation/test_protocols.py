@@ -86,11 +86,11 @@ def test_people_that_a_run_started_from_were_trained_on_too(tmp_path, photos, ca
     embedder.workdir = Path(eldest)
     names, (remark,) = said_of(embedder)
     assert names == []
-    assert "that it started from cannot be told" in remark
+    assert "that it started from cannot be determined" in remark
     assert "started from this one" in remark
     embedder.workdir, embedder.remarks = Path(child), []
     names, (remark,) = said_of(embedder)
-    assert "that it started from cannot be told" in remark
+    assert "that it started from cannot be determined" in remark
     assert "has no run.json" in remark
 
 

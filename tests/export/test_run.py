@@ -171,7 +171,7 @@ def test_what_is_refused(run, exported, photos, tmp_path):
     refused("--crop=centre says how the faces of --calibrate are cut", crop="centre")
     refused("no checkpoint of step 5; there are: 4, 6", step=5)
     refused("give the working directory of a run", workdir=tmp_path)
-    refused("is no folder; make it", file=tmp_path / "none" / "net")
+    refused("is not a folder; make it", file=tmp_path / "none" / "net")
     refused("is a folder; give -o a file", file=tmp_path)
     refused("cannot be read", evaluation=tmp_path / "none.json")
     (tmp_path / "other.json").write_text("[]")

@@ -266,7 +266,7 @@ PINNED_MIXTURE = [
 
 
 def test_the_plan_is_pinned():
-    # A run that resumes after an upgrade must meet the same batches: these numbers never change.
+    # A run resumed after an upgrade must meet the same batches: these numbers never change.
     plan = BatchPlan(make_index([9, 2, 1, 30, 5, 14]), size=12, faces_per_identity=6, random_negatives=3, seed=42)
     assert [plan.batch(step).records.tolist() for step in (0, 7, 1000)] == PINNED
     parts = [DatasetShare(np.arange(5), 1, "one"), DatasetShare(np.arange(5, 9), 0.6, "other")]

@@ -39,7 +39,7 @@ def test_killed_and_continued_it_is_byte_identical(tmp_path):
         said = (tmp_path / "log").read_text()
         if end is signal.SIGTERM:
             assert process.returncode == 128 + end, said
-            assert "stopped by SIGTERM; the same command goes on" in said
+            assert "stopped by SIGTERM; the same command resumes" in said
             assert not list(out.rglob(".*.tmp"))
         else:
             assert process.returncode == -end, said

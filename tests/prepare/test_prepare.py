@@ -207,7 +207,7 @@ def test_stopped_it_finishes_its_shard_and_goes_on(tmp_path, small_shards, monke
     out = tmp_path / "out"
     command = ["prepare", str(source), str(out), "--crop", "none", "--workers", "0"]
     assert main(command) == 130
-    assert "stopped by SIGINT; the same command goes on" in capsys.readouterr().err
+    assert "stopped by SIGINT; the same command resumes" in capsys.readouterr().err
     assert len(list((out / "parts").iterdir())) == 1
     assert main(command) == 0
     seen = capsys.readouterr()

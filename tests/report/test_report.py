@@ -119,7 +119,7 @@ def test_names_that_are_no_text_are_on_the_page_by_their_bytes(measured, tmp_pat
 
 
 def test_folders_in_which_nothing_was_measured(tmp_path):
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         collect([tmp_path / "none"])
     (tmp_path / "other.json").write_text("[1]")
     (tmp_path / "broken.json").write_text("{")

@@ -1,4 +1,4 @@
-"""A sweep: it goes on where it stopped, survives a point that fails, and ends with a table, a picture and a CSV."""
+"""A sweep: it resumes where it stopped, survives a point that fails, and ends with a table, a picture and a CSV."""
 
 import csv
 import json
@@ -208,4 +208,4 @@ def test_a_sweep_that_is_stopped_keeps_the_rest_for_later(tmp_path, monkeypatch,
     monkeypatch.setattr(Runner, "__call__", stopped)
     assert main(["sweep", "embedding_size", f"--workdir={tmp_path}"]) == 143
     assert len(started) == 1
-    assert "goes on where it stopped" in capsys.readouterr().err
+    assert "resumes where it stopped" in capsys.readouterr().err

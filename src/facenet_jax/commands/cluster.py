@@ -21,7 +21,7 @@ def add_parser(commands: Any) -> None:
         _cluster,
         help="sort photographs by who is on them",
         description="Finds every face in photographs, groups them by person (section 5.8), and writes a folder of "
-        "links for each, a table, and a contact sheet. Stopped or killed, the command goes on when given again.",
+        "links for each, a table, and a contact sheet. Stopped or killed, it resumes when run again.",
         epilog=EPILOG,
     )
     cluster.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder, walked to its end")

@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
         "--mesh",
         type=_mesh,
         metavar="data=D,fsdp=F",
-        help="say too how many bytes of parameters and of AdaGrad's sums each of D x F devices holds",
+        help="also print the bytes of parameters and of AdaGrad's sums on each of D x F devices",
     )
 
 

@@ -19,7 +19,7 @@ def add_parser(commands: Any) -> None:
         _embed,
         help="find every face of photographs and embed it",
         description="Finds every face in photographs and writes a file of embeddings, and a list of the photographs "
-        "that show none or cannot be read. Stopped or killed, the command goes on when given again.",
+        "that show none or cannot be read. Stopped or killed, it resumes when run again.",
         epilog=EPILOG,
     )
     embed.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="folders, walked to their ends, or files")

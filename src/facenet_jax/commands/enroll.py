@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
         "enroll",
         _enroll,
         help="put people into an index, or take them out",
-        description="Enrols the people of a gallery <person>/<photo>. Given again, it adds people and photographs.",
+        description="Enrols the people of a gallery <person>/<photo>. Run again, it adds people and photographs.",
         epilog=EPILOG,
     )
     enroll.add_argument("gallery", type=Path, nargs="?", metavar="GALLERY", help="a folder <person>/<photo>")

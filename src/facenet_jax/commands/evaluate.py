@@ -103,7 +103,7 @@ def _measure(options: argparse.Namespace, stack: ExitStack) -> int:
     protocol.check(options)
     embedders = _open(options)
     if options.step is not None and not any(map(is_run, options.embedder)):
-        raise InputError(f"--step={options.step} says which checkpoint of a run, and no --embedder is one.")
+        raise InputError(f"--step={options.step} says which checkpoint of a run, and no --embedder is a run.")
     names = [embedder.name for embedder in embedders]
     for name in names:
         if names.count(name) > 1:
@@ -192,6 +192,6 @@ def _place(out: Path, outcome: Any) -> Path:
         try:
             if what(read_json(file)) == what(outcome.document):
                 break
-        except (OSError, ValueError, AttributeError):  # none is there, or what is no result
+        except (OSError, ValueError, AttributeError):  # none is there, or it is not a result
             break
     return file

@@ -16,7 +16,7 @@ def add_parser(commands: Any) -> None:
         commands,
         "identify",
         _identify,
-        help="who of an index is in photographs",
+        help="name the people of an index in photographs",
         description="Names the faces of photographs by the people of an index; beyond the threshold they are unknown.",
         epilog=EPILOG,
     )

@@ -16,7 +16,7 @@ _EPILOG = f"""\
 SOURCE is a folder <identity>/<image>, a manifest (.csv or .parquet with the columns path and identity), or a folder
 with InsightFace's train.rec, train.idx and property. Finding faces (tight, similarity) needs
   {how_to_install("align")}
-Stopped or killed, the command goes on when given again. On many machines that share OUT, give each its --shard:
+Stopped or killed, it resumes when run again. On many machines that share OUT, give each its --shard:
   facenet-jax prepare photos faces --shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT
   facenet-jax merge faces
 and train:
@@ -80,7 +80,7 @@ def _prepare(options: argparse.Namespace, _: list[str]) -> int:
     if result.faces:
         progress.say(f"{result.faces:,} faces done, {result.rate:,.0f} a second")
     if result.signal is not None:
-        progress.say(f"stopped by {result.signal.name}; the same command goes on")
+        progress.say(f"stopped by {result.signal.name}; the same command resumes")
         return 128 + result.signal
     if result.summary is None:
         which, number = options.shard

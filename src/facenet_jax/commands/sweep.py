@@ -10,9 +10,9 @@ from facenet_jax.commands.options import add_command
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for all points; for instance
   facenet-jax sweep embedding_size --config=nn4 --config.data.path=faces --config.steps=5000
-Given again, the command goes on where it stopped: a point that has its report is not run again. A point that fails is
+Run again, the command resumes where it stopped: a point that has its report is not run again. A point that fails is
 named at the end, and the exit code is 1. With a --launcher each point is a job of its own, sent by the scripts in
-launch/, which take what else they need from the environment (NODES, GPUS, ZONE, ...); given again, the command sends
+launch/, which take what else they need from the environment (NODES, GPUS, ZONE, ...); run again, the command sends
 what was not sent yet and collects what is finished.
 """
 

@@ -16,7 +16,7 @@ from facenet_jax.errors import InputError, first_line
 _EPILOG = """\
 Every value of the config can be given as --config.KEY=VALUE, for instance
   facenet-jax train --config=nn1 --config.data.path=faces --config.loss.margin=0.1 --workdir=runs/nn1
-`facenet-jax config nn1` lists the keys. Given again with the same --workdir, the command goes on where the run stopped;
+`facenet-jax config nn1` lists the keys. Run again with the same --workdir, the command resumes where the run stopped;
 a finished run prints its table again. Ctrl-C saves and leaves.
 """
 
@@ -27,8 +27,8 @@ def add_parser(commands: Any) -> None:
         commands,
         "train",
         _train,
-        help="train a network, or go on training it",
-        description="Trains a network in a working directory, or goes on where it stopped.",
+        help="train a network, or resume its training",
+        description="Trains a network in a working directory, or resumes where it stopped.",
         epilog=_EPILOG,
         takes_overrides=True,
     )

@@ -94,7 +94,7 @@ def find_file(name: str, known: Mapping[str, Path], kind: str, said: str) -> Pat
     Args:
       name: as given.
       known: files by name.
-      kind: of file, in a word.
+      kind: of file, in one word.
       said: how the sentence of an error begins.
 
     Raises:
@@ -114,7 +114,7 @@ def find_file(name: str, known: Mapping[str, Path], kind: str, said: str) -> Pat
 
 
 def run_file(path: Path, kind: str, said: str) -> ModuleType:
-    """The module of a Python file; what is wrong in the file is told as such.
+    """The module of a Python file; what is wrong in the file is reported as such.
 
     Raises:
       InputError: it is not a Python file, or it ends in an exception.
@@ -132,7 +132,7 @@ def run_file(path: Path, kind: str, said: str) -> ModuleType:
 
 def mistake(said: str, error: Exception) -> InputError:
     """The sentence for an exception that a file of the user's ended in."""
-    return InputError(f"{said} {type(error).__name__}: {first_line(error)}; mend the file.")
+    return InputError(f"{said} {type(error).__name__}: {first_line(error)}; fix the file.")
 
 
 def _get_config(path: Path) -> ConfigDict:

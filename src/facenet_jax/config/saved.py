@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from facenet_jax.config.keys import default_config, flatten
 from facenet_jax.errors import InputError
 
-# What may differ when a run goes on in its working directory: none of it changes the batches or the gradient.
+# What may differ when a run is resumed in its working directory: none of it changes the batches or the gradient.
 MAY_CHANGE = (
     "batch.chunk",
     "batch.rematerialise",
@@ -65,7 +65,7 @@ def smaller_batch(values: Mapping[str, Any], size: int) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class LeftOpen:
-    """What a command leaves open, so that a run that goes on may keep its own.
+    """What a command leaves open, so that a resumed run may keep its own.
 
     Attributes:
       batch: whether the batch is not asked for, and follows the faces.
@@ -118,8 +118,8 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     for key, default in REMOVED.items():
         if before.get(key, default) != default:
             raise InputError(
-                f"the run was begun with config.{key}={before[key]}, an option that is gone: go on with the version of "
-                "facenet-jax that began it, or give another --workdir."
+                f"the run was begun with config.{key}={before[key]}, an option that is gone: resume with the version "
+                "of facenet-jax that began it, or give another --workdir."
             )
     may_change = {*MAY_CHANGE, *REMOVED}
     if before.get("optimizer.finalise_steps") == now.get("optimizer.finalise_steps") == 0:

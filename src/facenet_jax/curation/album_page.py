@@ -154,5 +154,5 @@ def _not_enrolled(rejects: Path) -> list[str]:
 
 
 def _shown(text: str) -> str:
-    """A text in which bytes of file names that are no UTF-8 are escaped."""
+    """A text in which bytes of file names that are not UTF-8 are escaped."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")

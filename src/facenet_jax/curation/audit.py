@@ -95,7 +95,7 @@ def audit(
       progress: where to say how far it is.
 
     Raises:
-      InputError: as of the dataset and the embedder, or nothing can be judged.
+      InputError: as for the dataset and the embedder, or nothing can be judged.
     """
     source = open_dataset(dataset, singles=True)
     files = tuple(source.places())

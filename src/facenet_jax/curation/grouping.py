@@ -15,7 +15,7 @@ from facenet_jax.evaluation.clustering import MOST_FACES, cut, merges
 
 # A set that is too large is cut apart at this share of the distance, and again.
 _TIGHTER = 0.98
-# Nearer than that are only copies of a file: float32 knows no better.
+# Nearer than that are only copies of a file: float32 resolves no less.
 _SAME = 1e-6
 
 

@@ -195,7 +195,7 @@ def split_identities(
     """Pairs of identities that are probably one person, the surest first: each is the other's nearest.
 
     Args:
-      points, identity: as of `nearness`.
+      points, identity: as for `nearness`.
       near: of the faces.
       least: suspicion from which on they are listed.
     """

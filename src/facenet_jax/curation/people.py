@@ -26,7 +26,7 @@ CSV_FILE, JSON_FILE, PAGE_FILE = "people.csv", "people.json", "people.html"
 ONCE = "once"
 # Bytes of a file's name: disks take 255, and a number may be added.
 _LONGEST = 240
-# What disks that know no links say, some in the words of those that may not be written.
+# What disks without links say, some in the words of those that may not be written.
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EROFS)
 
 
@@ -96,7 +96,7 @@ def find_people(
 
 
 def write_people(found: People, out: Path, progress: Progress) -> None:
-    """Writes folders of links to the photographs (copies where the disk knows no links), the table and the summary.
+    """Writes folders of links to the photographs (copies where the disk has no links), the table and the summary.
 
     Args:
       found: what is written.
@@ -120,7 +120,7 @@ def write_people(found: People, out: Path, progress: Progress) -> None:
 
 
 def link(file: Path, place: Path) -> None:
-    """A link to a file; a copy where the disk knows no links. A place that is taken gets a number."""
+    """A link to a file; a copy where the disk has no links. A place that is taken gets a number."""
     number = 1
     free = place
     while os.path.lexists(free):

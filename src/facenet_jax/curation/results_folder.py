@@ -11,7 +11,7 @@ from pathlib import Path
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import LOCK, held_folder, write_whole
 
-# Where embeddings are kept as they are made, so that a command that was cut off goes on.
+# Where embeddings are kept as they are made, so that a command that was cut off resumes.
 KEPT = "embeddings"
 # Results whose names are not known before are all written into the first; the second names what is moved out of it.
 _NEW, _MOVED = ".new", ".moved"
@@ -53,7 +53,7 @@ def claimed_for_all(out: Path) -> Iterator[Path]:
     moved them left a list of their names; these are taken for its results, and replaced.
 
     Raises:
-      InputError: as of `claimed`.
+      InputError: as for `claimed`.
     """
     new, moved = out / _NEW, out / _MOVED
     lines = moved.read_text().splitlines() if moved.is_file() else []

@@ -29,7 +29,7 @@ def read_list(path: str | os.PathLike[str], option: str) -> set[str]:
     """The lines of a list of what to leave out.
 
     Args:
-      path: a text file; bytes that are no UTF-8 are kept as Python's surrogate escapes, as in `names.Names`, and the
+      path: a text file; bytes that are not UTF-8 are kept as Python's surrogate escapes, as in `names.Names`, and the
         mark that some editors put before the first line is not taken for a part of it.
       option: that named it, for the error.
 
@@ -66,7 +66,7 @@ def find_named(source: FaceSource, lines: set[str], where: str = "the list") -> 
       where: the lines stand, for the error.
 
     Raises:
-      InputError: a line that names nothing is no UTF-8, or is the name of an identity or the place of a face but for
+      InputError: a line that names nothing is not UTF-8, or is the name of an identity or the place of a face but for
         case, blanks, quotes, the kind of slash or a folder before it: somebody who was to be left out would stay.
     """
     wanted = {comparable(line): line for line in lines}
@@ -89,7 +89,7 @@ def _check_unknown(source: FaceSource, unknown: list[str], where: str) -> None:
     for line in unknown:
         if not is_text(line):
             raise InputError(
-                f"{where}: the line {raw(line)[:100]!r} is no UTF-8 and names nothing; save the list as UTF-8."
+                f"{where}: the line {raw(line)[:100]!r} is not UTF-8 and names nothing; save the list as UTF-8."
             )
     if not unknown:
         return

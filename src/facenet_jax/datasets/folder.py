@@ -39,14 +39,14 @@ class FolderSource(ListedFaces):
 
     Args:
       root: the folder.
-      singles: whether it will do that no identity has two images.
+      singles: whether it is allowed that no identity has two images.
 
     Attributes:
       root: the folder.
       index: the identities, named as their folders.
       digest: a fingerprint of all names, the same at another place: a resumed run compares it.
       passed_over: what was, by suffix or reason; what systems leave behind among it.
-      ignored: how many entries were passed over because they are no images (or lie too high or too deep).
+      ignored: how many entries were passed over because they are not images (or lie too high or too deep).
       without_images: the folders that hold no image, in their order.
 
     Raises:

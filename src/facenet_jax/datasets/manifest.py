@@ -80,7 +80,7 @@ def _csv(path: Path) -> Iterator[tuple[str, str]]:
             for row in rows:
                 yield row["path"] or "", row["identity"] or ""
         except csv.Error as error:
-            raise InputError(f"Line {rows.line_num:,} of {path} is no CSV ({error}): repair it.") from error
+            raise InputError(f"Line {rows.line_num:,} of {path} is not CSV ({error}): repair it.") from error
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, str]]:
@@ -99,7 +99,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, str]]:
         if isinstance(error, OSError) and error.errno:
             raise
         raise InputError(
-            f"{path} is no Parquet file that can be read ({first_line(error)}): write it again."
+            f"{path} is not a Parquet file that can be read ({first_line(error)}): write it again."
         ) from error
 
 

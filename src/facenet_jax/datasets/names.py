@@ -38,7 +38,7 @@ class LazyNames(Sequence[str]):
 
 class Names(LazyNames):
     """A sequence of strings in two files: `<stem>.txt`, their UTF-8 bytes one after another, and `<stem>.npy`, int64
-    [names + 1], where each begins. Bytes of file names that are no UTF-8 come back as Python's surrogate escapes.
+    [names + 1], where each begins. Bytes of file names that are not UTF-8 come back as Python's surrogate escapes.
 
     Both are memory-mapped; pickled, only the path travels.
 
@@ -138,7 +138,7 @@ def _check_same(one: str, other: str, where: str) -> None:
 
 
 def text(name: bytes) -> str:
-    """A name's characters, bytes that are no UTF-8 escaped."""
+    """A name's characters, bytes that are not UTF-8 escaped."""
     return name.decode("utf-8", "surrogateescape")
 
 
@@ -153,7 +153,7 @@ def raw(name: str) -> bytes:
 
 
 def join_names(names: Iterable[str]) -> NDArray[np.uint8]:
-    """Names as an array of bytes, for an archive of arrays: NumPy's own strings would lose bytes that are no UTF-8."""
+    """Names as an array of bytes, for an archive of arrays: NumPy's own strings would lose bytes that are not UTF-8."""
     # No path has a NUL in it, and one that does cannot be read.
     return np.frombuffer(b"".join(raw(name.replace("\0", "\\0")) + b"\0" for name in names), np.uint8)
 

@@ -24,8 +24,8 @@ def open_dataset(path: Path, *, singles: bool = False, listed: bool = False) -> 
 
     Args:
       path: of it.
-      singles: whether it will do that no identity of a folder has two images.
-      listed: whether all that `open_listed` opens will do.
+      singles: whether it is allowed that no identity of a folder has two images.
+      listed: whether all that `open_listed` opens is allowed.
 
     Raises:
       InputError: it is neither, or damaged, or not finished.
@@ -34,7 +34,7 @@ def open_dataset(path: Path, *, singles: bool = False, listed: bool = False) -> 
         return PreparedSource(path)
     if (path / JOB_FILE).is_file():
         raise InputError(
-            f"{path} is not finished: give the same `facenet-jax prepare` again, or, after --shard, "
+            f"{path} is not finished: run the same `facenet-jax prepare` again, or, after --shard, "
             f"`facenet-jax merge {path}`."
         )
     return open_listed(path) if listed else FolderSource(path, singles=singles)

@@ -51,7 +51,7 @@ class Origin:
     Attributes:
       tool: which program wrote it.
       source_kind, source_digest, source_faces, source_ignored: what was prepared: its kind, a fingerprint, its faces,
-        and how many entries were passed over because they are no images.
+        and how many entries were passed over because they are not images.
       identities: people named, with faces or without.
       crop, size: how faces were cut, and to which side in pixels (0: not resized).
       detector: SHA-256 of the detector's weights, where one was used.

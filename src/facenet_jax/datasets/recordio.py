@@ -182,7 +182,7 @@ class RecordIO(ListedFaces):
             identities = int(file.read_text().split(",")[0])
         except ValueError as error:
             raise InputError(
-                f"{file} is damaged: it begins with the number of identities; mend or remove it."
+                f"{file} is damaged: it begins with the number of identities; fix or remove it."
             ) from error
         if identities != found:
             raise InputError(

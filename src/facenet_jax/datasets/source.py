@@ -38,7 +38,7 @@ class FaceSource(Protocol):
 
     @property
     def ignored(self) -> int:
-        """How many entries were passed over because they are no images."""
+        """How many entries were passed over because they are not images."""
         ...
 
     def load(self, record: int, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -73,7 +73,7 @@ class StoredFaces(FaceSource, Protocol):
         """The bytes of one face's image file.
 
         Raises:
-          decode.BadFace: there are none to be had.
+          decode.BadFace: there are none.
         """
         ...
 
@@ -96,7 +96,7 @@ class Reader(Protocol):
           place: what `ListedFaces.places` gave.
 
         Raises:
-          BadFace: there are none to be had.
+          BadFace: there are none.
         """
         ...
 

@@ -62,7 +62,7 @@ def list_entries(folder: str | os.PathLike[str], passed_over: Counter[str] | Non
 
 
 def kind_of(entry: os.DirEntry[str]) -> str:
-    """What an entry that is no image counts as: its suffix, or what it is."""
+    """What an entry that is not an image counts as: its suffix, or what it is."""
     if is_folder(entry):
         return TOO_DEEP
     if is_image_name(entry.name):

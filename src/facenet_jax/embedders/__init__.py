@@ -68,7 +68,7 @@ def is_run(spec: str) -> bool:
 
 
 def open_network(spec: str, step: int | None = None) -> Network:
-    """Opens an embedder that takes images; arguments and errors as of `open_embedder`.
+    """Opens an embedder that takes images; arguments and errors as for `open_embedder`.
 
     Raises:
       InputError: it is a file of embeddings.

@@ -58,7 +58,7 @@ class EmbeddingTable(Protocol):
     """Embeddings that somebody worked out before, by the name of the face.
 
     Attributes:
-      name, digest, remarks: as of an `Embedder`.
+      name, digest, remarks: as for an `Embedder`.
     """
 
     name: str
@@ -84,12 +84,12 @@ def check_images(images: NDArray[np.uint8], size: tuple[int, int], name: str) ->
 
 
 def on_unit_sphere(points: NDArray[np.floating], name: str, remark: Callable[[str], None]) -> NDArray[np.float32]:
-    """Vectors of norm 1 in float32; those that were not are normalised, with a word.
+    """Vectors of norm 1 in float32; those that were not are normalised, with a remark.
 
     Args:
       points: [n, d].
       name: of where they come from.
-      remark: takes the word.
+      remark: takes the remark.
 
     Raises:
       InputError: not two-dimensional, or a vector is not finite or zero.

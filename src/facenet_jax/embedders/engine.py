@@ -134,17 +134,17 @@ def embed_images(
       keep: a folder where each part is kept once it is done: called again, only the rest is worked out, and the result
         is the same to the last bit. Once the result is safe it may be removed.
       progress: where to say how far it is.
-      on_reject: is told the number of each image that gives no face, and why; what it raises ends the work.
+      on_reject: is given the number of each image that gives no face, and why; what it raises ends the work.
 
     Raises:
-      InputError: as of the embedder, which may be a file of embeddings only where each image is one face as it is; the
+      InputError: as for the embedder, which may be a file of embeddings only where each image is one face as it is; the
         detector is not installed.
     """
     if not isinstance(embedder, Embedder):
         if cutter.every or cutter.need_face or cutter.alteration:
             check_network(embedder)
         return _looked_up(embedder, images)
-    # It opens the detector: what is missing is said before any work.
+    # It opens the detector: what is missing is named before any work.
     what = f"faces 2|{embedder.digest}|{embedder.size}|{embedder.batch}|{images.digest}|{cutter.digest}|{PART}"
     folder = keep / hashlib.blake2b(what.encode(), digest_size=12).hexdigest() if keep is not None else None
     progress = progress or Progress(quiet=True)

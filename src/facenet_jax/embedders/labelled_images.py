@@ -38,7 +38,7 @@ class LabelledImages:
 
 
 def open_labelled(path: Path, singles: bool = False) -> LabelledImages:
-    """Lists the faces of a folder, prepared or not; arguments and errors as of `open_dataset`."""
+    """Lists the faces of a folder, prepared or not; arguments and errors as for `open_dataset`."""
     source = open_dataset(path, singles=singles)
     records = np.arange(source.index.records, dtype=np.int64)
     labels = np.array(list(source.index.names))[source.index.identity_of(records)]

@@ -17,7 +17,7 @@ from facenet_jax.images.weights import SFACE, read_weights
 from facenet_jax.runtime.cores import usable_cores
 from facenet_jax.runtime.json_files import read_json
 
-# The card beside an exported file; its version changes when a reader of the older one would be misled.
+# The card next to an exported file; its version changes when a reader of the older one would be misled.
 CARD_FORMAT, CARD_VERSION = "facenet-jax export", 1
 _LAYOUTS = ("nchw", "nhwc")
 _COLOURS = ("rgb", "bgr")

@@ -73,7 +73,7 @@ class HoldoutRate:
       far_reached: mean FAR of the splits, each at its own threshold; None if unresolved.
       pairs_needed: pairs of different identities that this FAR needs in every split.
       far_at_threshold: the share of all splits' different pairs that the mean threshold accepts; None if there is none,
-        or if of so many pairs not enough distances are kept to count it.
+        or if among that many pairs not enough distances are kept to count it.
     """
 
     far: float

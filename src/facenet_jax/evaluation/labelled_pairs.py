@@ -13,8 +13,8 @@ from facenet_jax.evaluation.verification import OperatingPoint, PairDistances, a
 _TILE = 1024
 # With more pairs than this among the closest, resampling them would take minutes.
 MOST = 2**22
-# So many times the false accepts that a FAR allows are kept: resampled people need a wider threshold now and then, and
-# where few are allowed, much wider ones.
+# This many times the false accepts that a FAR allows are kept: resampled people sometimes need a wider threshold, and
+# where few are allowed, a much wider one.
 RESERVE, _LEAST = 3, 2**15
 
 
@@ -157,7 +157,7 @@ class WrongPairs:
 
 
 def wrong_pairs(pairs: LabelledPairs, point: OperatingPoint, most: int = 100) -> WrongPairs:
-    """What is judged wrong at an operating point, at most so many of each kind; none where there is no threshold."""
+    """What is judged wrong at an operating point, at most that many of each kind; none where there is no threshold."""
     if point.threshold is None:
         return WrongPairs((), (), ())
     threshold = np.float32(point.threshold)

@@ -65,7 +65,7 @@ class Request:
         """One face of each image, cut as asked.
 
         Raises:
-          InputError: as of `embed_images`, or not one of the images can be used.
+          InputError: as for `embed_images`, or not one of the images can be used.
         """
         faces = embed_images(
             embedder, images, cutter or FaceCutter(self.crop), self.keep, Progress(quiet=not self.progress)
@@ -108,7 +108,7 @@ def prepared_folder(request: Request, path: Path) -> LabelledImages:
 
 
 def leave_out_known(request: Request, folder: LabelledImages) -> LabelledImages:
-    """The same of faces that are open; whom it finds is noted either way."""
+    """The same of faces that are open; the identities that it finds are noted either way."""
     known = request.known_names(np.unique(folder.labels).tolist())
     return without(folder, known) if known and request.leave_out else folder
 

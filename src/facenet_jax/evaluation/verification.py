@@ -172,7 +172,7 @@ def with_smallest(fars: Sequence[float], different_pairs: int) -> tuple[float, .
 
 
 def smallest_in_words(far: float, trials: int, of: str = "different pairs") -> str:
-    """What a table says next to the rate at the smallest FAR that so many pairs, or others, resolve; else nothing."""
+    """What a table says next to the rate at the smallest FAR that this many pairs, or others, resolve; else nothing."""
     return f"(the smallest that {trials:,} {of} resolve)" if trials and far == smallest_far(trials) else ""
 
 

@@ -32,7 +32,7 @@ def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}); {_INSTEAD}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} is no result of `facenet-jax evaluate`; {_INSTEAD}.") from error
+        raise InputError(f"{file} is not a result of `facenet-jax evaluate`; {_INSTEAD}.") from error
     if digest not in entries:
         raise InputError(f"{file} is not of {name} as it is now (its digest is another); {_INSTEAD}.")
     entry = entries[digest]

@@ -42,7 +42,7 @@ def to_int8(model: Any, faces: NDArray[np.uint8]) -> Any:
     in_float = [node.name for node in nodes if node.op_type == "Gemm"][-1:]
     in_float += [node.name for node in nodes if node.name.endswith(SUMS) or node.name.startswith(f"{MIRROR}/")]
     level = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # it speaks of its own affairs
+    logging.getLogger().setLevel(logging.ERROR)  # silences onnxruntime's own messages
     try:
         with tempfile.TemporaryDirectory() as folder:
             ready, made = Path(folder) / "ready.onnx", Path(folder) / "made.onnx"

@@ -96,7 +96,7 @@ def _check(wanted: Wanted) -> None:
     if wanted.crop is not None and wanted.calibrate is None:
         raise InputError(f"--crop={wanted.crop} says how the faces of --calibrate are cut; give both, or neither.")
     if not wanted.file.resolve().parent.is_dir():
-        raise InputError(f"{wanted.file.parent} is no folder; make it, or give another -o FILE.")
+        raise InputError(f"{wanted.file.parent} is not a folder; make it, or give another -o FILE.")
     if wanted.file.is_dir():
         raise InputError(f"{wanted.file} is a folder; give -o a file.")
     if wanted.to == "onnx":

@@ -74,7 +74,7 @@ class FaceCutter:
         """A fingerprint of everything that decides about the pixels, for embeddings that are kept.
 
         Raises:
-          InputError: as `detector`, so that what is missing is said before any work.
+          InputError: as `detector`, so that what is missing is named before any work.
         """
         alteration = (self.alteration.name, self.alteration.side) if self.alteration else None
         detector = self.detector.digest if self.detects else None

@@ -82,9 +82,9 @@ def decode(
 ) -> NDArray[np.uint8]:
     """Decodes one image, cuts its centre to the target's shape and resizes it.
 
-    The format is told by content, not by suffix. Colours: grey is repeated in three channels; 16 bits are scaled to 8;
-    palettes and CMYK are converted; alpha is composited on black. EXIF orientation is applied. An animation gives its
-    first frame. A JPEG at least twice as large as the target is decoded at 1/2, 1/4 or 1/8.
+    The format is recognised by content, not by suffix. Colours: grey is repeated in three channels; 16 bits are scaled
+    to 8; palettes and CMYK are converted; alpha is composited on black. EXIF orientation is applied. An animation gives
+    its first frame. A JPEG at least twice as large as the target is decoded at 1/2, 1/4 or 1/8.
 
     Args:
       file: the bytes of an image of one of the FORMATS, or a path to one.
@@ -197,7 +197,7 @@ def _check_png(data: bytes) -> None:
 
 
 def _opener(data: bytes) -> Callable[[io.BytesIO], ImageFile] | None:
-    """What reads the image, told by its first bytes."""
+    """The reader for the image, chosen by its first bytes."""
     # Not Image.open: it warns of images that it thinks too large, or raises, before their size can be asked for.
     for beginnings, opener in _OPENERS:
         if data.startswith(beginnings):

@@ -1,7 +1,7 @@
 """Batches made from a table of hard faces (offline selection, section 3.2).
 
 Every n steps training finds, in a subset of the data, the hardest positives and the nearest negatives of each face.
-Until the next table the batches are a pure function of (seed, step, table): a run that goes on with the saved table
+Until the next table the batches are a pure function of (seed, step, table): a run resumed with the saved table
 meets the same batches, on any number of hosts.
 """
 

@@ -91,10 +91,10 @@ class Workplace:
         self._folder.close()
 
     def begin(self, job: Job) -> Job:
-        """Starts the job, or goes on with it.
+        """Starts the job, or resumes it.
 
         Returns:
-          The job as it was first begun: how many entries of the source are no images may have changed since.
+          The job as it was first begun: how many entries of the source are not images may have changed since.
 
         Raises:
           InputError: the folder holds another job, another dataset, or something else altogether.
@@ -118,7 +118,7 @@ class Workplace:
 
 
 def read_job(out: Path) -> Job | None:
-    """The job that goes on in a folder, or None.
+    """The job to resume in a folder, or None.
 
     Raises:
       InputError: its file is damaged.

@@ -155,7 +155,7 @@ def _count(out: Path, job: Job, progress: Progress) -> _Counts:
         if not shard.exists() or shard.stat().st_size != held.shard_bytes:
             records_file(out, number).unlink()
             raise InputError(
-                f"{shard} is not as it was written: give the same `facenet-jax prepare` again to repair it."
+                f"{shard} is not as it was written: run the same `facenet-jax prepare` again to repair it."
             )
         np.add.at(counts.of_identity, held.identities, 1)
         counts.shard_records.append(len(held.identities))
@@ -173,7 +173,7 @@ def _read(out: Path, number: int) -> ShardRecords:
         return read_records(file)
     except Exception as error:  # what a damaged archive raises is not written down
         file.unlink(missing_ok=True)
-        raise InputError(f"{file} was damaged: give the same `facenet-jax prepare` again to repair it.") from error
+        raise InputError(f"{file} was damaged: run the same `facenet-jax prepare` again to repair it.") from error
 
 
 def _write_records(out: Path, job: Job, index: IdentityIndex) -> None:

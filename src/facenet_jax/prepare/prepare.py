@@ -60,7 +60,7 @@ def prepare(
     share: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> PrepareResult:
-    """Prepares a source into a folder, or goes on where it stopped; the bytes are the same as if it never had.
+    """Prepares a source into a folder, or resumes where it stopped; the bytes are the same as if it never had.
 
     Args:
       source: see `open.open_listed`.
@@ -79,7 +79,7 @@ def prepare(
     _check(source, out, crop, size, share, workers)
     progress = progress or Progress()
     cutter = FaceCutter(crop, detector_file=detector)
-    weights = cutter.detector.digest if cutter.detects else None  # what is missing is said before any work
+    weights = cutter.detector.digest if cutter.detects else None  # what is missing is named before any work
     faces = _open(source, exclude, progress)
     job = Job(
         tool=TOOL,
@@ -118,7 +118,7 @@ def _check(source: Path, out: Path, crop: str, size: int, share: tuple[int, int]
         raise InputError(f"--size={size}: choose a side between 16 and 4,096 pixels.")
     if workers is not None and not 0 <= workers <= _MOST_WORKERS:
         raise InputError(
-            f"--workers={str(workers)[:40]}: choose 0 (this process) or so many processes, up to {_MOST_WORKERS:,}."
+            f"--workers={str(workers)[:40]}: choose 0 (this process) or a number of processes up to {_MOST_WORKERS:,}."
         )
     if not 0 <= share[0] < share[1]:
         raise InputError(f"--shard={share[0]}/{share[1]}: of n shares the first is 0/n and the last (n-1)/n.")

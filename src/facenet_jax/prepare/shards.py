@@ -127,7 +127,7 @@ class ShardWriter:
 
         Args:
           source: what it is made from.
-          tick: is told how many more faces are done, and how many of them are rejected; it may raise `Abandoned`.
+          tick: is given how many more faces are done, and how many of them are rejected; it may raise `Abandoned`.
 
         Raises:
           OSError: the disk is full, or the like.

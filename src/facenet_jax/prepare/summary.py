@@ -29,7 +29,7 @@ class DatasetSummary:
       identities: those with a face.
       empty_identities: those whose faces were all rejected.
       faces: records.
-      ignored: entries of the source that are no images.
+      ignored: entries of the source that are not images.
       rejects: how many faces are no records, by reason in words.
       fallbacks: how many are the centre because no face was found.
       several_faces: of how many pictures with several faces one was cut.
@@ -95,7 +95,7 @@ def format_summary(summary: DatasetSummary, out: Path) -> str:
     if summary.empty_identities:
         rows.append(("", f"{summary.empty_identities:,} identities are left without a face"))
     if summary.ignored:
-        rows.append(("passed over", f"{summary.ignored:,} entries that are no images in an identity's folder"))
+        rows.append(("passed over", f"{summary.ignored:,} entries that are not images in an identity's folder"))
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary.rejects.items())
     rejected = sum(summary.rejects.values())
     rows.append(("rejected", f"{rejected:,}" + (f": {reasons} ({out / REJECTS_FILE})" if rejected else "")))

@@ -107,7 +107,7 @@ class FaceFinder:
     known: Known | None = None
 
     def find(self, images: Images, keep: Path | None = None, progress: Progress | None = None) -> EmbeddedFaces:
-        """Finds and embeds every face; arguments and errors as of `embed_images`."""
+        """Finds and embeds every face; arguments and errors as for `embed_images`."""
         return embed_images(self.embedder, images, FaceCutter(self.crop, every=True), keep, progress)
 
     @property

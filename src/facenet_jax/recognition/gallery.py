@@ -33,7 +33,7 @@ class NewFaces:
       rejected: (file, reason) of each that cannot be used.
       several: how many of these because they show several faces.
       missing: people of the gallery who have no usable face, here or in the index.
-      passed_over: files of the gallery that are no images, in words.
+      passed_over: files of the gallery that are not images, in words.
       outdated: (place in the index, photograph, what became of it) of each face enrolled before whose photograph the
         gallery does not hold any more under that person.
     """

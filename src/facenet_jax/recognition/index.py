@@ -129,7 +129,7 @@ class PeopleIndex:
         """The thresholds of an evaluation, as `read_thresholds` gives them: of the finder, and of it against `older`.
 
         Raises:
-          InputError: as of `read_thresholds`, of either.
+          InputError: as for `read_thresholds`, of either.
         """
         between = [] if self.older is None else read_thresholds(file, replace(finder, known=self.older), True)
         return read_thresholds(file, finder, among_people=True), between

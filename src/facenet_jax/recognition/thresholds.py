@@ -145,7 +145,7 @@ def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) 
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}); {instead}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file} is no result of `facenet-jax evaluate`; {instead}") from error
+        raise InputError(f"{file} is not a result of `facenet-jax evaluate`; {instead}") from error
     if protocol not in _OF_PAIRS and not (among_people and protocol == _OF_STRANGERS):
         raise InputError(f"{file} is of the protocol {protocol}, which does not judge pairs of photographs; {instead}")
     if finder.digest not in digests:

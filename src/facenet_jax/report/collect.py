@@ -88,7 +88,9 @@ def collect(folders: Sequence[Path]) -> Collected:
     files = []
     for folder in [*(one for one in folders if one not in swept), *finished]:
         if not folder.is_dir():
-            raise InputError(f"{folder} is no folder; give the working directory of a run, or an --out of `evaluate`.")
+            raise InputError(
+                f"{folder} is not a folder; give the working directory of a run, or an --out of `evaluate`."
+            )
         found = list(_files(folder))
         if not any(alone.embedders for _, alone in found):
             raise InputError(

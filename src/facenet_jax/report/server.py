@@ -96,7 +96,7 @@ class FolderServer(ThreadingHTTPServer):
           port: where; 0: any that is free.
 
         Raises:
-          InputError: it is no folder, or the port cannot be had.
+          InputError: it is not a folder, or the port cannot be had.
         """
         try:
             if not stat.S_ISDIR(folder.stat().st_mode):

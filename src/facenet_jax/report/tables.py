@@ -256,7 +256,7 @@ def _shares(result: dict[str, Any] | None) -> dict[str, float]:
 
 
 def _thresholds(result: dict[str, Any] | None) -> dict[str, float | None]:
-    """The squared distance at which each share was reached, by its name as of `_shares`."""
+    """The squared distance at which each share was reached, by its name as for `_shares`."""
     return {words: rate["threshold"] for words, rate in _rates(result or {})}
 
 

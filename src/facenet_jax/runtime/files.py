@@ -90,7 +90,7 @@ def check_encoding(data: bytes, where: str) -> None:
       InputError: it is UTF-16 or UTF-32.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or 4 * data.count(0) > len(data):
-        raise InputError(f"{where} is no text file in UTF-8 but in UTF-16 or UTF-32: save it as UTF-8.")
+        raise InputError(f"{where} is a text file in UTF-16 or UTF-32, not in UTF-8: save it as UTF-8.")
 
 
 def read_text(path: str | os.PathLike[str], where: str, *, keep_bytes: bool = False) -> str:
@@ -99,7 +99,7 @@ def read_text(path: str | os.PathLike[str], where: str, *, keep_bytes: bool = Fa
     Args:
       path: of the file.
       where: the option and the path, for errors.
-      keep_bytes: whether bytes that are no UTF-8, as names of files may have, are kept as Python's surrogate escapes.
+      keep_bytes: whether bytes that are not UTF-8, as names of files may have, are kept as Python's surrogate escapes.
 
     Raises:
       InputError: it cannot be read, or is in another encoding.
@@ -111,7 +111,7 @@ def read_text(path: str | os.PathLike[str], where: str, *, keep_bytes: bool = Fa
     except OSError as error:
         raise InputError(f"{where} cannot be read ({error.strerror}): check the path.") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{where} is no text file in UTF-8 (byte {error.start:,}): save it as UTF-8.") from error
+        raise InputError(f"{where} is not a text file in UTF-8 (byte {error.start:,}): save it as UTF-8.") from error
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -75,8 +75,8 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 def member(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> Iterator[None]:
     """Within `with` this process is part of a job, see `join`: it says that it lives, and ends where another is gone.
 
-    An error that the others do not know of is told to them, and this process ends at once: at its usual end JAX would
-    wait for the others.
+    An error that the others do not know of is reported to them, and this process ends at once: at its usual end JAX
+    would wait for the others.
     """
     join(coordinator, processes, process)
     job = distributed.global_state  # not jax.process_count, which waits for the others
@@ -261,7 +261,7 @@ class AgreedStop:
 
     def asked(self, step: int) -> signal.Signals | None:
         """SIGTERM if this is the step at which all processes stop."""
-        # Not the step itself: a request from before the first is settled for number 1, which a run that goes on from
+        # Not the step itself: a request from before the first is settled for number 1, which a run resumed from
         # step 40 would never come to.
         self._asked += 1
         return signal.SIGTERM if multihost_utils.reached_preemption_sync_point(self._asked) else None

@@ -72,7 +72,7 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
 
 
 def _numbers(names: Sequence[str]) -> dict[str, float]:
-    """Each name's value, in order of value; empty where one is no number."""
+    """Each name's value, in order of value; empty where one is not a number."""
     try:
         values = {name: float(name) for name in names}
     except ValueError:

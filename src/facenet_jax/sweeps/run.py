@@ -73,7 +73,7 @@ def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False,
     print(f"\n{sweep.question}\n{format_table(sweep, results)}")
     print("written         " + ", ".join(map(str, written)))
     if run.asked is not None:
-        print("stopped; the same command goes on where it stopped", file=sys.stderr)
+        print("stopped; the same command resumes where it stopped", file=sys.stderr)
         return 128 + run.asked
     if failed:
         print(
@@ -94,7 +94,7 @@ class _Sent:
         except FileNotFoundError:
             self.names = []
         except (OSError, ValueError) as error:
-            raise InputError(f"{file} cannot be read ({error}); mend or remove it.") from error
+            raise InputError(f"{file} cannot be read ({error}); fix or remove it.") from error
 
     def add(self, name: str) -> None:
         if name not in self.names:

@@ -80,7 +80,7 @@ def prefetch(
     Args:
       batches: (step, this process's rows), as the loader gives them.
       mesh: over which rows are divided.
-      bad_files: told of every batch, and may end the run: its error is raised with the batch.
+      bad_files: is given every batch, and may end the run: its error is raised with the batch.
       draw: from a step and its records, the numbers by which the step changes the faces; None: it does not.
       old_points: from records, an old network's points; rows that have none are not valid. None: there is no network.
       running: whether the devices have a step to do, so that waiting for a batch costs nothing.

@@ -90,7 +90,7 @@ class _Room:
 
     def __str__(self) -> str:
         if self.free is None:
-            return f"{amount(self.needed)}, and how much the step leaves free cannot be told"
+            return f"{amount(self.needed)}, and how much the step leaves free cannot be determined"
         return f"{amount(self.needed)} of the {amount(self.free)} that the step leaves free"
 
 

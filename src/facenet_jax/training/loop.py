@@ -70,8 +70,8 @@ def train(
       workdir: where everything of the run goes.
       trace_step: the step, counted from 1, of which a profile is written to `<workdir>/trace`.
       on_metrics: is called by process 0 with each row of metrics.jsonl as it is written: the step, and its figures by
-        name (docs/training.md). What it raises is told once, and changes nothing about the run.
-      may_follow: what is not asked for: the batch follows the faces, the schedule that of a run that goes on.
+        name (docs/training.md). What it raises is reported once, and changes nothing about the run.
+      may_follow: what is not asked for: the batch follows the faces, the schedule that of a resumed run.
 
     Returns:
       The exit code: 0 when the run is finished, 130 or 143 when it was asked to stop and has saved.
@@ -277,7 +277,7 @@ class _Run:
                     if asked is not None:
                         checkpoints.wait()
                         self.progress.say(
-                            f"stopped by {asked.name}; step {step:,} is saved: the same command goes on from it"
+                            f"stopped by {asked.name}; step {step:,} is saved: the same command resumes from it"
                         )
                         return 128 + asked.value
             checkpoints.wait()

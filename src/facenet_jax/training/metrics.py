@@ -105,7 +105,7 @@ class MetricsWriter:
         self._events.close()
 
     def _call(self, hook: Hook, step: int, values: dict[str, Any]) -> None:
-        """Calls the hook; its first error is told, and none ends the run."""
+        """Calls the hook; its first error is reported, and none ends the run."""
         try:
             hook(step, values)
         except (Exception, SystemExit) as error:
@@ -113,7 +113,7 @@ class MetricsWriter:
                 self._hook_failed = True
                 self._say(
                     f"metrics hook    failed at step {step:,} ({type(error).__name__}: {first_line(error)}); the run "
-                    "goes on, and further errors of it are not told"
+                    "goes on, and further errors from it are not reported"
                 )
 
     def _append(self) -> None:

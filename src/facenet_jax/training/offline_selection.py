@@ -239,7 +239,7 @@ class OfflineSelection:
         if not ((table.positives >= 0).any() and (table.negatives >= 0).any()):
             raise TrainingError(
                 f"the table of hard faces of step {table.step} holds no triplet, for hardly a face of its subset could "
-                "be decoded; raise config.offline.faces or mend the files named in bad_files.txt."
+                "be decoded; raise config.offline.faces or fix the files named in bad_files.txt."
             )
         return TripletPlan(table, config.batch.size, index, config.seed)
 

@@ -53,7 +53,7 @@ class OldPoints:
         """Embeds the faces; what is done is kept in the working directory, part by part, and taken up again.
 
         Raises:
-          InputError: as of the embedder, or its points are of another size than the new network's.
+          InputError: as for the embedder, or its points are of another size than the new network's.
         """
         source = faces.train
         records = source.index.records_of(faces.train_identities)

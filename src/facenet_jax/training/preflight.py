@@ -33,7 +33,7 @@ class Estimate:
       parameters: of the network.
       multiply_adds: a face, forward, counted as the paper does.
       bytes_needed: on one device: state, batch and temporaries of the compiled step.
-      bytes_available: on one device, or None where it cannot be told.
+      bytes_available: on one device, or None where it cannot be determined.
       seconds_per_step: expected from arithmetic at a measured rate of matrix products; right to a factor of about two.
     """
 
@@ -142,7 +142,7 @@ def _bytes_available(mesh: Mesh) -> int | None:
 
 
 def host_bytes_available() -> int | None:
-    """Free memory of this machine, or of the container that this process is in; None where it cannot be told."""
+    """Free memory of this machine, or of the container that this process is in; None where it cannot be determined."""
     limits = []
     try:
         meminfo = Path("/proc/meminfo").read_text().splitlines()

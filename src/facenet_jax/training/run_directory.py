@@ -74,8 +74,8 @@ class RunDirectory:
         if others:
             raise InputError(
                 f"{self.path} holds a run on other faces than those of {trained_on} now: files "
-                "came, went or were renamed, or other identities are held out, so its batches could not go on; restore "
-                "them, or give another --workdir."
+                "came, went or were renamed, or other identities are held out, so its batches could not continue; "
+                "restore them, or give another --workdir."
             )
         if before["digests"]["held_out"] != digests["held_out"]:
             raise InputError(

@@ -24,7 +24,7 @@ _CHANGED = "has changed since it was trained on, so the identities are not known
 def trained_on(embedder: AnyEmbedder) -> frozenset[str]:
     """The names of the identities that a run was trained on, and those that it started from (`config.init_from`).
 
-    What cannot be told, as where a folder cannot be read any more, becomes a remark of the embedder's.
+    What cannot be determined, as where a folder cannot be read any more, becomes a remark of the embedder's.
 
     Args:
       embedder: any; only of a run something is known. Its `training` is filled in.
@@ -35,7 +35,7 @@ def trained_on(embedder: AnyEmbedder) -> frozenset[str]:
     try:
         faces = open_faces(embedder.config)
     except InputError as error:
-        embedder.remarks.append(f"the identities that it was trained on cannot be told: {error}")
+        embedder.remarks.append(f"the identities that it was trained on cannot be determined: {error}")
         return names
     data = _data(faces)
     embedder.training = {
@@ -52,7 +52,7 @@ def _names_before(embedder: CheckpointEmbedder) -> frozenset[str]:
     """The names of the identities of the runs that a run started from, one from the other."""
     names: frozenset[str] = frozenset()
     config, seen = embedder.config, {embedder.workdir.resolve()}
-    unknown = "which identities were trained on by the run that it started from cannot be told"
+    unknown = "which identities were trained on by the run that it started from cannot be determined"
     while config.init_from:
         workdir = locate(config.init_from)
         try:

@@ -104,7 +104,7 @@ class StepLog:
         self._progress.say(found.describe(step))
 
     def keep(self) -> None:
-        """To be called before a checkpoint is saved: a run that goes on from it has the rows up to it."""
+        """To be called before a checkpoint is saved: a run resumed from it has the rows up to it."""
         self._metrics.keep()
 
     def close(self) -> None:

@@ -140,7 +140,7 @@ def open_faces(config: ConfigDict) -> TrainingFaces:
     whole = open_training([path for path, _ in paths], config.data.drawn)
     remarks = []
     if whole.ignored:
-        remarks.append(f"passed over     {whole.ignored:,} files that are no images in an identity's folder")
+        remarks.append(f"passed over     {whole.ignored:,} files that are not images in an identity's folder")
     for source in sources_of(whole):
         if isinstance(source, ListedFaces) and source.passed_over:
             remarks.append(f"                in {source.root}: {in_words(source.passed_over)}")

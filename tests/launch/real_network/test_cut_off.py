@@ -1,4 +1,4 @@
-"""Hosts whose cable is pulled: nobody waits for ever, and the job goes on from what was saved."""
+"""Hosts whose cable is pulled: nobody waits for ever, and the job resumes from what was saved."""
 
 from __future__ import annotations
 
