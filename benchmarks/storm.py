@@ -114,7 +114,7 @@ class Storm:
         if found == self._whole[kind.name]:
             return Case(*about, "same", "")
         if kind.checked:
-            return Case(*about, "finding", "other values than the undamaged file's, without a word")
+            return Case(*about, "finding", "other values than the undamaged file's, silently")
         return Case(*about, "read", "")
 
 

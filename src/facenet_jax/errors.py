@@ -18,7 +18,7 @@ class TrainingError(Exception):
 
 
 def told(error: BaseException) -> tuple[int, str] | None:
-    """The exit code and the sentence of an error that is no fault of the program; None: it is one, or unknown."""
+    """The exit code and the sentence of an error that is not a bug; None: it is a bug, or unknown."""
     if isinstance(error, InputError):
         return 2, str(error)
     if isinstance(error, TrainingError):

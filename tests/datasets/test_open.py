@@ -88,7 +88,7 @@ def test_parquet_gives_what_csv_gives(tmp_path, folder):
     pq.write_table(pa.table({"path": ["a/1.png"], "identity": [5]}), folder / "numbers.parquet")
     assert open_listed(folder / "numbers.parquet").index.names == ["5"]
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(InputError, match=r"broken\.parquet is no Parquet file"):
+    with pytest.raises(InputError, match=r"broken\.parquet is not a Parquet file"):
         open_listed(tmp_path / "broken.parquet")
 
 

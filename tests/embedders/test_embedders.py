@@ -160,7 +160,7 @@ class TestOnnx:
         with pytest.raises(InputError, match="cannot be read"):
             open_embedder("onnx:none.onnx")
         (tmp_path / "bad.onnx").write_bytes(b"no model")
-        with pytest.raises(InputError, match="no ONNX model"):
+        with pytest.raises(InputError, match="not an ONNX model"):
             open_embedder(f"onnx:{tmp_path / 'bad.onnx'}")
         linear_network(tmp_path / "nan.onnx", (8, 6), "nchw", None, value=np.nan)
         with pytest.raises(InputError, match="5 of 5 vectors are not finite or zero"):

@@ -147,7 +147,7 @@ def test_the_faces_that_a_run_held_out_itself(tmp_path, capsys):
     two = [f"--embedder={run}", f"--embedder={tmp_path / 'e.npz'}"]
     np.savez(tmp_path / "e.npz", embeddings=np.eye(2), names=["a", "b"])
     assert "--data is needed" in refused(capsys, "evaluate", "holdout", *two)
-    assert "no --embedder is one" in refused(capsys, "evaluate", "holdout", two[1], "--step=4", f"--data={tmp_path}")
+    assert "no --embedder is a run" in refused(capsys, "evaluate", "holdout", two[1], "--step=4", f"--data={tmp_path}")
 
 
 def test_bad_images_are_named_and_passed_over(tmp_path, network, capsys):

@@ -141,7 +141,7 @@ def test_a_tampered_file_is_told_by_its_card(exported, tmp_path):
     with pytest.raises(InputError, match="of a format that this version does not know"):
         open_embedder(f"onnx:{file}")
     card.write_text("{")
-    with pytest.raises(InputError, match="no card of an exported file"):
+    with pytest.raises(InputError, match="not a card of an exported file"):
         open_embedder(f"onnx:{file}")
     card.unlink()
     assert open_embedder(f"onnx:{exported()}").size == (32, 32)
@@ -175,7 +175,7 @@ def test_what_is_refused(run, exported, photos, tmp_path):
     refused("is a folder; give -o a file", file=tmp_path)
     refused("cannot be read", evaluation=tmp_path / "none.json")
     (tmp_path / "other.json").write_text("[]")
-    refused("no result of `facenet-jax evaluate`", evaluation=tmp_path / "other.json")
+    refused("not a result of `facenet-jax evaluate`", evaluation=tmp_path / "other.json")
     (tmp_path / "faces" / "ada").mkdir(parents=True)
     (tmp_path / "faces" / "ada" / "1.jpg").write_bytes(b"\xff\xd8\xff nothing")
     refused("none of the images of", dtype="int8", calibrate=tmp_path / "faces")

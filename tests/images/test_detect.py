@@ -79,7 +79,7 @@ def test_it_goes_to_another_process(detector):
 def test_what_is_missing_is_said(tmp_path, monkeypatch):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
-    with pytest.raises(InputError, match=r"broken\.onnx is no ONNX model"):
+    with pytest.raises(InputError, match=r"broken\.onnx is not an ONNX model"):
         FaceDetector(broken)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(InputError, match="make setup EXTRAS=align in the repository"):
@@ -92,5 +92,5 @@ def test_a_model_of_something_else_is_refused(tmp_path):
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [x], [y])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     (tmp_path / "other.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(InputError, match=r"other\.onnx is no ONNX model of YuNet"):
+    with pytest.raises(InputError, match=r"other\.onnx is not an ONNX model of YuNet"):
         FaceDetector(tmp_path / "other.onnx")

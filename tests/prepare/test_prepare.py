@@ -338,7 +338,7 @@ def test_no_face_at_all(tmp_path):
 @pytest.mark.parametrize(
     ("code", "started", "sentence"),
     [
-        (-9, 1, "A worker process was killed (SIGKILL), perhaps for want of memory (fewer --workers need less)"),
+        (-9, 1, "A worker process was killed (SIGKILL), perhaps because memory ran out (fewer --workers need less)"),
         (-7, 1, "SIGBUS, as where memory is full (fewer --workers need less): /dev/shm"),
         (-11, 1, "A worker process ended by SIGSEGV"),
         (1, 1, "A worker process ended with the exit code 1"),

@@ -240,7 +240,7 @@ class TestVerify:
         for rate in document["embedders"][0]["result"]["rates"]:
             rate["threshold"] = None
         for content, sentence in (
-            ("{}", "no result of `facenet-jax evaluate`"),
+            ("{}", "not a result of `facenet-jax evaluate`"),
             ("[]", "no result"),
             ("{", "no result"),
             (json.dumps(document), "resolved no false accept rate"),

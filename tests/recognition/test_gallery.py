@@ -242,8 +242,8 @@ class TestGallery:
 
         assert "is a new index: say what makes the points with --embedder" in refused("enroll", gallery, index)
         assert "Give a gallery to enrol" in refused("enroll", index)
-        assert "is no index" in refused("identify", gallery, index)
-        assert "is no index" in refused("enroll", index, "--remove", "a")
+        assert "is not an index" in refused("identify", gallery, index)
+        assert "is not an index" in refused("enroll", index, "--remove", "a")
         given = ["--embedder", network, "--crop=none"]
         (tmp_path / "empty").mkdir()
         assert "has no folder with images" in refused("enroll", tmp_path / "empty", index, *given)

@@ -169,7 +169,7 @@ def test_damage_and_tampering_are_refused(tmp_path):
         with pytest.raises(InputError, match=sentence):
             load_index(tmp_path)
     manifest.unlink()
-    with pytest.raises(InputError, match="is no index"):
+    with pytest.raises(InputError, match="is not an index"):
         load_index(tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_files_of_another_kind_are_refused_though_their_digest_fits(tmp_path):
 
     save_index(enrolled(unit(5), np.arange(5)), tmp_path)
     manifest = json.loads((tmp_path / MANIFEST).read_text())
-    for kind, sentence in (("vectors", "no index of faiss"), ("faces", "allow_pickle=False")):
+    for kind, sentence in (("vectors", "not a faiss index"), ("faces", "allow_pickle=False")):
         (file,) = tmp_path.glob(f"{kind}-*")
         whole = file.read_bytes()
         with file.open("wb") as stream:

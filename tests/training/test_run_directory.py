@@ -53,7 +53,7 @@ def test_a_damaged_run_file_is_named(directory):
         read_run(directory.path)
     for other in ("[]", "7", '{"config": {}}'):
         (directory.path / RUN_FILE).write_text(other)
-        with pytest.raises(InputError, match=r"run\.json is no config of a run"):
+        with pytest.raises(InputError, match=r"run\.json is not the config of a run"):
             read_run(directory.path)
 
 

@@ -92,7 +92,7 @@ def audit(
       embedder: what tells people apart.
       crop: how faces are cut first.
       keep: a folder where embeddings are kept as they are made.
-      progress: where to say how far it is.
+      progress: where to report progress.
 
     Raises:
       InputError: as for the dataset and the embedder, or nothing can be judged.

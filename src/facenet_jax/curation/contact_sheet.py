@@ -23,7 +23,7 @@ def build_sheet(found: People, progress: Progress) -> str:
 
     Args:
       found: who is shown.
-      progress: where to say how far it is.
+      progress: where to report progress.
     """
     sizes = found.grouped.sizes
     chosen, once = _chosen(found)

@@ -74,7 +74,7 @@ def find_people(
       finder: finds and embeds the faces.
       within: squared distance up to which faces are one person's, and that in words; or how many people there are.
       keep: a folder where embeddings are kept as they are made.
-      progress: where to say how far it is.
+      progress: where to report progress.
 
     Raises:
       InputError: there are no two faces, or they cannot be grouped so.
@@ -101,7 +101,7 @@ def write_people(found: People, out: Path, progress: Progress) -> None:
     Args:
       found: what is written.
       out: an empty folder.
-      progress: where to say how far it is.
+      progress: where to report progress.
     """
     people, names = found.grouped.people, found.faces.names
     tally = Tally(progress, "linking", len(people))

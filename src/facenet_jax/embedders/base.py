@@ -55,7 +55,7 @@ class Embedder(Protocol):
 
 
 class EmbeddingTable(Protocol):
-    """Embeddings that somebody worked out before, by the name of the face.
+    """Embeddings that were computed before, by the name of the face.
 
     Attributes:
       name, digest, remarks: as for an `Embedder`.
@@ -115,7 +115,7 @@ def crop_for(embedder: Embedder, asked: Crop | None) -> Crop:
     """How faces are to be cut for an embedder: as asked, or as it says.
 
     Raises:
-      InputError: nobody says it.
+      InputError: it is not known.
     """
     if asked is not None:
         return asked
@@ -141,7 +141,7 @@ def crop_for_dataset(embedder: Embedder | EmbeddingTable, cut: str, asked: Crop 
 
 
 def crop_in_words(embedder: Embedder | EmbeddingTable, crop: Crop) -> str:
-    """A line where `crop_for_dataset` cuts faces and nobody asked for it."""
+    """A line where `crop_for_dataset` cuts faces without being asked to."""
     return f"faces are cut with --crop {crop}, as {embedder.name} expects; if they are already, --crop none"
 
 

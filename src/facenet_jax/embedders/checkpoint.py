@@ -36,7 +36,7 @@ class CheckpointEmbedder:
       step: of the checkpoint.
       config: that made it.
       params: on the mesh, replicated.
-      training: what it was trained on, for people, where somebody has said it: data, faces, identities.
+      training: what it was trained on, for people, where that was noted: data, faces, identities.
       name, digest, size, crop, batch, remarks: see `Embedder`.
     """
 

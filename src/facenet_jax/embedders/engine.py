@@ -52,8 +52,8 @@ class EmbeddedFaces:
     Attributes:
       files: the images, as `Images.keys`; those without a face too.
       photo: int64 [n], the image of each face, its place in `files`.
-      boxes: float32 [n, 4], (x, y, width, height) in pixels of the upright image; NaN where nobody looked for faces, or
-        none was found and the centre was taken.
+      boxes: float32 [n, 4], (x, y, width, height) in pixels of the upright image; NaN where faces were not looked for,
+        or none was found and the centre was taken.
       scores: float32 [n], of the detector, in (0, 1]; NaN likewise.
       central: bool [n], whether it is the largest near the centre of its image.
       fallback: bool [n], whether no face was found, so that the centre of the image was taken.
@@ -133,7 +133,7 @@ def embed_images(
       cutter: which faces of each image: one, which `points_of` then gives, or every.
       keep: a folder where each part is kept once it is done: called again, only the rest is worked out, and the result
         is the same to the last bit. Once the result is safe it may be removed.
-      progress: where to say how far it is.
+      progress: where to report progress.
       on_reject: is given the number of each image that gives no face, and why; what it raises ends the work.
 
     Raises:

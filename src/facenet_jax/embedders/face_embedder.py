@@ -38,7 +38,7 @@ class FaceEmbedder:
 
     Images are brought to the embedder's size as by `facenet-jax evaluate`: the middle is cut to its shape and resized.
     It is opened when it is first needed; `fit` learns nothing. A process forked from one in which a network was
-    opened cannot embed, and is told so: start processes by "spawn", or open nothing before they are forked.
+    opened cannot embed, and says so: start processes by "spawn", or open nothing before they are forked.
     """
 
     def __init__(

@@ -113,7 +113,7 @@ class OnnxEmbedder:
           flipped: see the attribute.
 
         Raises:
-          InputError: onnxruntime is missing, the bytes are no ONNX model, or its input cannot be worked out.
+          InputError: onnxruntime is missing, the bytes are not an ONNX model, or its input cannot be worked out.
         """
         self.name = name + WITH_FLIP * flipped
         self.digest = hashlib.sha256(model).hexdigest() + repr(how)
@@ -176,7 +176,7 @@ class OnnxEmbedder:
         return on_unit_sphere(np.concatenate(parts) if parts else nothing, self.name, self._remark)
 
     def _remark(self, remark: str) -> None:
-        # Most networks leave the normalising to their user: one word is enough, however many batches.
+        # Most networks leave the normalising to their user: one remark is enough, however many batches.
         if not self.remarks:
             self.remarks.append(f"{self.name} gives vectors that are not of norm 1; they were normalised.")
 
@@ -219,7 +219,7 @@ def _session(model: bytes, name: str, widen: bool) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=onnxruntime.get_available_providers())
     except Exception as error:
-        raise InputError(f"{name} is no ONNX model that onnxruntime reads: {first_line(error)}.") from error
+        raise InputError(f"{name} is not an ONNX model that onnxruntime reads: {first_line(error)}.") from error
 
 
 def _used_inputs(model: bytes) -> bytes:
@@ -273,7 +273,7 @@ def _read_card(file: Path, data: bytes) -> dict[str, Any]:
         known = card["format"] == CARD_FORMAT and isinstance(card["version"], int)
         version, digest = card["version"], card["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no card of an exported file; export again, or move it away.") from error
+        raise InputError(f"{path} is not a card of an exported file; export again, or move it away.") from error
     if not known or version > CARD_VERSION:
         raise InputError(f"{path} is of a format that this version does not know; bring facenet-jax up to date.")
     if hashlib.sha256(data).hexdigest() != digest:

@@ -36,7 +36,7 @@ class FileOfEmbeddings:
         """Reads the file.
 
         Raises:
-          InputError: it cannot be read, lacks an array, or holds what are no vectors of one face each.
+          InputError: it cannot be read, lacks an array, or holds anything but one vector for each face.
         """
         self.remarks: list[str] = []
         points, names, about = _read(path)

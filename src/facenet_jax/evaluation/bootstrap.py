@@ -121,7 +121,7 @@ def compare_replicates(
 
 
 def mcnemar(first: tuple[str, NDArray[np.bool_]], second: tuple[str, NDArray[np.bool_]]) -> Comparison:
-    """The exact McNemar test of two accuracies: of the pairs that one alone judges right, how many are whose.
+    """The exact McNemar test of two accuracies: of the pairs that one alone judges right, how many each has.
 
     Args:
       first, second: name, and bool [pairs] whether each is judged right.

@@ -160,7 +160,7 @@ class _Counting:
         # In bins rather than units: a power of two changes no digit.
         self._left = _appended(left[by_left], np.float32(-2 * BINS_PER_UNIT), norm_first=True)
         self._right = _appended(right[by_right], np.float32(1), norm_first=False)
-        # On the sphere nobody is farther than 4 from anybody, give or take rounding.
+        # On the sphere no two points are farther apart than 4, but for rounding.
         on_sphere = all(np.einsum("nd,nd->n", x, x).max(initial=0) < 1.001 for x in (left, right))
         self._masked = np.float32(2 * BINS if on_sphere else np.inf)
         devices = accelerators() if devices is None else devices

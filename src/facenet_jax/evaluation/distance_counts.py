@@ -76,7 +76,7 @@ class DistanceCounter:
         self._counted = DistanceCounts()
 
     def add(self, numbers: NDArray[np.float32]) -> None:
-        """Adds an array that nobody changes afterwards."""
+        """Adds an array that is not changed afterwards."""
         with self._lock:
             self._parts.append(numbers)
             self._held += len(numbers)

@@ -148,7 +148,7 @@ def metrics_to_json(metrics: PairMetrics) -> dict[str, Any]:
 
 
 def finite(number: float) -> float | None:
-    """None for what JSON has no word for."""
+    """None for what JSON cannot represent."""
     return number if np.isfinite(number) else None
 
 

@@ -41,7 +41,7 @@ class Request:
       keep: where embeddings are kept as they are made.
       trained_on: for each embedder's name, the identities that it was trained on, where that is known.
       leave_out: whether identities that an embedder was trained on are left out for all.
-      progress: whether to say how far it is.
+      progress: whether to report progress.
       left_out: names that were left out, filled in as the protocol runs.
       rejected: photograph -> why it gave no face, and passed_over: other files of the folders by suffix or reason; both
         filled in as the protocol runs.

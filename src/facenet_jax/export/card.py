@@ -24,7 +24,7 @@ def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
       name: of it, for people.
 
     Raises:
-      InputError: the file cannot be read, is no evaluation with rates, or is of another embedder.
+      InputError: the file cannot be read, is not an evaluation with rates, or is of another embedder.
     """
     try:
         document = read_json(file)
@@ -53,7 +53,7 @@ def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
 
 
 def write_card(file: Path, card: dict[str, Any]) -> Path:
-    """Writes a file's card; gives back where."""
+    """Writes a file's card and returns its path."""
     path = card_path(file)
     write_whole(path, json.dumps(card, indent=1, allow_nan=False) + "\n")
     return path

@@ -33,7 +33,7 @@ class Graph:
         return name
 
     def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        """Appends a node, whose output has the dtype of its first input; gives back the output's name."""
+        """Appends a node, whose output has the dtype of its first input; returns the output's name."""
         self._nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         self._dtypes[output] = self._dtypes[inputs[0]]
         return output
@@ -65,7 +65,7 @@ class Graph:
         """The whole, checked by onnx.
 
         Args:
-          inputs, outputs: (name, shape), a word for a side that is open.
+          inputs, outputs: (name, shape), a name for a side of any length.
         """
 
         def declared(tensors: list[tuple[str, list[int | str]]]) -> list[onnx.ValueInfoProto]:

@@ -65,7 +65,7 @@ class Wanted:
 
 
 def export(wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
-    """Exports a checkpoint and gives back its card.
+    """Exports a checkpoint and returns its card.
 
     Raises:
       InputError: no such checkpoint, what does not go together, a folder without faces, an evaluation of another.

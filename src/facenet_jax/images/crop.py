@@ -34,7 +34,7 @@ class CutFace(NamedTuple):
 
     Attributes:
       pixels: uint8 [rows, columns, 3].
-      detection: the one that was cut out; None where none was found, or nobody looked.
+      detection: the one that was cut out; None where none was found, or none was looked for.
       faces: how many faces were found.
       fallback: whether the centre was cut because no face was found.
       central: whether it is the largest near the centre of its image, as `choose_face` says, or its only face.

@@ -65,7 +65,7 @@ class FaceCutter:
         """What looks for them; opened when it is first needed.
 
         Raises:
-          InputError: it is not installed, or its file is no YuNet model.
+          InputError: it is not installed, or its file is not a YuNet model.
         """
         return FaceDetector(self.detector_file)
 

@@ -235,7 +235,7 @@ def _jpeg_pixels(
     data: bytes, size: tuple[int, int] | None, check: Callable[[int, int], None]
 ) -> NDArray[np.uint8] | None:
     # libjpeg-turbo by its shortest way: Pillow's pixels in half the time. None where it refuses: Pillow knows
-    # printers' colours, puts up with small damage, or says what is wrong.
+    # printers' colours, tolerates small damage, or says what is wrong.
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         check(width, height)

@@ -128,7 +128,7 @@ class FaceDetector:
             raise self._no_model() from error
 
     def _no_model(self) -> InputError:
-        return InputError(f"{self._path or YUNET.name} is no ONNX model of YuNet that OpenCV reads.")
+        return InputError(f"{self._path or YUNET.name} is not an ONNX model of YuNet that OpenCV reads.")
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_own"}

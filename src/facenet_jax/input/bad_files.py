@@ -39,7 +39,7 @@ class BadFiles:
     Args:
       source: where the faces come from.
       directory: the working directory, which exists.
-      max_bad_share: the greatest share of bad faces that is put up with, in [0, 1].
+      max_bad_share: the greatest share of bad faces that is tolerated, in [0, 1].
       process: which of the job's processes lists them, from 0; None: this one.
     """
 

@@ -68,7 +68,7 @@ class Loader:
       plan: which faces make up a batch.
       size: (rows, columns) of an image in pixels.
       padded_size: rows of the global batch after masked rows are added at its end, a multiple of process_count (and of
-        devices x chunk, which is the caller's affair).
+        devices x chunk, which the caller ensures).
       workers: processes that decode; 0 decodes in threads of this one.
       process_index, process_count: which host this is, of how many; it loads rows process_index x L to
         (process_index + 1) x L of the padded batch, L = padded_size / process_count.

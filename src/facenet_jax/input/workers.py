@@ -32,7 +32,7 @@ _WAITING = 2  # results of each worker
 _AHEAD = 12
 
 # Larger arrays would go through shared memory of their own, in /dev/shm: a result holds none (pixels go through
-# `Ring`). All that wait must fit into the pipe (64 kB), or a worker that is told to end while it is full hangs until
+# `Ring`). All that wait must fit into the pipe (64 kB), or a worker that is asked to end while it is full hangs until
 # Grain kills it after 25 s.
 _SHARED_BYTES = 2**12
 
@@ -68,7 +68,7 @@ def most_ahead(workers: int) -> int:
 
 def died(error: Exception) -> bool:
     """Whether an exception says that a worker process has died."""
-    # Grain raises a RuntimeError as it would for anything else, and tells the exit code in its words alone.
+    # Grain raises a RuntimeError as it would for anything else, and gives the exit code in its text only.
     return "terminated unexpectedly" in str(error)
 
 

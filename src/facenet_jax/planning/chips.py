@@ -99,10 +99,10 @@ def topology(chip: Chip, chips: int, slices: int = 1) -> str:
     """How Google Cloud names slices of that many chips together, each of them as square as can be: `v5e:16x16`.
 
     Raises:
-      InputError: there are no such slices, or the chip is no TPU.
+      InputError: there are no such slices, or the chip is not a TPU.
     """
     if not chip.dimensions:
-        raise InputError(f"--compiler=tpu compiles for TPU chips, and {chip.name} is none; leave it out.")
+        raise InputError(f"--compiler=tpu compiles for TPU chips, and {chip.name} is not one; leave it out.")
     own, left = divmod(chips, slices)
     if left or own & (own - 1) or own > chip.domain:
         raise InputError(

@@ -70,7 +70,7 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
       slices: of that topology each, which make up the devices.
 
     Raises:
-      InputError: the config will not do, or TPU's compiler is not installed or finds that the step does not fit.
+      InputError: the config is invalid, or TPU's compiler is not installed or finds that the step does not fit.
     """
     simulated = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={1 if topology else devices}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": simulated.strip()}

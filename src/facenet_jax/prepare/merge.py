@@ -98,8 +98,8 @@ def merge_shards(out: Path, job: Job, progress: Progress) -> DatasetSummary:
     missing = [number for number in range(job.shards) if not records_file(out, number).exists()]
     if missing:
         raise InputError(
-            f"{len(missing):,} of the {job.shards:,} shards of {out} are not done (the first is {missing[0]}): give "
-            "`facenet-jax prepare` with each --shard i/n once more, and then merge."
+            f"{len(missing):,} of the {job.shards:,} shards of {out} are not done (the first is {missing[0]}): run "
+            "`facenet-jax prepare` with each --shard i/n again, and then merge."
         )
     counts = _count(out, job, progress)
     offsets = np.concatenate([[0], np.cumsum(counts.of_identity)]).astype(np.int64)

@@ -70,7 +70,7 @@ def prepare(
       exclude: a list of identities and faces (places within the source) to pass over, one a line.
       workers: processes; 0 works in this one, None takes one a core.
       share: (i, n): prepare only the i-th of n shares, counted from 0; `merge.merge` joins them in the end.
-      progress: where to say how far it is.
+      progress: where to report progress.
 
     Raises:
       InputError: the source, the options or the folder do not fit, or another process prepares into it.

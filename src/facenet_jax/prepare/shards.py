@@ -62,7 +62,7 @@ class ShardRecords:
       looks: uint16 [records, 16].
       faces: int64 [records], how many faces were found.
       fallback: bool [records], where the centre was cut.
-      rejected: places of faces that are no records.
+      rejected: places of faces that did not become records.
       reasons: why, for each.
     """
 

@@ -30,7 +30,7 @@ class DatasetSummary:
       empty_identities: those whose faces were all rejected.
       faces: records.
       ignored: entries of the source that are not images.
-      rejects: how many faces are no records, by reason in words.
+      rejects: how many faces did not become records, by reason in words.
       fallbacks: how many are the centre because no face was found.
       several_faces: of how many pictures with several faces one was cut.
       duplicates_within: records with the bytes of an earlier one of the same identity.

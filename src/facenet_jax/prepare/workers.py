@@ -37,7 +37,7 @@ def write_shards(
       writer: writes each.
       share: (i, n): of every n shards the i-th, from 0.
       workers: processes; 0 works in this one.
-      progress: where to say how far it is.
+      progress: where to report progress.
 
     Returns:
       (the signal that stopped it before it was done, faces done, faces a second).
@@ -147,7 +147,8 @@ class _Pool:
         code = next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM)
         less = "(fewer --workers need less)"
         if code == -signal.SIGKILL:
-            return OSError(errno.ENOMEM, f"A worker process was killed (SIGKILL), perhaps for want of memory {less}")
+            what = f"A worker process was killed (SIGKILL), perhaps because memory ran out {less}"
+            return OSError(errno.ENOMEM, what)
         if code == -signal.SIGBUS:
             return OSError(errno.ENOSPC, f"A worker process ended with SIGBUS, as where memory is full {less}", _SHM)
         how = f"with the exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"

@@ -138,7 +138,7 @@ def open_finder(spec: str, step: int | None = None, crop: Crop | None = None, fl
       flip: whether the mean with the mirror image is taken, as `flip:` before the spec says too.
 
     Raises:
-      InputError: there is no such embedder, it is a file of embeddings, or nobody says how faces are cut.
+      InputError: there is no such embedder, it is a file of embeddings, or how faces are cut is not known.
     """
     spec = with_flip(spec, flip)
     embedder = open_network(spec, step)

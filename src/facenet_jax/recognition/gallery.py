@@ -70,7 +70,7 @@ def enroll(
       compact: whether a new index stores bytes.
       largest: of several faces take the largest near the centre, rather than none.
       sync: remove the faces whose photographs the gallery does not hold any more.
-      progress: where to say how far it is.
+      progress: where to report progress.
 
     Raises:
       InputError: the index has another form, there is nobody to enrol, or the gallery holds none of what is enrolled.

@@ -163,7 +163,7 @@ class PeopleIndex:
             self.of_older = np.append(self.of_older, np.zeros(len(files), bool))
 
     def remove(self, names: Sequence[str]) -> int:
-        """Removes people and photographs, and gives back how many faces went with them.
+        """Removes people and photographs, and returns how many faces went with them.
 
         Args:
           names: people, or photographs as `files` names them.
@@ -318,7 +318,7 @@ def read_vectors(file: Path, size: int, step: float | None, clipped: int, roundi
     try:
         index = faiss.read_index(str(file))
     except RuntimeError as error:
-        raise ValueError(f"{file.name} is no index of faiss") from error
+        raise ValueError(f"{file.name} is not a faiss index") from error
     kind = faiss.IndexFlatL2 if step is None else faiss.IndexScalarQuantizer
     if not isinstance(index, kind) or index.d != size or index.metric_type != faiss.METRIC_L2:
         raise ValueError(f"{file.name} is another kind of index")

@@ -166,7 +166,7 @@ def _load(root: Path, file: Path) -> PeopleIndex:
             [] if older is None else _thresholds(older["thresholds"]),
         )
     except FileNotFoundError as error:
-        what = f"lacks {Path(error.filename).name}" if is_index(root) else f"is no index: it has no {MANIFEST}"
+        what = f"lacks {Path(error.filename).name}" if is_index(root) else f"is not an index: it has no {MANIFEST}"
         raise InputError(f"{root} {what}; make one: facenet-jax enroll GALLERY {root} --embedder EMBEDDER") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -202,7 +202,7 @@ def _manifest(index: PeopleIndex, files: dict[str, str]) -> dict[str, Any]:
 
 
 def _signed(manifest: dict[str, Any]) -> dict[str, Any]:
-    """With a digest of all the rest at the end: damage shows, and so does a careless hand."""
+    """With a digest of all the rest at the end: damage shows, and so does an edit by hand."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return rest | {"sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 

@@ -116,7 +116,7 @@ def thumbnail(source: Path | bytes | Image.Image, side: int = 96) -> str:
         try:
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 small = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (side, side))
-        except Exception:  # a page is no place to fail over a picture
+        except Exception:  # a page does not fail over a picture
             return ""
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)

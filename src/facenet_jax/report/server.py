@@ -125,7 +125,7 @@ class FolderServer(ThreadingHTTPServer):
         self.server_name, self.server_port = ADDRESS, int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """One line of what went wrong with a request; a browser that went away is nothing to tell."""
+        """One line of what went wrong with a request; a browser that went away is not reported."""
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):
             print(f"facenet-jax: a request failed ({type(error).__name__}: {first_line(error)})", file=sys.stderr)

@@ -302,7 +302,7 @@ class Checkpoints:
 
 
 def _may_be_whole(error: Exception) -> bool:
-    """Whether it could not be read for want of memory or of leave, or as storage on the network is gone."""
+    """Whether it could not be read for lack of memory or of permission, or as storage on the network is gone."""
     if isinstance(error, OSError):
         return error.errno in {*MACHINE_ERRORS, errno.EACCES, errno.EPERM, errno.ESTALE, errno.ETIMEDOUT}
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)

@@ -20,7 +20,7 @@ def fingerprint(tree: Any) -> str:
     """A fingerprint of a tree of arrays, by their paths, shapes, types and every value.
 
     Sums of mixed bits wrap around at 2^32, so that their order does not matter, nor which device or process has which
-    part. It shows damage; it is no signature. In a job of several processes all of them call it,
+    part. It shows damage; it is not a signature. In a job of several processes all of them call it,
     unless each has all of it.
 
     Args:

@@ -36,20 +36,20 @@ _OF_THE_SOURCE = re.compile(
 
 
 def keep_compiled() -> None:
-    """Has JAX keep what it compiles in `$XDG_CACHE_HOME/facenet-jax/compiled`; to be called before JAX is imported.
+    """Makes JAX keep what it compiles in `$XDG_CACHE_HOME/facenet-jax/compiled`; to be called before JAX is imported.
 
     A folder in JAX_COMPILATION_CACHE_DIR is taken in its place; that variable set to nothing, or
-    JAX_ENABLE_COMPILATION_CACHE=false, keeps nothing. A folder that cannot be written is said, and nothing is kept.
+    JAX_ENABLE_COMPILATION_CACHE=false, keeps nothing. A folder that cannot be written is reported, and nothing is kept.
     """
     given = os.environ.get(_FOLDER)
-    if given == "" or "://" in (given or ""):  # off, or in a bucket, which is JAX's own affair
+    if given == "" or "://" in (given or ""):  # off, or in a bucket, which is left to JAX
         return
     try:
         caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = Path(given) if given else Path(caches, "facenet-jax", "compiled")
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
-    except (OSError, RuntimeError) as error:  # the second where nobody says which folder is this user's
+    except (OSError, RuntimeError) as error:  # the second where the user's home folder is unknown
         os.environ[_FOLDER] = ""
         print(
             f"facenet-jax: compiled programs are not kept, because their folder cannot be written ({error}); set "

@@ -189,9 +189,9 @@ def map_array(path: Path) -> NDArray[Any]:
     except (OSError, MemoryError):
         raise
     except Exception as error:  # NumPy raises EOFError, TokenError, OverflowError and others of a damaged header
-        raise ValueError(f"{path.name} is no array ({first_line(error)})") from error
+        raise ValueError(f"{path.name} is not an array ({first_line(error)})") from error
     if not isinstance(mapped, np.ndarray):
-        raise ValueError(f"{path.name} is no array")
+        raise ValueError(f"{path.name} is not an array")
     return mapped
 
 
@@ -231,7 +231,7 @@ class ArrayWriter:
 def locked(path: Path) -> IO[str]:
     """Holds a file, made where it is not there, for this process until it is closed; on a disk only.
 
-    Where the file system has no locks, as some on a network, that is said, and nothing is held.
+    Where the file system has no locks, as some on a network, that is reported, and nothing is held.
 
     Raises:
       BlockingIOError: another process holds it.
@@ -268,7 +268,7 @@ def lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     except OSError as error:
         print(
             f"facenet-jax: warning: {file.name} cannot be locked ({error.strerror}), as where a file system has no "
-            f"locks; see to it that no other process writes in {Path(file.name).parent} meanwhile.",
+            f"locks; make sure that no other process writes in {Path(file.name).parent} meanwhile.",
             file=sys.stderr,
         )
         return False
@@ -295,7 +295,7 @@ def new_folder(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def held_folder(folder: Path) -> Iterator[None]:
-    """A folder as of `new_folder`, held by a file in it, which is removed in the end, as of `locked`."""
+    """A folder as for `new_folder`, held by a file in it, which is removed in the end, as for `locked`."""
     with new_folder(folder), locked(folder / LOCK):
         try:
             yield

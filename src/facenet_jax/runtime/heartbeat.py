@@ -25,12 +25,12 @@ SILENT_SECONDS = 30.0
 _BEAT_SECONDS = 2.0
 # Within which those who heard the same error end by themselves, and the first process waits for the others' last look.
 _GRACE_SECONDS = 5.0
-_AGAIN = "What was saved before is kept: give all processes the same command again."
+_AGAIN = "What was saved is kept: run the same command again in all processes."
 _KEYS = "facenet-jax/alive"
 
 
 class Heartbeat:
-    """Speaks for a process and listens to the others, in threads of its own, through the job's coordinator.
+    """Sends a process's heartbeats and watches the others', in threads of its own, through the job's coordinator.
 
     Args:
       client: of JAX's coordination service.
@@ -54,7 +54,7 @@ class Heartbeat:
         threading.Thread(target=self._watch, name="listening for the others", daemon=True).start()
 
     def leave(self, why: str = "", code: int = 0) -> None:
-        """This process leaves the job: in good order, or with a code and for a reason that the others do not know."""
+        """This process leaves the job: normally, or with a code and for a reason that the others do not know."""
         self._over.set()
         try:
             self._say({"end": why, "code": code} if why else {"done": True})

@@ -37,7 +37,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
       process: which this is, from 0.
 
     Raises:
-      InputError: the options will not do, no job is found, the others do not come, or JAX has been used already.
+      InputError: the options are invalid, no job is found, the others do not come, or JAX has been used already.
     """
     given = [coordinator is not None, processes is not None, process is not None]
     if any(given) and not all(given):

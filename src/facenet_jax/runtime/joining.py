@@ -27,7 +27,7 @@ _LINE = 4096
 _BIND = "JAX_COORDINATOR_BIND_ADDRESS"
 _ADVICE = (
     "see whether each was started, with the same --coordinator and --processes and a --process of its own, and whether "
-    "a firewall or a proxy (http_proxy, https_proxy) stands between"
+    "a firewall or a proxy (http_proxy, https_proxy) is in between"
 )
 
 

@@ -1,4 +1,4 @@
-"""Reads JSON files: whatever is damaged in one is a ValueError."""
+"""Reads JSON files; a damaged one raises ValueError."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
       OSError: it cannot be read.
-      ValueError: it is no JSON, or no UTF-8, or nested deeper than anything that this package writes.
+      ValueError: it is not JSON, not UTF-8, or nested deeper than anything that this package writes.
     """
     return _parsed(path.read_text(encoding="utf-8"))
 

@@ -1,4 +1,4 @@
-"""What libraries print goes to a file, so that the screen has this program's own sentences."""
+"""Sends what libraries print to a file, so that the screen shows this program's own messages."""
 
 from __future__ import annotations
 
@@ -218,6 +218,6 @@ def _shared_file() -> Path | None:
         if file.exists() and file.stat().st_size > _MOST_BYTES:
             file.replace(file.with_suffix(".old"))
         file.open("ab").close()
-    except (OSError, RuntimeError):  # the second where nobody says which folder is this user's
+    except (OSError, RuntimeError):  # the second where the user's home folder is unknown
         return None
     return file

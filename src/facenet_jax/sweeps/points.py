@@ -81,7 +81,7 @@ def load_sweep(name: str, base: str, overrides: list[str]) -> Sweep:
       overrides: for all points: `--config.steps=100`, and so on.
 
     Raises:
-      InputError: no such sweep or config, a mistake in the file, or a point whose config will not do.
+      InputError: no such sweep or config, a mistake in the file, or a point whose config is invalid.
     """
     path = find_file(name, sweep_files(), "sweep", name)
     config = load_config(base, overrides)

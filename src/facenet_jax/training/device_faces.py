@@ -48,7 +48,7 @@ class DeviceFaces:
       size: (rows, columns) in pixels.
       mesh: whose devices hold them.
       workers: processes that decode; 0: threads of this one.
-      progress: how far it is, for the screen.
+      progress: where to report progress.
     """
 
     def __init__(

@@ -77,7 +77,7 @@ def train(
       The exit code: 0 when the run is finished, 130 or 143 when it was asked to stop and has saved.
 
     Raises:
-      InputError: the config, the data or the working directory will not do.
+      InputError: the config, the data or the working directory cannot be used.
       TrainingError: the loss or the gradient is not finite.
     """
     workdir = locate(workdir) if isinstance(workdir, str) else workdir
@@ -205,7 +205,7 @@ class _Run:
         if restored:
             self.first_step, self.state = restored
             self._check_own(self.first_step)
-            progress.say(f"going on        from step {self.first_step:,} of {config.steps:,} in {self.workdir}")
+            progress.say(f"resuming        from step {self.first_step:,} of {config.steps:,} in {self.workdir}")
         else:
             self.first_step = 0
             self.state = create_state(self.network, self.size, self.optimizer, self.mesh, config.seed)
@@ -231,7 +231,7 @@ class _Run:
         if lines := difference(self.checkpoints.config(step), self.flat_config):
             raise InputError(
                 f"the checkpoint of step {step:,} in {self.workdir} was saved by a run with another config, so it was "
-                "copied there; move it away, and the run goes on from the one before. Its config -> this run's:\n  "
+                "copied there; move it away, and the run resumes from the one before. Its config -> this run's:\n  "
                 + "\n  ".join(lines)
             )
 

@@ -33,7 +33,7 @@ class Metrics(Protocol):
         ...
 
     def keep(self) -> None:
-        """Nothing that was written is lost from here on, whatever becomes of the process."""
+        """Flushes: what was written so far survives the end of the process."""
         ...
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class MetricsWriter:
         self._hook, self._say, self._hook_failed = hook, say, False
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Writes one row; floats that JSON cannot say become null."""
+        """Writes one row; floats that JSON cannot represent become null."""
         row = {"step": step} | {name: _plain(value) for name, value in values.items()}
         self._rows.append(json.dumps(row) + "\n")
         if not in_bucket(self._path) or time.monotonic() - self._written >= _BUCKET_SECONDS:

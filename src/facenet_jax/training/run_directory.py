@@ -165,7 +165,7 @@ def read_run(path: Path) -> dict[str, Any]:
         raise InputError(f"{file} cannot be read ({error}); remove it only if the run is to begin again.") from error
     parts = [run.get(part) for part in ("config", "digests")] if isinstance(run, dict) else []
     if not parts or not all(isinstance(part, dict) for part in parts):
-        raise InputError(f"{file} is no config of a run; remove it only if the run is to begin again.")
+        raise InputError(f"{file} is not the config of a run; remove it only if the run is to begin again.")
     return run
 
 

@@ -64,7 +64,7 @@ def _names_before(embedder: CheckpointEmbedder) -> frozenset[str]:
             embedder.remarks.append(f"{unknown}: {error}")
             break
         except (AttributeError, KeyError, TypeError, ValueError):
-            embedder.remarks.append(f"{unknown}: {workdir / RUN_FILE} is no config of a run.")
+            embedder.remarks.append(f"{unknown}: {workdir / RUN_FILE} is not the config of a run.")
             break
         try:
             faces = open_faces(config)

@@ -50,7 +50,7 @@ def read_bin(path: Path) -> tuple[PairList, list[bytes]]:
       The pairs, with the images' numbers as keys, and the images.
 
     Raises:
-      InputError: it is no such file, or needs more than bytes and lists.
+      InputError: it is not such a file, or needs more than bytes and lists.
     """
     try:
         data = read_file(path)
@@ -62,7 +62,7 @@ def read_bin(path: Path) -> tuple[PairList, list[bytes]]:
     except InputError:
         raise
     except Exception as error:  # a damaged pickle raises what it happens to trip over
-        raise InputError(f"{path} is no pickle that can be read ({type(error).__name__}); restore the file.") from error
+        raise InputError(f"{path} is not a readable pickle ({type(error).__name__}); restore the file.") from error
     if not isinstance(content, tuple | list) or len(content) != 2:
         raise InputError(f"{path} does not hold two lists, images and answers; give a .bin verification file.")
     images, answers = content
