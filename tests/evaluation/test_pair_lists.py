@@ -86,7 +86,7 @@ def test_one_fold_of_the_development_view(tmp_path):
         (FOLDS.replace("Ada\t1\tBob\t3", "Ada\t1\t3"), "line 3: 'Ada 1 3' is not `name i name j`"),
         (FOLDS.replace("Bob\t3\t12", "Bob\tthree\t12"), "line 4"),
         (FOLDS.replace("Cy\t1", "Bob\t1"), "line 5: Bob stands twice"),
-        (b"\xff\xfe\x00", "text file"),
+        (b"\xff\xfe\x00", "is a text file in UTF-16 or UTF-32, not in UTF-8"),
         (FOLDS.encode("utf-16-le"), "save it as UTF-8"),
         ("2 1\nJosé 1 2\n".encode("latin-1"), "is not a text file in UTF-8"),
     ],
