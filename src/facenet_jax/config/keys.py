@@ -79,6 +79,7 @@ _NEGATIVES = ("semi_hard", "hardest", "random_semi_hard")
 
 KEYS: tuple[Key, ...] = (
     Key("seed", 0, "of parameters, batches and augmentation: a run is a function of it", _SEED),
+    Key("deterministic", False, "on a GPU: kernels that give the same bits in every process, for a slower step"),
     Key("steps", 500_000, "optimiser steps in all", _from(1)),
     Key("init_from", "", "a working directory whose parameters this run starts from (fine-tuning)"),
     Key("compatible_with", "", "an older run, onnx:FILE, sface or file of embeddings, to be comparable with its points",
@@ -157,7 +158,6 @@ KEYS: tuple[Key, ...] = (
     # The devices.
     Key("mesh.data", 0, "devices that divide the batch, for each of mesh.fsdp; 0: as many as there are", _from(0)),
     Key("mesh.fsdp", 1, "devices that share one copy of parameters and optimiser's sums, for large networks", _from(1)),
-    Key("deterministic", False, "on a GPU: kernels that give the same bits in every process, for a slower step"),
 )  # fmt: skip
 
 
