@@ -241,8 +241,8 @@ class TestVerify:
             rate["threshold"] = None
         for content, sentence in (
             ("{}", "not a result of `facenet-jax evaluate`"),
-            ("[]", "no result"),
-            ("{", "no result"),
+            ("[]", "not a result"),
+            ("{", "not a result"),
             (json.dumps(document), "resolved no false accept rate"),
             (json.dumps(document).replace('"rates"', '"grades"'), "lacks 'rates'"),
         ):

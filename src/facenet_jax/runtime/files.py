@@ -90,7 +90,7 @@ def check_encoding(data: bytes, where: str) -> None:
       InputError: it is UTF-16 or UTF-32.
     """
     if data.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or 4 * data.count(0) > len(data):
-        raise InputError(f"{where} is a text file in UTF-16 or UTF-32, not in UTF-8: save it as UTF-8.")
+        raise InputError(f"{where} is not a text file in UTF-8 but in UTF-16 or UTF-32: save it as UTF-8.")
 
 
 def read_text(path: str | os.PathLike[str], where: str, *, keep_bytes: bool = False) -> str:
