@@ -8,6 +8,7 @@ SWEEP ?= embedding_size
 LAUNCHER ?= local
 PYTHON ?= python3
 NEWEST ?= python3.13
+IN_NEWEST = tests/test_*.py $(addprefix tests/,triplets models datasets input images export)
 VENV ?= .venv
 BIN = $(VENV)/bin
 # The stamp holds the extras that were asked for; they stay until others are.
@@ -51,7 +52,7 @@ test-cluster: $(STAMP)  ## jobs on a Slurm of two nodes on this machine, hosts w
 test-newest:  ## a part of the tests with the newest dependencies (constraints-newest.txt): NEWEST=python3.13
 	$(NEWEST) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-newest.txt -e '.[dev,onnx,index]'
-	.venv-newest/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder tests/triplets tests/models tests/datasets tests/test_config.py tests/test_cli.py $(ARGS)
+	.venv-newest/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(IN_NEWEST) $(ARGS)
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
