@@ -18,7 +18,7 @@ from networks import linear_network
 from tiny import TINY
 
 SECONDS = 120  # for one command on a machine that is shared
-# Bytes that are no UTF-8, a line end, blanks and quotes.
+# Bytes that are not UTF-8, a line end, blanks and quotes.
 NAMES = [b"ada", b"b\xffn", b"c\nd", b" eve ", "jos\u00e9".encode(), b"'\"$(x)"]
 
 

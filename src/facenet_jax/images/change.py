@@ -140,8 +140,8 @@ def _placed(image: jax.Array, place: jax.Array, mirrored: jax.Array) -> jax.Arra
     u = (jnp.arange(columns) - (columns - 1) / 2)[None, :] * jnp.where(mirrored, -1.0, 1.0)
     y = jnp.clip((rows - 1) / 2 + down + cos * v + sin * u, 0, rows - 1)
     x = jnp.clip((columns - 1) / 2 + across + cos * u - sin * v, 0, columns - 1)
-    # Without the barrier XLA may work a place out twice, to other last digits: its pixel would be one and its weights of
-    # the pixel next to it.
+    # Without the barrier XLA may work a place out twice, to other last digits: its pixel and its weights then belong to
+    # different places.
     y, x = jax.lax.optimization_barrier((y, x))
     top, left = y.astype(jnp.int32), x.astype(jnp.int32)
     below, right, first, pixels = y - top, x - left, top * columns + left, image.reshape(-1, channels)

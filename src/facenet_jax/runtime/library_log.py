@@ -50,7 +50,7 @@ def keep_in(folder: Path, name: str = FILE) -> None:
 
 
 def release() -> None:
-    """Lets go of a file as of `keep_in` in which there is nothing, so that its folder may be removed."""
+    """Closes the file of `keep_in` if nothing is in it, so that its folder may be removed."""
     if _log is not None:
         _log.release()
 
