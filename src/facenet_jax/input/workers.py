@@ -81,7 +81,7 @@ def why_died(error: Exception) -> str:
             '`if __name__ == "__main__":`; --config.data.workers=0 needs none'
         )
     return (
-        "Exit code -9 means that it was killed, most often for want of memory; -7 that /dev/shm is full: lower "
+        "Exit code -9 means that it was killed, most often because memory ran out; -7 that /dev/shm is full: lower "
         "data.workers or enlarge what is short"
     )
 
