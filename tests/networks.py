@@ -1,7 +1,31 @@
-"""ONNX files of one matrix product, for tests."""
+"""Networks for tests: ONNX files of one matrix product, a small table, a saved run."""
 
 import numpy as np
 import pytest
+
+from facenet_jax.models.layers import (
+    Columns,
+    Conv,
+    Dense,
+    Flatten,
+    Inception,
+    L2Normalise,
+    LocalResponseNorm,
+    MaxPool,
+)
+
+# NNS2's kinds of rows, each once: a fifth of what it takes to trace and compile.
+SMALL_ROWS = (
+    ("conv1", Conv, 16, 7, 2),
+    ("pool1", MaxPool, 3, 2),
+    ("norm1", LocalResponseNorm),
+    ("inception2", Inception, Columns(16, 16, 32, 0, 0, "L2", 32)),
+    ("pool2", MaxPool, 3, 2),
+    ("concat", Flatten),
+    ("fc1", Dense, 256, True),
+    ("fc2", Dense),
+    ("L2", L2Normalise),
+)
 
 
 def linear_network(path, size, layout, batch, open_size=False, value=None, d=4, weights=None):

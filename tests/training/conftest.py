@@ -1,4 +1,4 @@
-"""Runs of these tests that have the same network and step share what is traced, compiled and drawn."""
+"""Runs of these tests take a small network, and share what is traced, compiled and drawn where it is the same."""
 
 from functools import partial
 
@@ -9,17 +9,24 @@ from facenet_jax import models
 from facenet_jax.config import flatten
 from facenet_jax.datasets.drawn import faces
 from facenet_jax.evaluation import plots
+from facenet_jax.models.networks import NETWORKS, NetworkSpec
 from facenet_jax.training import embedding, loop, preflight
+from networks import SMALL_ROWS
 
 # What no step or first state is made from. All other values of a config must agree for it to be shared.
 ELSEWHERE = ("data.", "eval.", "checkpoint.", "log.", "offline.", "init_from")
 CHANGES = ("data.flip", "data.augment.")
+# Their other processes know NNS2 alone.
+WITH_PROCESSES = ("test_kill", "test_processes")
+SMALL = NetworkSpec("NNS2 with fewer rows", SMALL_ROWS, NETWORKS["nns2"].input_size)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def made_once(shared):
+def made_once(request, shared):
     """For the tests of this folder alone: a package's fixture would stay for whatever the process runs next."""
     with pytest.MonkeyPatch.context() as patch:
+        if request.path.stem not in WITH_PROCESSES:
+            patch.setitem(NETWORKS, "nns2", SMALL)
         for module, name, function in shared:
             patch.setattr(module, name, function)
         yield
@@ -45,7 +52,7 @@ def shared():
         return path
 
     once = (
-        (loop, "compile_step", lambda config, network, optimizer, mesh, state, listed: (_of_step(config), listed)),
+        (loop, "compile_step", _of_step),
         (loop, "abstract_state", _of_state),
         (models, "totals", lambda network, size: (repr(network), size)),
         (embedding, "make_embed", lambda network, *mesh: (repr(network), *mesh)),
@@ -72,7 +79,7 @@ def _once(function, key):
     return call
 
 
-def _of_step(config):
+def _of_step(config, network, optimizer, mesh, state, listed):
     values = {
         name: value
         for name, value in flatten(config).items()
@@ -80,7 +87,7 @@ def _of_step(config):
     }
     if not config.optimizer.finalise_steps:
         del values["steps"]  # then no rate hangs on it
-    return repr(sorted(values.items()))
+    return repr(sorted(values.items())), repr(network), listed
 
 
 def _of_state(network, size, optimizer, mesh, *seed):

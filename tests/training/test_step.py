@@ -12,18 +12,7 @@ from facenet_jax.config import default_config
 from facenet_jax.datasets.drawn import render
 from facenet_jax.errors import InputError
 from facenet_jax.images.change import Changes
-from facenet_jax.models.layers import (
-    AveragePool,
-    Columns,
-    Conv,
-    Dense,
-    Flatten,
-    Inception,
-    L2Normalise,
-    L2Pool,
-    LocalResponseNorm,
-    MaxPool,
-)
+from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
 from facenet_jax.models.networks import Network
 from facenet_jax.planning.hlo import collectives
 from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
@@ -34,22 +23,12 @@ from facenet_jax.training.optimizer import make_optimizer, with_average
 from facenet_jax.training.state import abstract_state, bytes_of_state, create_state, shardings_of
 from facenet_jax.training.step import compile_step, make_train_step
 from facenet_jax.triplets import harmonic_loss_and_gradient
+from networks import SMALL_ROWS
 from programs import FUSED_AS_USERS
 
 SIZE = (32, 32)
 BATCH = 32
-ROWS = (  # NNS2's kinds of rows, each once: it is compiled twenty times
-    ("conv1", Conv, 16, 7, 2),
-    ("pool1", MaxPool, 3, 2),
-    ("norm1", LocalResponseNorm),
-    ("inception2", Inception, Columns(16, 16, 32, 0, 0, "L2", 32)),
-    ("pool2", MaxPool, 3, 2),
-    ("concat", Flatten),
-    ("fc1", Dense, 256, True),
-    ("fc2", Dense),
-    ("L2", L2Normalise),
-)
-NETWORK = Network(ROWS, "small", embedding_size=64)
+NETWORK = Network(SMALL_ROWS, "small", embedding_size=64)
 OPTIMIZER = make_optimizer(default_config())
 
 
@@ -299,7 +278,7 @@ def test_loss_falls_on_one_batch():
     config = default_config()
     config.optimizer.learning_rate = 0.02
     optimizer, mesh = make_optimizer(config), make_mesh(1)
-    network = Network(ROWS, "small", embedding_size=64, norm="weight")
+    network = Network(SMALL_ROWS, "small", embedding_size=64, norm="weight")
     step = make_train_step(config, network, optimizer, mesh)
     state = create_state(network, SIZE, optimizer, mesh, seed=3)
     faces = np.stack([render(7, identity, exemplar, SIZE) for identity in range(8) for exemplar in range(4)])
