@@ -1,6 +1,6 @@
 """One step: chunks, meshes and masks change nothing but rounding."""
 
-from functools import cache
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -210,7 +210,8 @@ def test_an_old_networks_points_are_mixed_into_the_loss(devices, chunk):
     state = create_state(EachPixel(), SIZE, OPTIMIZER, mesh, seed=3)
     points = make_embed(EachPixel(), make_mesh(1))(jax.device_get(state.params), batch.images)
     _, metrics = jax.device_get(make_train_step(config, EachPixel(), OPTIMIZER, mesh)(state, batch))
-    loss, stats, _ = harmonic_loss_and_gradient(points, old, batch.labels, jnp.asarray(batch.valid), weight=0.5)
+    want = jax.jit(partial(harmonic_loss_and_gradient, weight=0.5))
+    loss, stats, _ = want(points, old, batch.labels, jnp.asarray(batch.valid))
     np.testing.assert_allclose(metrics.loss, loss, rtol=1e-4)
     assert metrics.triplets.pairs == stats.pairs
     config.batch.size, config.model.input_size, config.model.embedding_size = BATCH, SIZE, 64
