@@ -1,3 +1,4 @@
+import errno
 import gc
 import multiprocessing
 import os
@@ -200,6 +201,16 @@ def test_a_console_script_may_have_workers_which_touch_no_device_and_end_with_it
             return
         time.sleep(0.1)
     pytest.fail("the worker lives on")
+
+
+def test_a_full_dev_shm_is_said_with_what_to_lower(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", full)
+    with make_loader(Stub(), workers=1)(0, 10) as batches, pytest.raises(OSError, match="lower --config") as caught:
+        list(batches)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/shm")
 
 
 def test_a_worker_that_cannot_start_is_not_said_to_want_memory(tmp_path):

@@ -29,6 +29,7 @@ from facenet_jax.images.decode import BadFace
 from facenet_jax.input import workers as processes
 from facenet_jax.input.plan import InOrder, Plan
 from facenet_jax.input.ring import Ring
+from facenet_jax.input.shared_memory import with_place
 from facenet_jax.input.visits import PlannedFaces
 
 # What a worker hands over at a time: many faces, since each slab costs this process half a millisecond; but all slabs
@@ -158,6 +159,8 @@ class Batches(Iterator[tuple[int, Batch]]):
                 raise TrainingError(
                     f"A worker process that decodes faces has died ({error}) {processes.why_died(error)}."
                 ) from error
+            if isinstance(error, OSError):
+                raise with_place(error, "--config.data.workers") from error
             raise
         if batch is None:
             self.close()

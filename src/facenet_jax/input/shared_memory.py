@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -11,6 +12,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+# Where Python and Grain keep the locks that processes share.
+PLACE = "/dev/shm"
+
+
+def with_place(error: OSError, option: str) -> OSError:
+    """The error where there is no room for what processes share, with the place and what to lower; others as they are.
+
+    Args:
+      error: of starting processes.
+      option: how many processes there are.
+    """
+    if error.errno not in (errno.ENOSPC, errno.ENOMEM) or error.filename:
+        return error
+    need = f"what processes share finds no room there: enlarge it (--shm-size of a container), or lower {option}"
+    return OSError(error.errno, f"{error.strerror} ({need})", PLACE)
 
 
 class SharedMemory:

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from facenet_jax.datasets.source import ListedFaces
+from facenet_jax.input.shared_memory import PLACE, with_place
 from facenet_jax.prepare.job import Job
 from facenet_jax.prepare.shards import Abandoned, ShardFaces, ShardWriter
 from facenet_jax.runtime.progress import Progress, Tally
 from facenet_jax.runtime.shutdown import StopRequest
 
 _TICK = 16
-_SHM = "/dev/shm"
 
 
 def write_shards(
@@ -104,7 +104,7 @@ class _Pool:
             self._started = context.Value("q", 0)
             self._stop, self._abandon = context.Event(), context.Event()
         except OSError as error:
-            raise _shared_memory_trouble(error) from error
+            raise with_place(error, "--workers") from error
         worker = (writer, self._done, self._rejected, self._stop, self._abandon)
         self._here = _Worker(*worker)
         self._processes = None
@@ -114,7 +114,7 @@ class _Pool:
                     workers, context, initializer=_start_worker, initargs=(self._started, *worker)
                 )
             except OSError as error:
-                raise _shared_memory_trouble(error) from error
+                raise with_place(error, "--workers") from error
 
     @property
     def done(self) -> int:
@@ -150,7 +150,7 @@ class _Pool:
             what = f"A worker process was killed (SIGKILL), perhaps because memory ran out {less}"
             return OSError(errno.ENOMEM, what)
         if code == -signal.SIGBUS:
-            return OSError(errno.ENOSPC, f"A worker process ended with SIGBUS, as where memory is full {less}", _SHM)
+            return OSError(errno.ENOSPC, f"A worker process ended with SIGBUS, as where memory is full {less}", PLACE)
         how = f"with the exit code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
         if not self._started.value:
             return OSError(
@@ -208,13 +208,6 @@ class _Worker:
 
 
 _worker: _Worker | None = None
-
-
-def _shared_memory_trouble(error: OSError) -> OSError:
-    if error.errno not in (errno.ENOSPC, errno.ENOMEM) or error.filename:
-        return error
-    need = "what processes share finds no room there: enlarge it (--shm-size of a container), or lower --workers"
-    return OSError(error.errno, f"{error.strerror} ({need})", _SHM)
 
 
 def _start_worker(started: Any, *worker: Any) -> None:
