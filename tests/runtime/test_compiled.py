@@ -96,7 +96,7 @@ def test_a_second_process_reads_what_the_first_compiled(tmp_path):
 
     def train(run, **more):
         command = [sys.executable, "-m", "facenet_jax", "train", "--config=quickstart", f"--workdir={tmp_path / run}"]
-        options = [*TINY, "--config.steps=1", "--config.eval.drawn_identities=20"]
+        options = [*TINY, "--config.steps=1", "--config.eval.drawn_identities=20", "--config.eval.batch=80"]
         done = subprocess.run([*command, *options], env=environment | more, capture_output=True, text=True, check=True)
         return done.stderr
 

@@ -13,12 +13,13 @@ from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.training.metrics import read_metrics
 from tiny import TINY
 
-STEPS = 30
+STEPS = 20
 KILLS = 2
+FEW = ("--config.eval.drawn_identities=20", "--config.eval.batch=80")  # faces to evaluate on
 
 
 def command(workdir):
-    return ["train", "--config=quickstart", f"--workdir={workdir}", *TINY, f"--config.steps={STEPS}"]
+    return ["train", "--config=quickstart", f"--workdir={workdir}", *TINY, *FEW, f"--config.steps={STEPS}"]
 
 
 def params(workdir):
