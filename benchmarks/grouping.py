@@ -66,13 +66,13 @@ def average_linkage(points: Points) -> Callable[[float], NDArray[np.int64]]:
 
 
 def connected_pairs(points: Points) -> Callable[[float], NDArray[np.int64]]:
-    """Whoever hangs together."""
+    """Groups connected by close pairs."""
     graph = near_graph(points)
     return lambda threshold: connected_components(graph(threshold), directed=False)[1]
 
 
 def dbscan(points: Points) -> Callable[[tuple[float, int]], NDArray[np.int64]]:
-    """Whoever hangs together by faces that have several others near them."""
+    """Groups connected through faces that have several others near them."""
     graph = near_graph(points)
     return lambda p: lone(DBSCAN(eps=p[0], min_samples=p[1], metric="precomputed").fit_predict(graph(p[0])))
 

@@ -156,7 +156,7 @@ def main() -> None:
                 raise InputError(f"--peer reads folders <identity>/<image>, and {data} is a prepared dataset.")
             found = peers_python()
             if isinstance(found, str):
-                raise InputError(f"--peer: {found}; mend that, or leave --peer out.")
+                raise InputError(f"--peer: {found}; fix that, or leave --peer out.")
             python = found
             refuse_namesakes(task)
         rows: dict[str, list[dict[str, Any]]] = {}

@@ -83,7 +83,7 @@ def slices_of(chip: Chip, chips: int, slices: int = 0) -> int:
     """How many TPU slices, or machines with NVLink, that many chips are; 0: as few as hold them.
 
     Raises:
-      InputError: they cannot be alike, or do not hold so many chips.
+      InputError: they cannot be alike, or do not hold that many chips.
     """
     least = -(-chips // chip.domain)
     count = slices or least
