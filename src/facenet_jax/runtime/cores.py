@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUP, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def usable_cores() -> int:
@@ -19,12 +19,20 @@ def usable_cores() -> int:
 
 
 def _share_of_time() -> float:
-    """Cores' worth of time that a container's cgroup allows, of version 2 or 1; infinite where it sets no limit."""
+    """Cores' worth of time that the cgroups around this process allow, of version 2 or 1; infinite without a limit."""
     try:
-        if (_CGROUP / "cpu.max").exists():
-            quota, period = (_CGROUP / "cpu.max").read_text().split()
-        else:
-            quota, period = ((_CGROUP / "cpu" / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        place = next(line[3:] for line in _OWN.read_text().splitlines() if line.startswith("0::"))
+    except (OSError, ValueError, StopIteration):
+        place = "/"
+    own = _CGROUP / place.strip("/")
+    limits = [_limit(folder / "cpu.max") for folder in (own, *own.parents)]
+    quota, period = (_CGROUP / "cpu" / f"cpu.cfs_{name}_us" for name in ("quota", "period"))
+    return min(*limits, _limit(quota, period))
+
+
+def _limit(*files: Path) -> float:
+    try:
+        quota, period = " ".join(file.read_text() for file in files).split()
         return int(quota) / int(period) if int(quota) > 0 else math.inf
     except (OSError, ValueError, ZeroDivisionError):  # "max", or no such files
         return math.inf
