@@ -68,7 +68,7 @@ def test_topologies():
     for chips in (48, 512):
         with pytest.raises(InputError, match="power of two, within one pod"):
             topology(CHIPS["v5e"], chips)
-    with pytest.raises(InputError, match="h100 is none"):
+    with pytest.raises(InputError, match="h100 is not one"):
         topology(CHIPS["h100"], 8)
     with pytest.raises(InputError, match="v4, v5e"):
         find_chip("v99")
@@ -115,7 +115,7 @@ def test_what_is_refused(capsys):
         (["--chip=v5e", "--chips=8", "--slices=3"], "as many chips in each"),
         (["--chip=v5e", "--slices=-1"], "from 1 up"),
         (["--chip=cpu", "--compiler=tpu"], "leave it out"),
-        (["--chip=h100", "--compiler=tpu"], "h100 is none"),
+        (["--chip=h100", "--compiler=tpu"], "h100 is not one"),
         (["--chip=v5e", "--config.los.margin=1"], "did you mean"),
         (
             ["--chip=v5e", "--chips=8", "--config.mesh.data=4"],
