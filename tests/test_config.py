@@ -162,7 +162,7 @@ def test_a_run_from_before_a_key_existed_had_its_default():
         ("recipe_cpu", ["--config.steps=100", "--config.optimizer.warmup_steps=7"], 7, 50),
         ("recipe_cpu", ["--config.steps=100", "--config.optimizer.finalise_steps=0"], 56, 0),
         ("recipe_cpu_long", ["--config.steps=40"], 56, 0),  # it goes on with more steps, at the same rates
-        ("recipe_gpu", ["--config.steps=2000"], 200, 0),
+        ("recipe_gpu", ["--config.steps=2000"], 560, 0),
     ],
 )
 def test_a_shorter_run_needs_its_steps_alone(name, overrides, warmup, finalise):
