@@ -15,7 +15,7 @@ def main() -> int:
     if sys.argv[1:2] == ["train"]:
         ask_for_huge_pages()
     if sys.argv[1:2] and not sys.argv[1].startswith("-"):
-        library_log.begin(sys.argv[1])
+        library_log.watch(sys.argv[1])
     from facenet_jax.cli import main as run  # after a start that would be thrown away
 
     return run()

@@ -11,7 +11,7 @@ NOISE = """
 import contextlib, logging, os, sys, threading, warnings
 from pathlib import Path
 from facenet_jax.runtime import library_log
-library_log.begin("a command")
+library_log.watch("a command")
 if sys.argv[2:]:
     library_log.keep_in(Path(sys.argv[2]))
 print("of the command")

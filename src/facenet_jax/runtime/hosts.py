@@ -28,7 +28,7 @@ _MOST_PROCESSES = 100_000
 _INITIALISE_SECONDS = 120
 
 
-def join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
+def _join(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
     """Makes this process part of a job; call it before anything else of JAX.
 
     Args:
@@ -73,12 +73,12 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 
 @contextmanager
 def member(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> Iterator[None]:
-    """Within `with` this process is part of a job, see `join`: it says that it lives, and ends where another is gone.
+    """Within `with` this process is part of a job: it says that it lives, and ends where another is gone.
 
     An error that the others do not know of is reported to them, and this process ends at once: at its usual end JAX
     would wait for the others.
     """
-    join(coordinator, processes, process)
+    _join(coordinator, processes, process)
     job = distributed.global_state  # not jax.process_count, which waits for the others
     if job.num_processes == 1:
         yield

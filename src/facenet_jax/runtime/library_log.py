@@ -26,7 +26,7 @@ _FATAL = re.compile(rb"^(?:F\d{4} .*?\] ?|Fatal Python error: |terminate called 
 _log: _Log | None = None
 
 
-def begin(command: str) -> None:
+def watch(command: str) -> None:
     """Sends what this process prints without Python's sys.stdout and sys.stderr to a log, and loggers and warnings too.
 
     The log lies in memory up to `keep_in`; what is in it when the process ends is added to `library.log` in
