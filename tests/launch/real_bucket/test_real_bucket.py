@@ -190,7 +190,7 @@ def assert_one_sentence(said: str, *words: str) -> None:
     [
         ("train", "Bucket does not exist"),
         ("evaluate", "does not exist"),
-        ("report", "is no folder"),
+        ("report", "is not a folder"),
         ("export", "does not exist"),
     ],
 )
