@@ -233,6 +233,17 @@ def test_processes_with_other_faces_are_refused_and_an_error_in_one_is_told_by_a
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_copies_of_a_run_on_the_disks_of_two_hosts_are_not_one_working_directory(whole, tmp_path):
+    places = [tmp_path / "first", tmp_path / "second"]
+    for place in places:
+        shutil.copytree(whole, place)
+    further = f"--config.steps={STEPS + 2}"
+    for output in apart(tmp_path, *([f"--workdir={place}", further] for place in places)):
+        assert "is not the same on all hosts; give a --workdir on storage that they share" in output
+        assert "Traceback" not in output
+    assert not list(tmp_path.glob("*/.seen-*"))
+
+
 def test_no_step_of_a_finished_run_is_traced(whole, capsys):
     assert main([*command(whole, STEPS), "--trace=12"]) == 2
     assert "--trace=12: this run is finished" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from facenet_jax.evaluation.holdout import HoldoutResult, format_evaluation, hol
 from facenet_jax.evaluation.plots import loss_figure, roc_figure
 from facenet_jax.runtime import library_log
 from facenet_jax.runtime.files import held_folder, in_bucket, write_whole
-from facenet_jax.runtime.hosts import is_first, wait_for_all
+from facenet_jax.runtime.hosts import AgreedError, all_say, gather, is_first, several, wait_for_all
 from facenet_jax.runtime.json_files import read_json
 from facenet_jax.training.metrics import read_metrics
 
@@ -99,14 +100,23 @@ class RunDirectory:
           program: the fingerprint of the compiled step.
 
         Raises:
-          InputError: other processes of the job do not see what the first writes.
+          AgreedError: other processes of the job do not see what process 0 writes.
         """
         file = self.path / RUN_FILE
         if is_first():
             write_whole(file, json.dumps({"config": config, "digests": digests, "program": program}, indent=1) + "\n")
-        wait_for_all("run.json is written")
-        if not file.exists():
-            raise InputError(
+        if not several():
+            return
+        # A copy of the directory on a disk of another host has a run.json too, so what is looked for is new.
+        mark = self.path / f".seen-{gather(secrets.token_hex(8))[0]}"
+        if is_first():
+            mark.touch()
+        wait_for_all("the working directory is marked")
+        shared = all_say(mark.exists())
+        if is_first():
+            mark.unlink()
+        if not shared:
+            raise AgreedError(
                 f"the working directory {self.path} is not the same on all hosts; give a --workdir on storage that "
                 "they share."
             )
