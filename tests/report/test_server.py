@@ -160,7 +160,11 @@ def test_a_folder_lists_what_it_serves_and_its_links_lead_there(server):
 
 
 def test_the_command_says_where_and_ends_well_on_ctrl_c(folder):
-    command = [sys.executable, "-m", "facenet_jax", "view", str(folder)]
+    # A shell's background jobs, and what they start, ignore SIGINT.
+    code = """import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("facenet_jax", run_name="__main__")"""
+    command = [sys.executable, "-c", code, "view", str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             found = re.fullmatch(r"open +http://127\.0\.0\.1:(\d+)/\n", process.stdout.readline())

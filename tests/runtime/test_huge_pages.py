@@ -51,7 +51,7 @@ def test_only_a_training_asks(word, asks, monkeypatch):
     asked = []
     monkeypatch.setattr(__main__, "ask_for_huge_pages", lambda: asked.append(word))
     monkeypatch.setattr(cli, "main", lambda: 0)
-    monkeypatch.setattr(__main__.library_log, "begin", lambda command: None)  # it would take this process's output
+    monkeypatch.setattr(__main__.library_log, "watch", lambda command: None)  # it would take this process's output
     monkeypatch.setattr(sys, "argv", ["facenet-jax", word])
     assert __main__.main() == 0
     assert bool(asked) == asks
