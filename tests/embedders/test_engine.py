@@ -82,9 +82,18 @@ def test_files_are_taken_as_they_are_named(photos, tmp_path, monkeypatch):
     listed = open_photos([Path("person 01/0.png"), photos / "person 02", Path("person 01/0.png")])
     assert listed.images.keys == ("person 01/0.png", *(str(f) for f in sorted((photos / "person 02").iterdir())))
     assert find_faces(Colours(), listed.images, "centre").points.shape == (6, 12)
-    for path, sentence in ((tmp_path / "none", "does not exist"), (tmp_path, "holds no photographs")):
+    prepared = tmp_path / "prepared"
+    shutil.copytree(photos, prepared)
+    (prepared / "card.json").write_text("{}")
+    for path, sentence in (
+        (tmp_path / "none", "does not exist"),
+        (prepared, "prepared is a prepared dataset; give the folder of photographs"),
+    ):
         with pytest.raises(InputError, match=sentence):
             open_photos([path])
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(InputError, match="holds no photographs"):
+        open_photos([tmp_path / "nothing"])
 
 
 @given(st.integers(0, 20), st.integers(1, 30), st.booleans())

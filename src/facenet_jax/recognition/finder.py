@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from facenet_jax.datasets.prepared import is_prepared
 from facenet_jax.datasets.source import FileReader
 from facenet_jax.datasets.walk import ignored, images_below
 from facenet_jax.embedders import CheckpointEmbedder, Network, network_of, open_network, with_flip
@@ -51,7 +52,7 @@ def open_photos(paths: Sequence[Path]) -> Photos:
       paths: folders and files; of a single folder the keys are paths within it.
 
     Raises:
-      InputError: one does not exist or cannot be read, or there is no photograph.
+      InputError: one does not exist, cannot be read or is a prepared dataset, or there is no photograph.
     """
     files: list[Path] = []
     passed_over = Counter[str]()
@@ -66,6 +67,8 @@ def open_photos(paths: Sequence[Path]) -> Photos:
         if not is_folder:
             files.append(path)
             continue
+        if is_prepared(path):  # of its own only the picture of its counts is an image
+            raise InputError(f"{path} is a prepared dataset; give the folder of photographs that it was made from.")
         images, others = images_below(path)
         files += images
         passed_over += others
