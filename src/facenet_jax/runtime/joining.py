@@ -38,7 +38,7 @@ def check_coordinator(coordinator: str) -> None:
       coordinator: host:port of the first process, as given or as the cluster says.
 
     Raises:
-      InputError: it is no address, or the host name is unknown.
+      InputError: it is not an address, or the host name is unknown.
     """
     for said, address in (("--coordinator", coordinator), (_BIND, os.environ.get(_BIND) or coordinator)):
         if not _is_address(address):

@@ -65,7 +65,7 @@ def result_of(sweep: Sweep, point: Point, workdir: Path) -> Result:
         for rate in rates:
             wanted = ("far", "val", "standard_error") if rate["val"] is not None else ("far",)
             if not all(is_number(rate[name]) or (name, rate[name]) == ("standard_error", None) for name in wanted):
-                raise ValueError("a rate is no number")
+                raise ValueError("a rate is not a number")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{file} is damaged ({first_line(error)}): remove it, and the point is measured again."
