@@ -28,6 +28,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,6 +162,12 @@ def run(options: argparse.Namespace) -> Iterator[Case]:
                 number += 1
 
 
+def _missing(only: Sequence[str]) -> list[str]:
+    """The packages that are not installed and that kinds need: without these a seed would have other cases."""
+    kinds = Storm(Path(), 0, only).kinds
+    return sorted({kind.needs for kind in kinds if kind.needs and find_spec(kind.needs) is None})
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -174,6 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.child:
         _child(options)
         return 0
+    from facenet_jax.errors import how_to_install
+
+    if options.cases and (missing := _missing(options.only)):
+        parser.error(f"what is read needs {', '.join(missing)}: {how_to_install('onnx', 'parquet', 'index')}.")
     started = time.monotonic()
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     findings: list[Any] = []

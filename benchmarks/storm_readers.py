@@ -64,6 +64,7 @@ class Kind:
       checked: whether the format has a checksum: then a reading must be that of the undamaged input.
       weight: how often it is damaged, compared with others.
       slow: whether reading takes long enough that the tests leave most of it to `make storm`.
+      needs: the package without which it is neither made nor read, or "".
     """
 
     name: str
@@ -73,6 +74,7 @@ class Kind:
     checked: bool = False
     weight: int = 4
     slow: bool = False
+    needs: str = ""
 
 
 def _face(identity: int, exemplar: int) -> NDArray[np.uint8]:
@@ -209,7 +211,7 @@ def _embedded() -> EmbeddedFaces:
     )
 
 
-def _embeddings(name: str, suffix: str) -> Kind:
+def _embeddings(name: str, suffix: str, needs: str = "") -> Kind:
     def make(folder: Path) -> None:
         about: Any = SimpleNamespace(name="a network", digest=_DIGEST, flipped=False)
         write_table(_embedded(), folder / f"faces{suffix}", about, "none", False)
@@ -218,7 +220,7 @@ def _embeddings(name: str, suffix: str) -> Kind:
         found = FileOfEmbeddings(folder / f"faces{suffix}")
         return found.names, found.points
 
-    return Kind(name, make, read, (f"faces{suffix}",), checked=True, weight=8)
+    return Kind(name, make, read, (f"faces{suffix}",), checked=True, weight=8, needs=needs)
 
 
 def _make_onnx(folder: Path) -> None:
@@ -500,22 +502,23 @@ KINDS: tuple[Kind, ...] = (
     _image("webp", "webp"),
     _image("pgm", "ppm", grey=True),
     Kind("manifest CSV", _make_csv, lambda f: _listed(open_listed(f / "list.csv")), ("list.csv",), weight=6),
-    Kind("manifest Parquet", _make_parquet, lambda f: _listed(open_listed(f / "list.parquet")), ("list.parquet",)),
+    Kind("manifest Parquet", _make_parquet, lambda f: _listed(open_listed(f / "list.parquet")), ("list.parquet",),
+         needs="pyarrow"),
     Kind("RecordIO", _make_recordio, lambda f: _listed(open_listed(f)), ("train.*", "property"), weight=8),
     Kind("LFW pairs", _make_lfw, lambda f: _pairs(read_lfw_pairs(f / "pairs.txt")), ("pairs.txt",), weight=6),
     Kind("YTF splits", _make_ytf, lambda f: _pairs(read_ytf_splits(f / "splits.txt")), ("splits.txt",), weight=6),
     Kind(".bin", _make_bin, _read_bin, ("lfw.bin",), weight=8),
     _embeddings("embeddings npz", ".npz"),
-    _embeddings("embeddings Parquet", ".parquet"),
-    Kind("ONNX", _make_onnx, _read_onnx, ("net.onnx",)),
-    Kind("ONNX with card", _make_onnx_and_card, _read_onnx, ("net.onnx*",), checked=True),
+    _embeddings("embeddings Parquet", ".parquet", "pyarrow"),
+    Kind("ONNX", _make_onnx, _read_onnx, ("net.onnx",), needs="onnx"),
+    Kind("ONNX with card", _make_onnx_and_card, _read_onnx, ("net.onnx*",), checked=True, needs="onnx"),
     Kind("run.json", _make_run, _read_run, ("run.json",), weight=6),
     Kind("run.json, digests", _make_run, _read_config, ("run.json",), weight=2),
     Kind("metrics.jsonl", _make_metrics, _read_metrics, ("metrics.jsonl",)),
     Kind("report.json of a run", _make_report, _read_report, ("report.json",), weight=2),
     Kind("evaluation as thresholds", _make_evaluation, _read_evaluation, ("photos.json",), weight=6),
     Kind("evaluation in a report", _make_evaluation, _read_page, ("photos.json",), weight=4),
-    Kind("index", _make_index, _read_index, ("index/[!.]*",), checked=True, weight=8),
+    Kind("index", _make_index, _read_index, ("index/[!.]*",), checked=True, weight=8, needs="faiss"),
     Kind("prepared: card, index, shards", _make_prepared, _read_prepared,
          ("out/card.json", "out/index/[olc]*.npy", "out/*.array_record"), checked=True, weight=8),
     Kind("prepared: names", _make_prepared, _read_prepared_names, ("out/index/names.*", "out/index/files.*")),

@@ -17,6 +17,8 @@ def place(tmp_path_factory):
 @pytest.mark.parametrize("name", [kind.name for kind in KINDS if not kind.slow])
 def test_damage_is_told_or_does_no_harm(place, name):
     storm = Storm(place / name.replace("/", " "), seed=1, only=[name], slow=False)
+    for package in filter(None, (kind.needs for kind in storm.kinds)):
+        pytest.importorskip(package)
     cases = [storm.case(number) for number in range(12)]
     assert [case for case in cases if case.end == "finding"] == []
     if name not in QUIET:
