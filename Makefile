@@ -11,7 +11,7 @@ NEWEST ?= python3.13
 IN_NEWEST = tests/test_*.py $(addprefix tests/,triplets models datasets input images export)
 VENV ?= .venv
 BIN = $(VENV)/bin
-# The stamp holds the extras that were asked for; they stay until others are.
+# The stamp records the installed extras; they stay until EXTRAS names others.
 STAMP = $(VENV)/.installed
 INSTALLED := $(shell cat $(STAMP) 2>/dev/null)
 EXTRAS ?= $(INSTALLED)
@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev$(if $(EXTRAS),$(comma)$(EXTRAS))]'
 	@echo '$(EXTRAS)' > $@
 
-train: $(STAMP)  ## train, or go on: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.data.path=faces"
+train: $(STAMP)  ## train, or resume: CONFIG=nn1 WORKDIR=runs/nn1 ARGS="--config.data.path=faces"
 	$(BIN)/facenet-jax train --config=$(CONFIG) --workdir=$(WORKDIR) $(ARGS)
 
 sweep: $(STAMP)  ## answer a question by several runs: SWEEP=embedding_size CONFIG=quickstart LAUNCHER=local
@@ -84,7 +84,7 @@ describe: $(STAMP)  ## print the tables of the six networks
 	for network in nn1 nn2 nn3 nn4 nns1 nns2; do echo "$$network"; $(BIN)/facenet-jax describe $$network; echo; done
 
 bench-evaluation: $(STAMP)  ## count 10^10 pairs exactly, against the bare matrix product: ARGS="--faces 20000"
-	$(BIN)/python benchmarks/evaluation.py $(ARGS)
+	$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
 bench-index: $(STAMP)  ## search a million faces, as float32 and as bytes; needs EXTRAS=index; ARGS="--faces 100000" for less
 	$(BIN)/python -m benchmarks.index $(ARGS)

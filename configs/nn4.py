@@ -2,7 +2,7 @@
 
 facenet-jax train --config=configs/nn4.py --config.data.path=faces --workdir=runs/nn4
 
-On two CPU cores a step of 24 faces took 0.36 s. The batch of 1,800 wants much memory:
+On two CPU cores a step of 24 faces took 0.36 s. The batch of 1,800 needs much memory:
 the command says which --config.batch.chunk fits.
 """
 

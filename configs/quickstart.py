@@ -1,4 +1,4 @@
-"""The first run: NNS2 on drawn faces at 64x64, minutes on a laptop. What `make train` runs.
+"""The first run: NNS2 on drawn faces at 64x64, minutes on a laptop. `make train` runs it.
 
 facenet-jax train --config=configs/quickstart.py --workdir=runs/quickstart
 
@@ -13,7 +13,7 @@ def get_config():
     config.steps = 1200
     config.model.name = "nns2"
     config.model.input_size = (64, 64)
-    config.model.norm = "weight"  # starts at once; with the paper's it is chance whether it takes half of the steps
+    config.model.norm = "weight"  # learns from the start; the paper's norm may take half of the steps to begin
     config.data.drawn.identities = 2000
     config.data.drawn.faces_per_identity = 10
     config.batch.size = 180

@@ -1,4 +1,4 @@
-"""A few thousand people and half an hour of a CPU core: what trained best so far (docs/results.md).
+"""The recipe that trained best so far on a few thousand people in half an hour of a CPU core (docs/results.md).
 
 facenet-jax train --config=configs/recipe_cpu.py --config.data.path=faces --workdir=runs/recipe
 

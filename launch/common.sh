@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # (the variables are for the scripts that read this file)
-# What the launchers share: CONFIG, WORKDIR and ARGS as in the Makefile, DATA in a bucket, --dry-run, and a question
+# Shared by the launchers: CONFIG, WORKDIR and ARGS as in the Makefile, DATA in a bucket, --dry-run, and a question
 # before deleting.
 
 set -euo pipefail
@@ -55,7 +55,7 @@ run() {
     ((dry_run)) || "$@"
 }
 
-# A question to a service: what it says is for the script, so only a dry run prints the command.
+# Queries a service; the script uses the answer, so only a dry run prints the command.
 ask() {
     if ((dry_run)); then say "+ $(quoted "$@")"; else "$@"; fi
 }
@@ -76,7 +76,7 @@ write_file() {
     ((dry_run)) || { mkdir -p "$(dirname "$1")" && printf '%s\n' "$content" > "$1"; }
 }
 
-# Goes on only after a person's yes; no terminal and no --yes is a no.
+# Goes on only after a person's yes; without a terminal and without --yes the answer is no.
 confirm() {
     if ((dry_run)); then
         say "(asks: $1)"
@@ -88,7 +88,7 @@ confirm() {
     fi
 }
 
-# `train` is the command on every host. ARGS is split where a shell would, quotes kept together, and nothing expanded.
+# `train` is the command on every host. ARGS is split into words as a shell does, respecting quotes, and not expanded.
 make_train_command() {
     local words=()
     xargs printf '' <<< "$ARGS" 2> /dev/null || refuse "ARGS=$ARGS: a quote is not closed."
@@ -122,7 +122,7 @@ take_name() {
     stage=build/launch/$NAME
 }
 
-# The files of a commit, not of the working tree: what runs can be named and had again.
+# The files of a commit, not of the working tree, so that the code of a run has a name and can be fetched again.
 archive_commit() {
     local commit=${COMMIT:-HEAD}
     git rev-parse --quiet --verify "$commit^{commit}" > /dev/null || refuse "COMMIT=$commit: there is no such commit."

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Several processes of facenet-jax on this machine, as hosts of one job: to try what a cluster does.
+"""Runs several processes of facenet-jax on this machine as the hosts of one job, to try what a cluster does.
 
     launch/local.py -n 4 --devices-per-process 2 -- train --config=quickstart --workdir=runs/four
 
-Each process has simulated CPU devices of its own. Their lines come out with the process's number before them. When one
+Each process has simulated CPU devices of its own, and each line of output begins with its process's number. When one
 ends in error or is killed, this says so in a sentence and ends the others; Ctrl-C and SIGTERM are passed on, so that
 the run saves and leaves with exit code 143, after which the same command resumes where it stopped.
 """
@@ -20,12 +20,12 @@ import threading
 import time
 from typing import IO
 
-# What the others get to end by themselves once one has failed, and once they were asked to save.
+# Time for the others to end by themselves after one has failed, and for all to save after a request to stop.
 GRACE_SECONDS, SAVE_SECONDS = 5, 120
 
 
 def main() -> int:
-    """Starts the processes, and returns the exit code of the job."""
+    """Starts the processes, waits for them, and returns the exit code of the job."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n")[0], epilog="example: " + __doc__.split("\n\n")[1].strip()
     )
@@ -113,7 +113,7 @@ class Job:
         return code if code >= 0 else 128 - code
 
     def _end(self) -> None:
-        """Ends those that are left, in the middle of a step that they could not finish by themselves."""
+        """Kills those that have not ended by themselves after a while."""
         deadline = time.monotonic() + GRACE_SECONDS
         while time.monotonic() < deadline and any(process.poll() is None for process in self.processes):
             time.sleep(0.1)
@@ -129,7 +129,7 @@ class Job:
 
 
 def _is_stopped(process: subprocess.Popen[str]) -> bool:
-    """Whether a process stands still by a signal (or a debugger), as Linux tells it: after its name in brackets."""
+    """Whether a process is stopped by a signal or a debugger: the state after its name in Linux's /proc/PID/stat."""
     try:
         with open(f"/proc/{process.pid}/stat", encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[0] in "Tt"
@@ -148,7 +148,7 @@ def _how(code: int) -> str:
 
 
 def say(text: str) -> None:
-    """A line of this program's own."""
+    """Prints a line of this program's own, on standard error."""
     print(f"launch/local.py: {text}", file=sys.stderr, flush=True)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on a slice of Cloud TPU VMs that is asked for, filled, watched and deleted from here.
+# Trains on a slice of Cloud TPU VMs: requests it, installs the code, watches the run and deletes the slice.
 # shellcheck disable=SC2016  # the workers are to expand what stands in single quotes: $USER is theirs
 # shellcheck source=launch/common.sh
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -39,10 +39,10 @@ slice() { run gcloud compute tpus queued-resources "$1" "$NAME" "--zone=$ZONE" "
 on_workers() { run gcloud compute tpus tpu-vm ssh "$NAME" "--zone=$ZONE" "--worker=$1" "--command=$2"; }
 to_workers() { run gcloud compute tpus tpu-vm scp "$1" "$NAME:$2" "--zone=$ZONE" --worker=all; }
 
-# The slice's: WAITING_FOR_RESOURCES, PROVISIONING, ACTIVE, SUSPENDED (preempted), FAILED, ...
+# The slice's state: WAITING_FOR_RESOURCES, PROVISIONING, ACTIVE, SUSPENDED (preempted), FAILED, ...
 state() { ask gcloud compute tpus queued-resources describe "$NAME" "--zone=$ZONE" "--format=value(state.state)"; }
 
-# The run's, on the first worker.
+# The run's state, on the first worker.
 run_state() {
     ask gcloud compute tpus tpu-vm ssh "$NAME" "--zone=$ZONE" --worker=0 \
         '--command=systemctl show facenet-train@$USER --property=LoadState,ActiveState'
@@ -80,7 +80,7 @@ wait_until_active() {
         [[ $now != SUSPENDED && $now != FAILED ]] || refuse "$NAME is $now and will not come; delete it, and ask again."
         [[ $now == ACTIVE ]] || sleep 30
     done
-    # A machine is there some time before it lets anybody in.
+    # A machine exists some time before it accepts connections.
     for _ in {1..10}; do
         on_workers all true && return
         sleep 30

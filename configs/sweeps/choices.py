@@ -2,7 +2,7 @@
 
 One at a time: the triplets of section 3.2, its random negatives and faces of an identity, the margin of equation (1),
 the embedding's size of Table 5, augmentation, the rate's fall and the average of parameters, each against the config as
-it is. docs/experiments/choices.md has what came out.
+it is. docs/experiments/choices.md has the results.
 
 facenet-jax sweep choices --config=recipe_cpu --config.data.path=faces
 """
@@ -37,7 +37,7 @@ def points(base):
 
 
 def other(base, key, value, name):
-    """The point, unless it is what the config has already."""
+    """Yields the point, unless the config already has this value."""
     group, _, last = key.partition(".")
     if base[group][last] != value:
         yield name, {key: value}

@@ -1,6 +1,6 @@
 """How long should an embedding be?
 
-Table 5 of the paper trains NN1 with 64, 128, 256 and 512 dimensions and finds no significant difference: 128 it is,
+Table 5 of the paper trains NN1 with 64, 128, 256 and 512 dimensions and finds no significant difference. It uses 128,
 which an application can store as 128 bytes.
 
 facenet-jax sweep embedding_size --config=nn1 --config.data.path=faces

@@ -155,7 +155,7 @@ def test_what_does_not_go_is_one_sentence_before_any_work(network, place, capsys
     assert "mine is not empty (it has letter.txt)" in refused("photos", "-o", "mine", *own)
     (place / "other" / "faces").mkdir(parents=True)
     (place / "other" / "faces" / "card.json").write_text("{}")
-    assert "other is not empty (it has faces) and no album" in refused("photos", "-o", "other", *own)
+    assert "other is not empty (it has faces) and is not an album" in refused("photos", "-o", "other", *own)
     assert (place / "other" / "faces" / "card.json").exists()
     with monkeypatch.context() as patch:
         patch.setattr(command, "find_spec", lambda name: None)

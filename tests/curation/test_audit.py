@@ -208,7 +208,7 @@ def test_what_an_audit_leaves(mislabelled, tmp_path, capsys, form):
     )
     page = _Page((out / "audit.html").read_text())
     assert all(address.startswith("data:") for address in page.fetched)
-    assert page.headings[:2] == ["What was found", "Probably wrong labels"]
+    assert page.headings[:2] == ["Findings", "Probably wrong labels"]
     assert page.images == 2 * (1 + 4 + 4) + 2
     assert "from &lt;3&gt;.jpg" in (out / "audit.html").read_text()
     # The list serves those who take it.

@@ -196,9 +196,9 @@ def test_bad_input_is_said_in_a_sentence(album, tmp_path, embedder, capsys):
     near = ("--threshold", "0.5")
     for photos, where, how, words in (
         (empty, out, near, "holds no photographs"),
-        (alone, tmp_path / "out of one", near, "show one face alone"),
+        (alone, tmp_path / "out of one", near, "show only one face"),
         (nobody, tmp_path / "out of nobody", near, "show no face"),
-        (album, out, (), "How near two groups of one person lie is not known"),
+        (album, out, (), "The distance within which two groups are one person is not known"),
         (album, out, ("--far", "0.001", *near), "give --evaluation too"),
         (album, out, ("--threshold", "5"), "lie between 0 and 4"),
         (album, out, ("--evaluation", str(album / "1.png")), "is not a result of `facenet-jax evaluate`"),

@@ -82,7 +82,7 @@ def test_slices():
         *("v5e:4x4", "v5e:16x16", "v5e:1x1")
     ]
     for chips, slices in ((1024, 2), (32, 3), (1, 2)):
-        with pytest.raises(InputError, match=f"--slices={slices}: {chips:,} chips of v5e want"):
+        with pytest.raises(InputError, match=f"--slices={slices}: {chips:,} chips of v5e need"):
             slices_of(CHIPS["v5e"], chips, slices)
 
 

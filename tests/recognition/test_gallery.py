@@ -240,7 +240,7 @@ class TestGallery:
             assert code == 2
             return sentence
 
-        assert "is a new index: say what makes the points with --embedder" in refused("enroll", gallery, index)
+        assert "is a new index: give the network with --embedder" in refused("enroll", gallery, index)
         assert "Give a gallery to enrol" in refused("enroll", index)
         assert "is not an index" in refused("identify", gallery, index)
         assert "is not an index" in refused("enroll", index, "--remove", "a")

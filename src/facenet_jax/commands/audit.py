@@ -1,4 +1,4 @@
-"""`facenet-jax audit`."""
+"""`facenet-jax audit`: lists labels of a dataset that are probably wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
     )
     audit.add_argument("dataset", type=Path, metavar="DATASET", help="what to audit")
-    audit.add_argument("--embedder", required=True, metavar="EMBEDDER", help="what tells people apart")
+    audit.add_argument("--embedder", required=True, metavar="EMBEDDER", help="what compares faces")
     audit.add_argument("-o", "--output", type=Path, required=True, help="a folder for what is found")
     audit.add_argument(
         "--keep",

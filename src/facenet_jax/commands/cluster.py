@@ -1,4 +1,4 @@
-"""`facenet-jax cluster`."""
+"""`facenet-jax cluster`: groups the faces of photographs by person."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def add_parser(commands: Any) -> None:
         commands,
         "cluster",
         _cluster,
-        help="sort photographs by who is on them",
+        help="sort photographs by person",
         description="Finds every face in photographs, groups them by person (section 5.8), and writes a folder of "
         "links for each, a table, and a contact sheet. Stopped or killed, it resumes when run again.",
         epilog=EPILOG,
     )
-    cluster.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder, walked to its end")
+    cluster.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder, with all below it")
     cluster.add_argument("-o", "--out", type=Path, required=True, metavar="PEOPLE", help="a new folder for the result")
     add_embedder(cluster)
     how = cluster.add_mutually_exclusive_group()
@@ -41,14 +41,13 @@ def _cluster(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.curation.people import PAGE_FILE, find_people, format_people, write_people
     from facenet_jax.curation.results_folder import KEPT, claimed_for_all
     from facenet_jax.recognition.finder import open_photos
-    from facenet_jax.runtime.files import write_whole
+    from facenet_jax.runtime.files import check_outside, write_whole
     from facenet_jax.runtime.progress import Progress
 
     photos = open_photos([options.photos])
     finder = finder_of(options)
     within = _within(options, finder)
-    if options.photos.resolve() in (options.out.resolve(), *options.out.resolve().parents):
-        raise InputError(f"{options.out} lies in {options.photos}, which is read only; give a folder elsewhere.")
+    check_outside(options.out, options.photos)
     progress = Progress()
     with claimed_for_all(options.out) as new:
         people = find_people(photos, finder, within, options.out / KEPT, progress)
@@ -72,8 +71,8 @@ def _within(options: argparse.Namespace, finder: FaceFinder) -> tuple[float, str
         return chosen.distance, str(chosen)
     if options.threshold is None:
         raise InputError(
-            "How near two groups of one person lie is not known: give --evaluation, --threshold (what `evaluate "
-            f"cluster` found), or --people; to get a file for --evaluation, {how_to_evaluate(finder)}"
+            "The distance within which two groups are one person is not known: give --evaluation, --threshold (what "
+            f"`evaluate cluster` found), or --people; to get a file for --evaluation, {how_to_evaluate(finder)}"
         )
     from facenet_jax.evaluation.verification import check_threshold
 

@@ -1,4 +1,4 @@
-"""`facenet-jax completion`."""
+"""`facenet-jax completion`: prints a completion script for bash or zsh."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from facenet_jax.commands.options import add_command, all_parsers
 
-# The first words name a command, and perhaps a protocol; its own words are offered, or else files (-o default).
+# The first words name a command, and perhaps a protocol; offered are its own words, or else files (-o default).
 _BASH = """\
 _facenet_jax() {{
     local current=${{COMP_LINE:0:$COMP_POINT}} words=

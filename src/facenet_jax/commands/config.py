@@ -1,4 +1,4 @@
-"""`facenet-jax config`."""
+"""`facenet-jax config`: prints a config's keys, values and meanings."""
 
 from __future__ import annotations
 

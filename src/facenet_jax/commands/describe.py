@@ -1,4 +1,4 @@
-"""`facenet-jax describe`."""
+"""`facenet-jax describe`: prints a network's table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`facenet-jax embed`."""
+"""`facenet-jax embed`: writes a file of the embeddings of all faces in photographs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
         "that show none or cannot be read. Stopped or killed, it resumes when run again.",
         epilog=EPILOG,
     )
-    embed.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="folders, walked to their ends, or files")
+    embed.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="folders, with all below them, or files")
     embed.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help="a .parquet or .npz file")
     add_embedder(embed)
     embed.add_argument("--compact", action="store_true", help="one byte a coordinate instead of four")

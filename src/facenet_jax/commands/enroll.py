@@ -1,4 +1,4 @@
-"""`facenet-jax enroll`."""
+"""`facenet-jax enroll`: adds people to an index, and removes them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _enroll(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax.recognition.index_files import held
 
     if options.sync and options.gallery is None:
-        raise InputError("--sync makes an index what its gallery is: give the gallery too.")
+        raise InputError("--sync makes an index equal to its gallery: give the gallery too.")
     if options.gallery is None and not options.remove and options.evaluation is None:
         raise InputError("Give a gallery to enrol, people to --remove, or an --evaluation with thresholds.")
     with held(options.index):
@@ -137,11 +137,11 @@ def _say_thresholds(index: PeopleIndex) -> None:
 
 
 def _open_finder(options: argparse.Namespace, index: PeopleIndex | None) -> FaceFinder:
-    """That of the index; of a new one what is asked for."""
+    """The finder of the index, or for a new index the one that the options name."""
     if index is not None:
         return index.open_finder(options.index, options.embedder, options.step, options.crop, options.flip)
     if options.embedder is None:
-        raise InputError(f"{options.index} is a new index: say what makes the points with --embedder, such as sface.")
+        raise InputError(f"{options.index} is a new index: give the network with --embedder, such as --embedder=sface.")
     return finder_of(options)
 
 

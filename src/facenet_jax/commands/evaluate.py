@@ -1,4 +1,4 @@
-"""`facenet-jax evaluate PROTOCOL`."""
+"""`facenet-jax evaluate PROTOCOL`: measures embedders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from facenet_jax.commands.options import CROPS, add_step
+from facenet_jax.commands.options import CROPS, add_command, add_step
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import protocols
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from facenet_jax.evaluation.request import AnyEmbedder
 
 _EPILOG = """\
-EMBEDDER is the working directory of a run, sface (the yardstick, of the extra `align`), a file of embeddings (.npz with
-the arrays embeddings and names), or onnx:PATH with what its input needs, such as
+EMBEDDER is the working directory of a run, sface (a pretrained network, of the extra `align`), a file of embeddings
+(.npz with the arrays embeddings and names), or onnx:PATH with what its input needs, such as
   onnx:model.onnx,size=112x112,scale=0.00784,mean=127.5,colour=bgr
   onnx:w600k_r50.onnx,preset=insightface
 (presets: docs/onnx_networks.md).
@@ -39,7 +39,7 @@ class _ProtocolParser(argparse.ArgumentParser):
             self.protocol = ""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's."""
+        """Parses as argparse does, with the arguments of the protocol."""
         self.complete()
         return super().parse_known_args(args, namespace)
 
@@ -56,14 +56,9 @@ def add_parser(commands: Any) -> None:
         dest="protocol", required=True, metavar="PROTOCOL", parser_class=_ProtocolParser
     )
     for name, text in protocols.PROTOCOLS.items():
-        parser = subparsers.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        description = text[0].upper() + text[1:] + "."
+        parser = add_command(subparsers, name, _run, help=text, description=description, epilog=_EPILOG)
+        assert isinstance(parser, _ProtocolParser)
         parser.protocol = name
         parser.add_argument("--embedder", action="append", required=True, metavar="EMBEDDER", help="what to measure")
         add_step(parser)
@@ -81,15 +76,9 @@ def add_parser(commands: Any) -> None:
         parser.add_argument(
             "--keep-shared", action="store_true", help="keep identities that an embedder was trained on; they are named"
         )
-        parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace, _: list[str]) -> int:
-    with ExitStack() as stack:
-        return _measure(options, stack)
-
-
-def _measure(options: argparse.Namespace, stack: ExitStack) -> int:
     from facenet_jax.datasets.open import crop_of
     from facenet_jax.datasets.walk import in_words
     from facenet_jax.embedders import is_run, network_of
@@ -108,38 +97,40 @@ def _measure(options: argparse.Namespace, stack: ExitStack) -> int:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"--embedder={name} was given twice; give each once.")
-    # With --flip there are two of a network, which is asked what it was trained on once.
+    # With --flip a network appears twice; its training identities are read once.
     networks = {id(one): one for one in map(network_of, embedders)}.values()
-    if options.out:
-        try:
-            stack.enter_context(new_folder(options.out))
-        except OSError as error:
-            raise InputError(f"--out={options.out} cannot be made ({error.strerror}); give another folder.") from error
-    request = Request(
-        embedders,
-        options.crop,
-        options.out / "embeddings" if options.out else None,
-        {network.name: trained_on(network) for network in networks},
-        not options.keep_shared,
-        against=_old(options) is not None,
-        held_out=own_held_out,
-    )
-    cut = crop_of(options.data) if options.data else "none"
-    for network in networks:
-        # Without --data a run is measured on its own faces, which are cut as it expects.
-        warn_of_crop(network, cut if options.data else getattr(network, "crop", "none"), options.crop)
-    outcome = protocol.run(request, options)
-    if cut != "none":
-        outcome.document["prepared_crop"] = cut
     written: list[Path] = []
-    if options.out:
-        file = _place(options.out, outcome)
-        write_whole(file, json.dumps(outcome.document, indent=1, allow_nan=False) + "\n")
-        rejected = options.out / f"{file.stem}_rejected.txt"
-        write_rejects(rejected, list(request.rejected.items()))
-        written = [file, *(draw(options.out / f"{file.stem}_{name}") for name, draw in outcome.figures.items())]
-    data = outcome.document["data"]
-    print(f"{outcome.protocol} on {data}, crop {outcome.document['crop']}")
+    with ExitStack() as stack:
+        if options.out:
+            try:
+                stack.enter_context(new_folder(options.out))
+            except OSError as error:
+                raise InputError(
+                    f"--out={options.out} cannot be made ({error.strerror}); give another folder."
+                ) from error
+        request = Request(
+            embedders,
+            options.crop,
+            options.out / "embeddings" if options.out else None,
+            {network.name: trained_on(network) for network in networks},
+            not options.keep_shared,
+            against=_old(options) is not None,
+            held_out=own_held_out,
+        )
+        cut = crop_of(options.data) if options.data else "none"
+        for network in networks:
+            # Without --data a run is measured on its own faces, which are cut as it expects.
+            warn_of_crop(network, cut if options.data else getattr(network, "crop", "none"), options.crop)
+        outcome = protocol.run(request, options)
+        if cut != "none":
+            outcome.document["prepared_crop"] = cut
+        if options.out:
+            file = _result_file(options.out, outcome)
+            write_whole(file, json.dumps(outcome.document, indent=1, allow_nan=False) + "\n")
+            rejected = options.out / f"{file.stem}_rejected.txt"
+            write_rejects(rejected, list(request.rejected.items()))
+            written = [file, *(draw(options.out / f"{file.stem}_{name}") for name, draw in outcome.figures.items())]
+    print(f"{outcome.protocol} on {outcome.document['data']}, crop {outcome.document['crop']}")
     if request.left_out:
         done = "kept, and the figures may say little" if options.keep_shared else "left out"
         shown = ", ".join(request.left_out[:5]) + (", ..." if len(request.left_out) > 5 else "")
@@ -156,7 +147,7 @@ def _measure(options: argparse.Namespace, stack: ExitStack) -> int:
 
 
 def _open(options: argparse.Namespace) -> list[AnyEmbedder]:
-    """The embedders that were asked for; with --flip each network's mean with the mirror image behind it."""
+    """The embedders that the options name; with --flip each network is followed by its mean with the mirror image."""
     from facenet_jax.embedders import FileOfEmbeddings, FlippedEmbedder, is_run, open_embedder
 
     embedders: list[AnyEmbedder] = []
@@ -179,18 +170,17 @@ def _old(options: argparse.Namespace) -> str | None:
     return getattr(options, "against", None)
 
 
-def _place(out: Path, outcome: Any) -> Path:
-    """PROTOCOL.json, or PROTOCOL-2.json and so on where those are of other faces, pairs or crops."""
-
+def _result_file(out: Path, outcome: Any) -> Path:
+    """PROTOCOL.json, or PROTOCOL-2.json and so on if those exist and are of other faces, pairs or crops."""
     from facenet_jax.runtime.json_files import read_json
 
-    def what(document: dict[str, Any]) -> list[Any]:
+    def measured(document: dict[str, Any]) -> list[Any]:
         return [document.get(key) for key in ("data", "pairs", "crop")]
 
     for number in itertools.count(1):
         file = out / (f"{outcome.protocol}.json" if number == 1 else f"{outcome.protocol}-{number}.json")
         try:
-            if what(read_json(file)) == what(outcome.document):
+            if measured(read_json(file)) == measured(outcome.document):
                 break
         except (OSError, ValueError, AttributeError):  # none is there, or it is not a result
             break

@@ -1,8 +1,9 @@
-"""`facenet-jax export`."""
+"""`facenet-jax export`: writes a checkpoint as ONNX or StableHLO."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,6 @@ def add_parser(commands: Any) -> None:
 
 
 def _export(options: argparse.Namespace, _: list[str]) -> int:
-    import sys
-
     from facenet_jax.embedders.base import WITH_FLIP
     from facenet_jax.export.run import Wanted, export
     from facenet_jax.runtime.files import locate

@@ -1,4 +1,4 @@
-"""`facenet-jax identify`."""
+"""`facenet-jax identify`: names the faces of photographs by an index."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from facenet_jax.commands.options import EPILOG, add_accept_rate, add_command, add_embedder, add_evaluation
+from facenet_jax.commands.options import EPILOG, add_accept_rate, add_command, add_embedder, add_evaluation, add_far
 from facenet_jax.errors import InputError
 
 
@@ -24,10 +24,10 @@ def add_parser(commands: Any) -> None:
     identify.add_argument("index", type=Path, metavar="INDEX", help="what `facenet-jax enroll` made")
     add_embedder(identify, needed=False)
     add_evaluation(identify, "where the threshold comes from (default: what was given to `enroll`)")
-    identify.add_argument("--far", type=float, help="the rate to take it at (default: the smallest that was measured)")
+    add_far(identify)
     add_accept_rate(identify)
     identify.add_argument("-k", type=int, default=3, help="how many of the nearest people to name (default: 3)")
-    identify.add_argument("-o", "--out", type=Path, metavar="FILE", help="a .json or .csv file for all of it")
+    identify.add_argument("-o", "--out", type=Path, metavar="FILE", help="a .json or .csv file for the results")
 
 
 def _identify(options: argparse.Namespace, _: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""`facenet-jax merge`."""
+"""`facenet-jax merge`: joins the shares of a dataset that several machines prepared."""
 
 from __future__ import annotations
 

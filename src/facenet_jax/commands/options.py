@@ -1,4 +1,4 @@
-"""Options that several subcommands share, how subcommands are declared, and writing files that were asked for."""
+"""Declares subcommands and the options that several share, and writes the files that options name."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def add_command(
       commands: the subparsers.
       name: of the subcommand.
       run: takes the parsed options and the overrides of a config, and returns the exit code.
-      help: its line in the list of all.
-      description: what its own --help begins with.
-      epilog: what that ends with, line for line.
+      help: its line in the list of subcommands.
+      description: the first lines of its own --help.
+      epilog: the last lines of its own --help, kept as they are.
       takes_overrides: whether --config.KEY=VALUE may be given.
     """
     parser: argparse.ArgumentParser = commands.add_parser(
@@ -74,7 +74,7 @@ def add_step(parser: Any) -> None:
 
 def add_embedder(parser: Any, needed: bool = True) -> None:
     """Adds --embedder, --step, --flip and --crop."""
-    parser.add_argument("--embedder", required=needed, metavar="EMBEDDER", help="what makes the points")
+    parser.add_argument("--embedder", required=needed, metavar="EMBEDDER", help="what embeds faces")
     add_step(parser)
     parser.add_argument(
         "--flip",
@@ -107,7 +107,7 @@ def add_accept_rate(parser: Any) -> None:
         "--accept-rate",
         type=float,
         metavar="RATE",
-        help="the highest rate to expect of strangers being taken for somebody (default: 0.1; beyond is refused)",
+        help="refuse thresholds at which more strangers than this share would be named (default: 0.1)",
     )
 
 
@@ -117,12 +117,12 @@ def add_largest(parser: Any) -> None:
 
 
 def write_out(path: Path, text: str, option: str = "") -> None:
-    """Writes a file that was asked for.
+    """Writes a file that the user named.
 
     Args:
       path: the file.
-      text: all of it.
-      option: the option that named it, such as `--out`; empty where the file speaks for itself.
+      text: its content.
+      option: the option that named it, such as `--out`, for the error; empty if the file alone says enough.
 
     Raises:
       InputError: it cannot be written.
@@ -137,7 +137,7 @@ def write_out(path: Path, text: str, option: str = "") -> None:
 
 
 def finder_of(options: argparse.Namespace) -> FaceFinder:
-    """Opens what was asked for."""
+    """Opens the embedder and the face detector that the options name."""
     from facenet_jax.recognition.finder import open_finder
 
     return open_finder(options.embedder, options.step, options.crop, options.flip)

@@ -1,4 +1,4 @@
-"""`facenet-jax overlap`."""
+"""`facenet-jax overlap`: lists people and images that two datasets share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_parser(commands: Any) -> None:
     )
     overlap.add_argument("a", type=Path, metavar="A", help="a dataset, to train on for instance")
     overlap.add_argument("b", type=Path, metavar="B", help="another, to measure on for instance")
-    overlap.add_argument("--out", type=Path, help="a file for all of it, in JSON")
+    overlap.add_argument("--out", type=Path, help="a JSON file for the results")
 
 
 def _overlap(options: argparse.Namespace, _: list[str]) -> int:

@@ -1,9 +1,11 @@
-"""`facenet-jax plan`."""
+"""`facenet-jax plan`: predicts memory, traffic and time of a run on other chips."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +65,6 @@ def _images(text: str) -> float:
 
 
 def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
-    import json
-    from dataclasses import replace
-
     from facenet_jax.config import load_config
     from facenet_jax.planning.chips import find_chip, slices_of, topology
     from facenet_jax.planning.host import measure_host
@@ -86,7 +85,7 @@ def _plan(options: argparse.Namespace, overrides: list[str]) -> int:
         chip = replace(chip, domain=options.chips // slices)
     shape = topology(chip, options.chips, slices) if options.compiler == "tpu" else ""
     program = compile_for(options.config, overrides, options.chips, shape, slices)
-    # Rates that were measured on convolutions and on memory are those that are reached.
+    # measure_host gives rates that this machine reaches, not peaks.
     defaults = Assumptions(1.0, 1.0) if here else Assumptions()
     assumptions = Assumptions(
         options.utilisation or defaults.utilisation, options.bandwidth_share or defaults.bandwidth_share

@@ -1,4 +1,4 @@
-"""`facenet-jax prepare`."""
+"""`facenet-jax prepare`: makes a dataset of faces from photographs."""
 
 from __future__ import annotations
 

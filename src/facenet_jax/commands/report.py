@@ -1,4 +1,4 @@
-"""`facenet-jax report`."""
+"""`facenet-jax report`: writes one page of all results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`facenet-jax sweep SWEEP`."""
+"""`facenet-jax sweep SWEEP`: answers a question by several runs."""
 
 from __future__ import annotations
 

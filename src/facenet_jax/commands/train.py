@@ -1,4 +1,4 @@
-"""`facenet-jax train`."""
+"""`facenet-jax train`: trains a network, or resumes its training."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
         raise InputError(f"--trace={options.trace}: a profile is written to a disk; give a --workdir on one.")
     hook = None
     if options.on_metrics is not None:
-        devices()  # a platform that JAX cannot use is one sentence
+        devices()  # raises InputError for a platform that JAX cannot use
         with alike({}):
             hook = _function(options.on_metrics) if is_first() else None
     may_follow = left_open(options.config, overrides)

@@ -1,4 +1,4 @@
-"""`facenet-jax verify`."""
+"""`facenet-jax verify`: compares two photographs."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _verify(options: argparse.Namespace, _: list[str]) -> int:
         threshold = choose_threshold(read_thresholds(options.evaluation, finder), options.far)
         threshold.check(1, options.accept_rate)
         compared = compare(finder, options.first, options.second, options.largest)
-    except OSError as error:  # 1 says that the people are different
+    except OSError as error:  # not exit code 1, which means different people
         raise InputError(f"{error.filename or 'a file'} cannot be read ({error.strerror}); check it.") from error
     same = compared.distance <= threshold.distance
     print(f"squared distance  {compared.distance:.4f} between {compared.first} and {compared.second}")

@@ -1,4 +1,4 @@
-"""`facenet-jax view`."""
+"""`facenet-jax view`: serves a folder of results on this machine."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def _view(options: argparse.Namespace, _: list[str]) -> int:
         print("                Ctrl-C ends it", flush=True)
         try:
             server.serve_forever()
-        except KeyboardInterrupt:  # the way to end it
+        except KeyboardInterrupt:
             print("ended")
     return 0

@@ -1,1 +1,1 @@
-"""Putting collections of photographs in order: finding wrong labels, sorting by person, comparing datasets."""
+"""Puts collections of photographs in order: finds wrong labels, sorts by person, compares datasets."""

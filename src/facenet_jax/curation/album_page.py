@@ -18,7 +18,7 @@ from facenet_jax.report.page import Cell, Faces, Table, render, thumbnail
 from facenet_jax.runtime.json_files import read_json
 
 PAGE_FILE = "album.html"
-# More is no longer looked through; everybody is in the index.
+# Limits of what the page shows, so that it can be looked through; everybody is in the index.
 _MOST_PEOPLE, _MOST_FACES, _MOST_REJECTS = 500, 8, 100
 # The share of strangers that may be named, at most, by the bound of the strictest threshold asked for.
 _STRANGERS = 0.01
@@ -27,12 +27,12 @@ _STRANGERS = 0.01
 def rates_for(counts: NDArray[np.int64], photos: Path) -> list[float]:
     """False accept rates that an album's pairs resolve, the strictest last.
 
-    A stranger is compared with every face, so that the strictest is a hundredth of one in that many faces, or what the
-    pairs allow.
+    A stranger is compared with every face, so the strictest rate is a hundredth divided by the number of faces, or the
+    smallest that the pairs resolve.
 
     Args:
       counts: int64 [people], faces of each.
-      photos: of which album.
+      photos: the album's photographs, for the error.
 
     Raises:
       InputError: there are no two people with two faces each.
@@ -59,9 +59,9 @@ def build_album(
     Args:
       name: of the photographs' folder.
       out: the album's folder.
-      faces: cut out.
+      faces: the faces that were cut out.
       index: everybody enrolled.
-      evaluation: photos.json.
+      evaluation: the JSON file of `evaluate photos`.
       identify: the command that names faces.
     """
     threshold = index.thresholds[0]
@@ -70,7 +70,7 @@ def build_album(
     suspects = {one["face"] for one in found["wrong_labels"]} if found else set()
     people = [_person(faces, index, number, suspects) for number in range(min(len(faces.index.names), _MOST_PEOPLE))]
     promise = threshold.promise(len(index.files), len(index.people))
-    identified = read_json(_newest(out / "results", "identify"))["embedders"][-1]["result"]
+    identified = read_json(newest(out / "results", "identify"))["embedders"][-1]["result"]
     return render(
         "album.html",
         _shown(f"Album: {name}"),
@@ -95,12 +95,13 @@ def build_album(
     )
 
 
-def _newest(folder: Path, protocol: str) -> Path:
-    return max(folder.glob(f"{protocol}*.json"), key=lambda file: file.stat().st_mtime_ns)
+def newest(folder: Path, protocol: str) -> Path:
+    """The newest result of a protocol: there are several if the same faces were measured by several paths."""
+    return max(folder.glob(f"{protocol}*.json"), key=lambda file: (file.stat().st_mtime_ns, file.name))
 
 
 def _rates(result: dict[str, Any]) -> Table:
-    """VAL at each FAR, in words."""
+    """A table of the resolved rates: FAR, VAL and threshold."""
     rows = [
         [
             Cell(f"{100 * rate['far']:.3g} %", rate["far"]),
@@ -128,7 +129,7 @@ def _person(faces: PreparedSource, index: PeopleIndex, number: int, suspects: se
     """A line about a person, and some of the faces."""
     first, stop = faces.index.offsets[number : number + 2].tolist()
     shown = []
-    # Those that probably show somebody else come first.
+    # Faces that probably show somebody else come first.
     records = sorted(range(first, stop), key=lambda record: faces.place(record) not in suspects)
     for record in records[:_MOST_FACES]:
         try:

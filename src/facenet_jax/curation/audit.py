@@ -1,4 +1,4 @@
-"""Audits a dataset: which labels are probably wrong, and which faces to leave out."""
+"""Audits a dataset: finds labels that are probably wrong, and faces to leave out."""
 
 from __future__ import annotations
 
@@ -35,29 +35,30 @@ from facenet_jax.prepare.duplicates import find_copies
 from facenet_jax.runtime.cores import usable_cores
 from facenet_jax.runtime.progress import Progress, Tally
 
-# Chosen on CelebA with SFace (benchmarks/audit.py): from here on hardly a right label is among them.
+# Chosen on CelebA with SFace (benchmarks/audit.py): hardly any right label has this suspicion or more.
 EXCLUDE_FROM = 0.55
-# Two faces this much nearer than those of one identity typically are: nearly the same picture.
+# Faces within this share of the typical distance between faces of an identity are nearly the same picture.
 _NEAR_COPY = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What an audit found. Faces are numbers from 0, in the order of `files`.
+    """The findings of an audit. Faces are numbers from 0, in the order of `files`.
 
     Attributes:
       dataset, embedder: their names.
-      images: the dataset's.
-      files: of each face that could be judged, its place in the dataset.
+      images: the images of the dataset.
+      files: the place in the dataset of each face that could be judged.
       names: of identities.
       identity: int64 [n], ascending.
       near: how near the faces lie to their own and other identities.
       wrong: int64, probably wrong labels, the surest first.
       merged: identities of probably two people.
       split: pairs of identities of probably one person.
-      copies: int64 [copies, 2], faces with the bytes of an earlier one, and that.
-      near_copies: int64 [pairs, 2], faces with other bytes that are nearly the same; distances: float32 [pairs].
-      excluded: bool [n], what the list to leave out holds.
+      copies: int64 [copies, 2], a face and an earlier one with the same bytes.
+      near_copies: int64 [pairs, 2], faces that are nearly the same, with other bytes.
+      distances: float32 [pairs], of the near copies.
+      excluded: bool [n], whether the list of faces to leave out has each.
       bad: (file, reason) of each that could not be judged.
     """
 
@@ -78,7 +79,7 @@ class Findings:
     bad: tuple[tuple[str, str], ...]
 
     def name(self, face: int) -> str:
-        """Of the identity that a face is labelled with."""
+        """The name of the identity that a face is labelled with."""
         return self.names[int(self.identity[face])]
 
 
@@ -89,7 +90,7 @@ def audit(
 
     Args:
       dataset: where it is.
-      embedder: what tells people apart.
+      embedder: compares the faces.
       crop: how faces are cut first.
       keep: a folder where embeddings are kept as they are made.
       progress: where to report progress.
@@ -109,7 +110,7 @@ def audit(
     wrong = wrong_labels(near, identity)
     copies = _copies(source, images, kept, identity, progress)
     pairs, distances = pairs_within(points, _NEAR_COPY * near.typical_own)
-    # Faces with the same bytes are near of course.
+    # Faces with the same bytes are copies, not near copies.
     file = first_of_file(len(kept), copies)
     others = file[pairs[:, 0]] != file[pairs[:, 1]]
     return Findings(
@@ -148,7 +149,7 @@ def _copies(
         def digest(face: int) -> bytes:
             try:
                 return content_digest(images.read(int(kept[face])))
-            except BadFace:  # gone since it was embedded: it matches nothing
+            except BadFace:  # removed since it was embedded: it matches nothing
                 return content_digest(b"unreadable %d" % face)
 
         with ThreadPoolExecutor(usable_cores()) as pool:
@@ -161,7 +162,7 @@ def _copies(
 
 
 def first_of_file(faces: int, copies: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each face the first that has its bytes, itself if there is none before: int64 [faces].
+    """For each face the first one with its bytes, which may be itself: int64 [faces].
 
     Args:
       faces: how many there are.
@@ -177,7 +178,7 @@ def first_of_file(faces: int, copies: NDArray[np.int64]) -> NDArray[np.int64]:
 def to_leave_out(
     wrong: NDArray[np.int64], copies: NDArray[np.int64], suspicion: NDArray[np.floating[Any]]
 ) -> NDArray[np.bool_]:
-    """Of wrong labels the sure ones; of all faces with the same bytes all but the least suspicious: bool [faces].
+    """The faces to leave out, bool [faces]: sure wrong labels, and of equal files all but the least suspicious.
 
     Args:
       wrong: faces whose labels are probably wrong.

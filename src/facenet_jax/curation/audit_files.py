@@ -17,7 +17,7 @@ from facenet_jax.runtime.files import write_whole
 FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE = "findings.csv", "audit.json", "exclude.txt", "audit.html"
 OWN_FILES = (FINDINGS_FILE, JSON_FILE, EXCLUDE_FILE, PAGE_FILE)
 _COLUMNS = ("kind", "suspicion", "distance", "face", "identity", "other_face", "other_identity", "excluded")
-# More suspects than in the worst public sets: the embedder is more likely wrong than the labels.
+# A larger share of suspects than the worst public sets have: the embedder is more likely wrong than the labels.
 _BELIEVABLE = 0.25
 
 
@@ -30,7 +30,7 @@ def write_findings(found: Findings, out: Path) -> None:
     table.writerows(_rows(document))
     write_whole(out / FINDINGS_FILE, text.getvalue())
     write_whole(out / JSON_FILE, json.dumps(document, indent=1, allow_nan=False) + "\n")
-    # A line cannot hold a name with a line break in it.
+    # A name with a line break does not fit on a line.
     lines = [found.files[face] for face in np.flatnonzero(found.excluded).tolist() if "\n" not in found.files[face]]
     write_whole(out / EXCLUDE_FILE, "".join(f"{line}\n" for line in lines))
 
@@ -52,7 +52,7 @@ def _rows(document: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
 
 
 def _document(found: Findings) -> dict[str, Any]:
-    """Everything, as plain values."""
+    """All findings, as plain values."""
     near, suspicion = found.near, found.near.suspicion
 
     def pair(one: int, other: int, distance: float) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def format_findings(found: Findings) -> str:
 
 
 def caution(found: Findings) -> str:
-    """What a reader should know before believing an audit; empty where there is nothing."""
+    """A warning about an audit that should not be trusted; empty for others."""
     share = len(found.wrong) / max(int(np.sum(~np.isnan(found.near.own))), 1)
     if share <= _BELIEVABLE:
         return ""

@@ -13,7 +13,7 @@ from facenet_jax.curation.audit_files import EXCLUDE_FILE, FINDINGS_FILE, cautio
 from facenet_jax.images.decode import BadFace
 from facenet_jax.report.page import Cell, Faces, Table, render, thumbnail
 
-# Findings shown of each kind, the surest; a longer page is not looked through.
+# At most this many findings of each kind are shown, the surest first, so that the page can be looked through.
 _MOST = 200
 _EXEMPLARS = 4
 _PART = 10
@@ -21,12 +21,12 @@ _PART = 10
 
 @dataclass(frozen=True)
 class _Finding:
-    """A suspect and what it is compared with.
+    """A suspect and the faces that it is compared with.
 
     Attributes:
-      score: how sure it is, or how far apart two faces are.
+      score: its suspicion, or the distance of two faces.
       groups: of faces.
-      excluded: whether the list to leave out holds it.
+      excluded: whether it is in the list of faces to leave out.
     """
 
     score: str
@@ -120,7 +120,7 @@ def _pairs(found: Findings, pairs: NDArray[np.int64], distances: NDArray[np.floa
 
 
 def _members(found: Findings, number: int, but: int = -1) -> list[int]:
-    """A few faces of an identity that are right by all appearances: those that lie nearest to their own."""
+    """A few faces of an identity that are probably right: those nearest to the identity's others."""
     start, stop = np.searchsorted(found.identity, [number, number + 1])
     faces = np.arange(start, stop)
     faces = faces[faces != but]

@@ -11,10 +11,10 @@ from facenet_jax.images.decode import BadFace, decode_whole
 from facenet_jax.report.page import render, thumbnail
 from facenet_jax.runtime.progress import Progress, Tally
 
-# A longer page is not looked through; all are in the folders and the table.
+# Limits of what the page shows, so that it can be looked through; everything is in the folders and the table.
 _MOST_PEOPLE, _MOST_FACES, _MOST_ONCE = 300, 24, 120
 _SIDE = 84
-# Side of what is shown about a face, in lengths of the longer side of its box.
+# Side of the square shown around a face, in lengths of the longer side of its box.
 _MARGIN = 1.3
 
 
@@ -22,7 +22,7 @@ def build_sheet(found: People, progress: Progress) -> str:
     """The whole page; it holds faces, as data URIs.
 
     Args:
-      found: who is shown.
+      found: the people to show.
       progress: where to report progress.
     """
     sizes = found.grouped.sizes
@@ -53,7 +53,7 @@ def build_sheet(found: People, progress: Progress) -> str:
 
 
 def _chosen(found: People) -> tuple[list[list[int]], list[int]]:
-    """The faces to show of each person, the most typical first; and those of people seen once."""
+    """The faces to show of each person, the most typical first, and those of people seen once."""
     people, points = found.grouped.people, found.faces.points
     shown = []
     for person in range(min(found.several, _MOST_PEOPLE)):
@@ -73,7 +73,7 @@ def _cut(found: People, faces: list[int], progress: Progress) -> dict[int, str]:
             photo = int(found.faces.photo[face])
             try:
                 picture = Image.fromarray(decode_whole(reader.read(found.faces.files[photo])))
-            except BadFace:  # gone since it was embedded
+            except BadFace:  # removed since it was embedded
                 picture = None
         if picture is not None:
             thumbnails[face] = thumbnail(_about(picture, found.faces.boxes[face].tolist()), _SIDE)
@@ -82,7 +82,7 @@ def _cut(found: People, faces: list[int], progress: Progress) -> dict[int, str]:
 
 
 def _about(picture: Image.Image, box: list[float]) -> Image.Image:
-    """The square about a face's box, or all of a picture in which faces were not looked for."""
+    """The square around a face's box, or the whole picture if faces were not looked for."""
     if np.isnan(box).any():
         return picture
     x, y, width, height = box

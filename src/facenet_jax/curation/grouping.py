@@ -1,4 +1,4 @@
-"""Groups points into people: agglomerative clustering (section 5.8), set by set for many faces; k-means."""
+"""Groups points into people by agglomerative clustering (section 5.8), or by k-means."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from facenet_jax.curation.label_errors import pairs_within
 from facenet_jax.errors import InputError, how_to_install
 from facenet_jax.evaluation.clustering import MOST_FACES, cut, merges
 
-# A set that is too large is cut apart at this share of the distance, and again.
+# A set that is too large is cut apart at this share of the distance, repeatedly.
 _TIGHTER = 0.98
-# Nearer than that are only copies of a file: float32 resolves no less.
+# Only copies of a file are nearer than this: float32 does not resolve less.
 _SAME = 1e-6
 
 
@@ -40,15 +40,15 @@ class Grouped:
 def group(points: NDArray[np.float32], threshold: float, most_faces: int = MOST_FACES) -> Grouped:
     """Groups faces up to a distance.
 
-    The two groups with the least mean squared distance are merged until none are within the threshold. Groups within a
-    mean are joined by a pair within it, so that each set of faces connected by such pairs can be grouped for
-    itself, with the same result: only all pairs of the largest set need to be in memory. Where a set has more than
-    `most_faces`, its longest pairs are cut until it falls apart, and the groups may then be smaller than they were.
+    The two groups with the least mean squared distance are merged until none are within the threshold. Two groups whose
+    mean distance is within the threshold have a pair of faces within it, so each set of faces connected by such pairs
+    is grouped by itself, with the same result, and only the pairs of the largest set have to fit in memory. If a set
+    has more than `most_faces`, its longest pairs are cut until it falls apart; its groups may then be smaller.
 
     Args:
       points: float32 [n, d], unit vectors.
       threshold: squared L2 distance.
-      most_faces: of which all pairs fit in memory.
+      most_faces: the largest number of faces of which all pairs fit in memory.
 
     Raises:
       InputError: far too many pairs are within the threshold, or far too many faces are copies of one.
@@ -96,7 +96,7 @@ def k_means(points: NDArray[np.float32], people: int) -> Grouped:
     """
     if not 1 <= people <= len(points):
         raise InputError(
-            f"--people={people:,} of {len(points):,} faces cannot be: give a number from 1 to {len(points):,}."
+            f"--people={people:,} is not possible with {len(points):,} faces: give a number from 1 to {len(points):,}."
         )
     try:
         from sklearn.cluster import KMeans
@@ -107,7 +107,7 @@ def k_means(points: NDArray[np.float32], people: int) -> Grouped:
 
 
 def _by_size(found: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Groups renumbered, the largest first; of two as large that of the earlier face."""
+    """Groups renumbered, the largest first; of equally large ones the one with the earlier face."""
     _, first, groups, sizes = np.unique(found, return_index=True, return_inverse=True, return_counts=True)
     rank = np.empty(len(sizes), np.int64)
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))

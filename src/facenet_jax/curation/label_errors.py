@@ -1,7 +1,7 @@
-"""Finds wrong labels, merged and split identities and near copies from the positions of embeddings.
+"""Finds wrong labels, merged and split identities and near copies by the distances between embeddings.
 
-All distances are squared, and mean over faces. That of a face from an identity is 2 - 2 x.m with m the mean of the
-identity's points, exactly: products of blocks of faces with all identities are all that is needed, in bounded memory.
+All distances are squared, and means over faces. The distance of a face x from an identity is exactly 2 - 2 x.m, where m
+is the mean of the identity's points, so that products of blocks of faces with these means suffice, in bounded memory.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from facenet_jax.errors import InputError
 from facenet_jax.evaluation.clustering import MOST_FACES, cut, merges
 
 _BLOCK = 1024
-# Pairs that are kept, 20 bytes each.
+# At most this many pairs are kept, 20 bytes each.
 _MOST_PAIRS = 2**26
-# A folder holds two people where each has at least this many faces: a single odd face is a wrong label.
+# An identity counts as two people if each has at least this many faces: a single odd face is a wrong label.
 _LEAST_OF_ANOTHER = 2
 
 
@@ -26,11 +26,11 @@ class Nearness:
     """How near each face lies to its own identity, and to the nearest other.
 
     Attributes:
-      own: float32 [n], mean distance from the nearer half of its identity's other faces, which is that of the right
-        ones as long as these are the majority; NaN where the identity has no other face.
+      own: float32 [n], mean distance from the nearer half of its identity's other faces, which are right ones as long
+        as these are the majority; NaN where the identity has no other face.
       other: float32 [n], mean distance from the faces of the nearest other identity.
       nearest: int64 [n], that identity.
-      typical_own, typical_other: medians over the faces that have both: what right labels look like.
+      typical_own, typical_other: medians over the faces that have both, typical of right labels.
     """
 
     own: NDArray[np.float32]
@@ -41,10 +41,10 @@ class Nearness:
 
     @property
     def suspicion(self) -> NDArray[np.float32]:
-        """float32 [n]: how much nearer the other identity is, in units of how much nearer right labels have their own.
+        """float32 [n]: own minus other distance, in units of the typical difference between the two.
 
-        Half of all faces lie below -1; above 0 the other identity is nearer; NaN where there is no own. The unit makes
-        embedders comparable.
+        Half of all faces lie below -1; above 0 the other identity is nearer; NaN without an own distance. The unit
+        makes embedders comparable.
         """
         return (self.own - self.other) / np.float32(self.typical_other - self.typical_own)
 
@@ -92,7 +92,7 @@ def nearness(points: NDArray[np.float32], identity: NDArray[np.int64]) -> Nearne
 
 
 def _own(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Of one identity's faces, each one's mean distance from the nearer half of the others."""
+    """For each of one identity's faces, the mean distance from the nearer half of the others."""
     half = len(points) // 2
     found = [np.empty(0, np.float32)]
     for first in range(0, len(points), _BLOCK):
@@ -107,8 +107,8 @@ def _own(points: NDArray[np.float32]) -> NDArray[np.float32]:
 def wrong_labels(near: Nearness, identity: NDArray[np.int64], least: float = 0.0) -> NDArray[np.int64]:
     """Faces that lie nearer to another identity than to their own, the most suspicious first.
 
-    Two faces that make up an identity are as far from each other, so that one wrong label makes both suspicious: the
-    one that fits another identity better is taken, and the other one is not judged.
+    In an identity of two faces one wrong label makes both suspicious, since both have the same distance: the one that
+    fits another identity better is taken, and the other is not judged.
 
     Args:
       near: of the faces.
@@ -132,9 +132,9 @@ class Merged:
 
     Attributes:
       identity: its number.
-      parts: two arrays of faces, the larger first; what falls apart further is in the larger.
+      parts: two arrays of faces, the larger first; faces of any further parts are in the larger.
       distance: mean, between the two.
-      suspicion: 0 where that is what faces of one identity have, 1 where it is as far as the nearest other identity.
+      suspicion: 0 at the typical distance within an identity, 1 at the typical distance from the nearest other.
     """
 
     identity: int
@@ -146,8 +146,8 @@ class Merged:
 def merged_identities(points: NDArray[np.float32], identity: NDArray[np.int64], near: Nearness) -> list[Merged]:
     """Identities that probably show two people, the surest first: average linkage splits them beyond a threshold.
 
-    The threshold is the typical distance from the nearest other identity: two parts that lie farther apart than that
-    are as unlike as two people who look alike. Identities of more faces than fit in memory are passed over.
+    The threshold is the typical distance from the nearest other identity: two parts that lie farther apart differ at
+    least as much as two similar people. Identities with more faces than fit in memory are passed over.
     """
     found = []
     numbers, starts, counts = np.unique(identity, return_index=True, return_counts=True)
@@ -176,12 +176,12 @@ def merged_identities(points: NDArray[np.float32], identity: NDArray[np.int64], 
 
 @dataclass(frozen=True)
 class Split:
-    """Two identities that lie as near as one.
+    """Two identities that are probably one person.
 
     Attributes:
       identities: their numbers, the larger identity first.
       distance: mean, between their faces.
-      suspicion: 0 where it is the typical distance from the nearest other identity, 1 where it is that of one's own.
+      suspicion: 0 at the typical distance from the nearest other identity, 1 at the typical distance from the own.
     """
 
     identities: tuple[int, int]
@@ -225,7 +225,7 @@ def pairs_within(points: NDArray[np.float32], threshold: float) -> tuple[NDArray
       threshold: squared distance.
 
     Raises:
-      InputError: there are too many to be held, so that the distance tells nobody apart.
+      InputError: there are too many to keep, so the distance does not separate people.
 
     Returns:
       (int64 [pairs, 2], the earlier face first; float32 [pairs], their distances), the nearest first.

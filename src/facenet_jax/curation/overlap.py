@@ -1,4 +1,4 @@
-"""Finds what two datasets share: people by name, images by bytes and by appearance."""
+"""Finds the people (by name) and images (by bytes and by appearance) that two datasets share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWN = 10
 
 
 class Pairs:
-    """Records of one dataset and of another, side by side.
+    """Pairs of a record of one dataset and a record of another.
 
     Attributes:
       a, b: int64 [pairs].
@@ -67,7 +67,7 @@ def same_contents(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> Pairs:
 def alike(a: NDArray[np.uint16], b: NDArray[np.uint16]) -> Pairs:
     """All pairs of records whose looks differ in at most `LOOK_DISTANCE` of 256 bits, blank pictures left out.
 
-    None is missed: 15 differing bits leave at least one of 16 words the same, so only pairs with a word in common are
+    None is missed: 15 differing bits leave at least one of 16 words equal, so only pairs with a common word are
     compared.
 
     Args:
@@ -92,7 +92,7 @@ def alike(a: NDArray[np.uint16], b: NDArray[np.uint16]) -> Pairs:
                 distance = look_distance(block[left], b[right])
                 near = distance <= LOOK_DISTANCE
                 left, right, distance = left[near], right[near], distance[near]
-                # A pair with several words in common is counted at the first.
+                # A pair with several common words is counted at the first.
                 new = ~(block[left, :word] == b[right, :word]).any(1)
                 found_a.append(first + left[new])
                 found_b.append(right[new])
@@ -118,7 +118,7 @@ def _candidates(values: NDArray[Any], keys: NDArray[Any]) -> Iterator[tuple[NDAr
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is compared.
+    """One of the datasets that are compared.
 
     Attributes:
       path: where it is.
@@ -128,7 +128,7 @@ class Dataset:
       contents: uint8 [records, 16].
       looks: uint16 [records, 16].
       place: where a record comes from.
-      unreadable: the records that cannot be decoded, ascending, and why: they look like nothing. What is prepared has
+      unreadable: the records that cannot be decoded, ascending, and why; they match nothing. A prepared dataset has
         none.
     """
 
@@ -143,7 +143,7 @@ class Dataset:
 
 
 def open_compared(path: Path, progress: Progress | None = None) -> Dataset:
-    """A prepared dataset, whose digests are at hand, or anything that can be prepared, whose images are read.
+    """Opens a prepared dataset, which has digests, or anything that can be prepared, whose images are then read.
 
     Raises:
       InputError: it is neither, or damaged, or none of its images can be decoded.
@@ -167,7 +167,7 @@ def _read_all(
     contents, looks = np.zeros((faces, 16), np.uint8), np.zeros((faces, LOOK_SIDE), np.uint16)
 
     def read(record: int) -> Reason | None:
-        # What cannot be read matches nothing: a digest of its own, and blank.
+        # An image that cannot be read matches nothing: it has a digest of its own, and looks blank.
         contents[record] = np.frombuffer(content_digest(b"unreadable %d" % record), np.uint8)
         try:
             data = source.read(record)
@@ -188,7 +188,7 @@ def _read_all(
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two datasets share.
+    """The people and images that two datasets share.
 
     Attributes:
       a, b: the datasets.
@@ -204,7 +204,7 @@ class Overlap:
     alike: Pairs
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, for a file."""
+        """All of it as plain values, for a file."""
         return {
             "a": _side(self.a),
             "b": _side(self.b),
@@ -235,7 +235,7 @@ def _side(dataset: Dataset) -> dict[str, Any]:
 
 
 def find_overlap(a: Dataset, b: Dataset) -> Overlap:
-    """Finds what two datasets share; the smaller is held in memory, the larger read once."""
+    """Finds what two datasets share; the smaller one is held in memory, the larger one read once."""
     known = set(map(comparable, b.names))
     names = [name for name in a.names if comparable(name) in known]
     if len(a.contents) >= len(b.contents):
@@ -249,7 +249,7 @@ def find_overlap(a: Dataset, b: Dataset) -> Overlap:
 
 
 def without(pairs: Pairs, others: Pairs) -> Pairs:
-    """Those pairs that are not among others."""
+    """The pairs that are not among others."""
     known = set(zip(others.a.tolist(), others.b.tolist(), strict=True))
     new = np.array([pair not in known for pair in zip(pairs.a.tolist(), pairs.b.tolist(), strict=True)], bool)
     return Pairs(pairs.a[new], pairs.b[new], pairs.distance[new])

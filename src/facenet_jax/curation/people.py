@@ -22,24 +22,24 @@ from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.progress import Progress, Tally
 
 CSV_FILE, JSON_FILE, PAGE_FILE = "people.csv", "people.json", "people.html"
-# Where the photographs of those lie who were seen once.
+# The folder for photographs of people seen once.
 ONCE = "once"
-# Bytes of a file's name: disks take 255, and a number may be added.
+# Bytes of a file name: disks allow 255, and a number may be added.
 _LONGEST = 240
-# What disks without links say, some in the words of those that may not be written.
+# Errors of disks without links; some of them give those for missing permission.
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EROFS)
 
 
 @dataclass(frozen=True, eq=False)
 class People:
-    """Who is on a set of photographs.
+    """The people on a set of photographs.
 
     Attributes:
-      root: of the photographs.
-      faces: found on them.
-      grouped: by person.
-      embedder, crop: what they were embedded with.
-      threshold: in words, with what it was measured to cost; empty where the number of people was given.
+      root: the folder of the photographs.
+      faces: the faces found on them.
+      grouped: the faces by person.
+      embedder, crop: that the faces were embedded with.
+      threshold: in words, with its measured errors; empty if the number of people was given.
     """
 
     root: Path
@@ -56,11 +56,11 @@ class People:
 
     @property
     def once(self) -> int:
-        """How many were seen once."""
+        """How many people were seen once."""
         return len(self.grouped.sizes) - self.several
 
     def name(self, person: int) -> str:
-        """Of a person, as the folder is called."""
+        """The name of a person's folder."""
         return f"person_{person + 1:03d}" if person < self.several else ONCE
 
 
@@ -70,18 +70,18 @@ def find_people(
     """Finds the faces of photographs, and groups them.
 
     Args:
-      photos: of a folder.
+      photos: the photographs of a folder.
       finder: finds and embeds the faces.
-      within: squared distance up to which faces are one person's, and that in words; or how many people there are.
+      within: squared distance up to which faces are one person's, and the same in words; or how many people there are.
       keep: a folder where embeddings are kept as they are made.
       progress: where to report progress.
 
     Raises:
-      InputError: there are no two faces, or they cannot be grouped so.
+      InputError: there are fewer than two faces, or they cannot be grouped in this way.
     """
     faces = finder.find(photos.images, keep, progress)
     if len(faces.photo) < 2:
-        found = "no face" if not len(faces.photo) else "one face alone"
+        found = "no face" if not len(faces.photo) else "only one face"
         raise InputError(
             f"The {len(faces.files):,} photographs of {photos.root} show {found}, which leaves nothing to group; "
             "give more photographs, or another --crop."
@@ -99,7 +99,7 @@ def write_people(found: People, out: Path, progress: Progress) -> None:
     """Writes folders of links to the photographs (copies where the disk has no links), the table and the summary.
 
     Args:
-      found: what is written.
+      found: the people.
       out: an empty folder.
       progress: where to report progress.
     """
@@ -120,7 +120,7 @@ def write_people(found: People, out: Path, progress: Progress) -> None:
 
 
 def link(file: Path, place: Path) -> None:
-    """A link to a file; a copy where the disk has no links. A place that is taken gets a number."""
+    """Makes a link to a file, or a copy if the disk has no links; adds a number to a name that is taken."""
     number = 1
     free = place
     while os.path.lexists(free):
@@ -135,9 +135,9 @@ def link(file: Path, place: Path) -> None:
 
 
 def _flat(name: str, file: str) -> str:
-    """`trip/1.jpg#2` -> `trip_1#2.jpg`: a file's name that shows pictures as such.
+    """`trip/1.jpg#2` -> `trip_1#2.jpg`: a file name with the suffix at its end.
 
-    Of one that is too long for a name the end stays, behind a digest of all of it that keeps it apart from others.
+    A name that is too long keeps its end, after a digest of the whole name that makes it unique.
     """
     stem, suffix = os.path.splitext(file)
     flat = (stem + name[len(file) :] + suffix).lstrip("./").replace(os.sep, "_")
@@ -145,7 +145,7 @@ def _flat(name: str, file: str) -> str:
     if len(whole) <= _LONGEST:
         return flat
     digest = hashlib.blake2b(os.fsencode(name), digest_size=4).hexdigest()
-    # Not from the middle of a letter: its further bytes in UTF-8 are these.
+    # Removes these continuation bytes of UTF-8 at the start, so that no letter is cut in two.
     return f"{digest}_" + os.fsdecode(whole[len(digest) + 1 - _LONGEST :].lstrip(bytes(range(0x80, 0xC0))))
 
 

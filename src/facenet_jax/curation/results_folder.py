@@ -1,4 +1,4 @@
-"""A folder for results, in which the files of others are never touched."""
+"""Claims a folder for results, without touching files that it did not write."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import LOCK, held_folder, write_whole
 
-# Where embeddings are kept as they are made, so that a command that was cut off resumes.
+# The folder in which embeddings are kept as they are made, so that an interrupted command resumes.
 KEPT = "embeddings"
-# Results whose names are not known before are all written into the first; the second names what is moved out of it.
+# Results whose names are not known in advance are written into the first; the second lists those moved out of it.
 _NEW, _MOVED = ".new", ".moved"
 
 
 @contextmanager
 def claimed(out: Path, own: Collection[str], keeps: bool = True) -> Iterator[None]:
-    """Makes a folder for results, or takes it where it holds nothing but what an earlier call left, and holds it.
+    """Makes a folder for results and locks it; an existing one may hold only the results of an earlier call.
 
     Args:
       out: the folder.
@@ -27,7 +27,7 @@ def claimed(out: Path, own: Collection[str], keeps: bool = True) -> Iterator[Non
       keeps: whether embeddings are kept in it.
 
     Raises:
-      InputError: it cannot be written, holds something else, or another process is at work in it.
+      InputError: it cannot be written, holds something else, or another process works in it.
     """
     own = {*own, KEPT if keeps else LOCK}
     with ExitStack() as stack:
@@ -39,7 +39,7 @@ def claimed(out: Path, own: Collection[str], keeps: bool = True) -> Iterator[Non
             raise InputError(f"another process is at work in {out}; wait for it, or give another folder.") from error
         except OSError as error:
             raise InputError(f"{out} cannot be written ({error.strerror}); give another folder.") from error
-        _refuse_strange(out, own)  # another process may have ended between
+        _refuse_strange(out, own)  # another process may have written and ended in between
         for name in _left(out):
             (out / name).unlink(missing_ok=True)
         yield
@@ -47,17 +47,17 @@ def claimed(out: Path, own: Collection[str], keeps: bool = True) -> Iterator[Non
 
 @contextmanager
 def claimed_for_all(out: Path) -> Iterator[Path]:
-    """Claims a folder for results whose names are not known before, and gives a folder within to write them into.
+    """Claims a folder for results whose names are not known in advance; gives a folder within it to write them into.
 
-    Once they are all there, they are moved out of it, and the kept embeddings go. A process that was killed while it
-    moved them left a list of their names; these are taken for its results, and replaced.
+    When all are written, they are moved out of it, and the kept embeddings are removed. A process that was killed while
+    moving them leaves a list of their names; the next call replaces these.
 
     Raises:
       InputError: as for `claimed`.
     """
     new, moved = out / _NEW, out / _MOVED
     lines = moved.read_text().splitlines() if moved.is_file() else []
-    before = [line for line in lines if Path(line).name == line]  # they are removed, and nothing elsewhere
+    before = [line for line in lines if Path(line).name == line]  # since these are removed, none may lie elsewhere
     with claimed(out, (_NEW, _MOVED, *before)):
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir()
@@ -85,5 +85,5 @@ def _refuse_strange(out: Path, own: Collection[str]) -> None:
 
 
 def _left(out: Path) -> list[str]:
-    """Files that a killed process had not finished (`write_whole`)."""
+    """Unfinished files of a killed process (`write_whole`)."""
     return [file.name for file in out.glob(".*.tmp")]

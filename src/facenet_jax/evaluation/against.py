@@ -13,7 +13,7 @@ AGAINST = " against "
 
 @dataclass(frozen=True)
 class Against:
-    """Two embedders: of the two faces of a pair one is embedded by the new, the other by the old.
+    """Two embedders: in each pair of faces one is embedded by the new, the other by the old.
 
     Attributes:
       new: embeds the face that is asked about.
@@ -30,7 +30,7 @@ class Against:
 
     @property
     def digest(self) -> str:
-        """Of both; a threshold holds for this very pair of embedders, in this order."""
+        """The digest of both; a threshold holds for this pair of embedders, in this order."""
         return against_digest(self.new.digest, self.old.digest)
 
     def check_sizes(self, new: int, old: int) -> None:
@@ -43,5 +43,5 @@ class Against:
 
 
 def against_digest(new: str, old: str) -> str:
-    """What stands for the digest of an embedder where a new one's points are judged against an old one's."""
+    """The digest of a pair of embedders, where a new one's points are judged against an old one's."""
     return f"{new}|against|{old}"

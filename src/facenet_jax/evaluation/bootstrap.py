@@ -1,7 +1,7 @@
-"""Confidence of a rate: bootstrap over people, and tests of two embedders on the same pairs.
+"""Confidence intervals of rates by bootstrap over people, and tests of two embedders on the same pairs.
 
-Pairs of one face are not independent of each other, so that resampling pairs makes rates look surer than they are.
-People are resampled here: in each replicate a person counts as often as drawn, a pair as often as both its people.
+Pairs that share a face are not independent, so resampling pairs gives intervals that are too narrow. People are
+resampled here: in each replicate a person counts as often as drawn, a pair the product of its two people's counts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from facenet_jax.evaluation.labelled_pairs import LabelledPairs
 
 REPLICATES = 1000
-# Drawing pairs serves to show the difference alone.
+# Pairs are resampled only to show how much narrower their intervals are.
 PAIR_REPLICATES = 200
 _CONFIDENCE = 0.95
 
@@ -28,10 +28,10 @@ class Comparison:
     Attributes:
       first, second: their names.
       what: the rate that is compared.
-      difference: of the second to the first.
+      difference: the second's rate minus the first's.
       low, high: the 95 % interval of the difference; None where the test gives none.
-      p: of so large a difference, to either side, if there were none.
-      test: how it was worked out.
+      p: the two-sided p-value.
+      test: the name of the test.
     """
 
     first: str
@@ -82,7 +82,7 @@ def val_over_pairs(
 ) -> NDArray[np.float64]:
     """As `val_over_identities`, with pairs drawn as if they were independent of each other."""
     rng = np.random.default_rng(seed)
-    # So many pairs are drawn that the number of times each comes is all but Poisson's.
+    # With this many pairs, how often each is drawn is Poisson-distributed to a good approximation.
     beyond = different_pairs - len(pairs.different)
     rows = []
     for _ in range(replicates):
@@ -93,7 +93,7 @@ def val_over_pairs(
 
 
 def interval(replicates: NDArray[np.float64]) -> tuple[float, float] | None:
-    """The 95 % percentile interval; None where there are no replicates to tell."""
+    """The 95 % percentile interval; None with fewer than two finite replicates."""
     there = replicates[np.isfinite(replicates)]
     if len(there) < 2:
         return None
@@ -121,7 +121,7 @@ def compare_replicates(
 
 
 def mcnemar(first: tuple[str, NDArray[np.bool_]], second: tuple[str, NDArray[np.bool_]]) -> Comparison:
-    """The exact McNemar test of two accuracies: of the pairs that one alone judges right, how many each has.
+    """The exact McNemar test of two accuracies, by the pairs that only one of the embedders judges right.
 
     Args:
       first, second: name, and bool [pairs] whether each is judged right.
@@ -168,7 +168,7 @@ def _vals(
 
 
 def _beyond(pairs: LabelledPairs) -> np.float32:
-    """A bound above all that is kept, or the last of it where there is more that was not kept."""
+    """The bound beyond the kept distances: infinity if every pair is kept, or else the largest kept distance."""
     if pairs.left is None or not len(pairs.different):
         return np.float32(np.inf)
     return np.float32(pairs.different[-1])

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 
-# All pairs of distances are in memory, in float64, and once more while SciPy merges: 10^4 faces take 800 MB.
+# All pairwise distances are in memory, in float64, twice while SciPy merges: 10^4 faces take 800 MB.
 MOST_FACES = 20_000
-# Of distances worked out together.
+# Rows of distances computed at one time.
 _ROWS = 512
 
 
@@ -51,7 +51,7 @@ def score(clusters: ArrayLike, identities: ArrayLike) -> ClusterScore:
     precision = float(np.sum(counts**2 / in_cluster[cells[0]]) / n)
     recall = float(np.sum(counts**2 / in_identity[cells[1]]) / n)
     together, same_cluster, same_identity = (int(np.sum(k * (k - 1) // 2)) for k in (counts, in_cluster, in_identity))
-    # Without a pair nothing is wrong.
+    # Without any pair the score is perfect.
     pair_precision = together / same_cluster if same_cluster else 1.0
     pair_recall = together / same_identity if same_identity else 1.0
     return ClusterScore(
@@ -78,7 +78,7 @@ def merges(points: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.empty((0, 4))
     wide = points.astype(np.float64)
     norms = np.einsum("nd,nd->n", wide, wide)
-    # SciPy's form, the upper triangle row by row: filled so, it is all that is held.
+    # SciPy's condensed form, the upper triangle row by row; filled in place, so that no full matrix is held.
     condensed = np.empty(count * (count - 1) // 2)
     end = 0
     for top in range(0, count - 1, _ROWS):

@@ -25,8 +25,8 @@ class Packed:
       codes: int8 [n, d], from -127 to 127; a coordinate is its code times the step.
       step: of a code.
       clipped: how many coordinates lay beyond the codes.
-      rounding: the largest distance (not squared) of a vector from what its codes say, which is the delta of
-        `distance_error`; 0 where there is no vector.
+      rounding: the largest distance (not squared) between a vector and its decoded form, which is the delta of
+        `distance_error`; 0 if there is no vector.
     """
 
     codes: NDArray[np.int8]
@@ -36,7 +36,7 @@ class Packed:
 
     @property
     def points(self) -> NDArray[np.float32]:
-        """float32 [n, d], what the codes say."""
+        """float32 [n, d], the decoded vectors."""
         return unpack(self.codes, self.step)
 
 
@@ -46,7 +46,7 @@ def calibrate(points: NDArray[np.float32]) -> float:
 
 
 def pack(points: NDArray[np.float32], step: float) -> Packed:
-    """Vectors [n, d] as bytes; what is beyond 127 steps is clipped, and counted."""
+    """Encodes vectors [n, d] as bytes; coordinates beyond 127 steps are clipped, and counted."""
     levels = np.rint(points / np.float64(step))
     codes = np.clip(levels, -_LEVELS, _LEVELS).astype(np.int8)
     off = np.linalg.norm(points - codes * np.float64(step), axis=1)
@@ -54,16 +54,16 @@ def pack(points: NDArray[np.float32], step: float) -> Packed:
 
 
 def unpack(codes: NDArray[np.int8], step: float) -> NDArray[np.float32]:
-    """float32 [n, d], what codes [n, d] say."""
+    """Decodes codes [n, d] to float32 [n, d]."""
     return (codes * np.float64(step)).astype(np.float32)
 
 
 def distance_error(rounding: float, distance: float) -> float:
-    """How far a squared distance D can be off at most where vectors are: 2 delta sqrt(D) + delta^2.
+    """The largest error of a squared distance D between two rounded vectors: 2 delta sqrt(D) + delta^2.
 
     Args:
       rounding: delta, the sum of the rounding errors of both vectors.
-      distance: D, of the vectors as they were.
+      distance: D, between the vectors before rounding.
     """
     return 2 * rounding * math.sqrt(distance) + rounding**2
 
@@ -72,8 +72,8 @@ def largest_error(points: NDArray[np.float32], packed: NDArray[np.float32]) -> f
     """The largest error of a squared distance seen between any two of up to 2,000 vectors, evenly taken.
 
     Args:
-      points: float32 [n, d], the vectors as they were.
-      packed: float32 [n, d], what their codes say.
+      points: float32 [n, d], the vectors before rounding.
+      packed: float32 [n, d], the decoded vectors.
     """
     chosen = np.unique(np.linspace(0, len(points) - 1, min(_PAIRED, len(points))).astype(np.int64))
     before, after = (_squared_distances(side[chosen].astype(np.float64)) for side in (points, packed))

@@ -1,4 +1,4 @@
-"""All pairs between two sets of faces, or within one, counted tile by tile: 10^10 of them in bounded memory.
+"""Counts the distances of all pairs between two sets of faces, or within one: 10^10 pairs in bounded memory.
 
 A tile's distances come from one matrix product: with |x|^2 and 1 appended to the vectors of one side, and 1 and |y|^2
 to those of the other, |x|^2 + |y|^2 - 2 x.y is itself a product. Of each tile are kept the distances of same pairs,
@@ -55,9 +55,9 @@ def pair_distances(
       left, right: [n, d] and [m, d] embeddings, compared in float32.
       left_labels, right_labels: [n] and [m] identities, of any type that compares and sorts.
       max_far: the largest FAR that `operating_point` will be asked for; this share of the different pairs is kept.
-      tile: rows and columns of the distances that a thread has at one time; None: what suits where they are counted.
+      tile: rows and columns of the distances that a thread holds at one time; None: the default of the CPU or device.
       all_kept: up to this many pairs every distance is kept.
-      devices: that count; none: NumPy on threads. None: the accelerators that are here.
+      devices: the devices that count; empty: NumPy on threads; None: all accelerators of this process.
 
     Raises:
       InputError: the shapes do not fit, a number is not finite, or no two faces are of the same identity.
@@ -104,15 +104,20 @@ def _checked(
             f"Embeddings of shapes {left.shape} and {right.shape} with labels of shapes {names_left.shape} and "
             f"{names_right.shape} cannot be paired; give [n, d] and [m, d] with [n] and [m]."
         )
-    for points in (left, right):
-        finite = np.isfinite(points).all(axis=1)
-        if not finite.all():
-            raise InputError(
-                f"The embedding of face {int(np.argmin(finite))} is not finite ({int(np.sum(~finite))} of "
-                f"{len(points)} are not); look for NaN in the parameters or the images."
-            )
+    check_finite(left)
+    check_finite(right)
     _, ids = np.unique(np.concatenate([names_left, names_right]), return_inverse=True)
     return left, right, ids[: len(left)].astype(np.int64), ids[len(left) :].astype(np.int64)
+
+
+def check_finite(points: NDArray[np.float32]) -> None:
+    """Raises InputError if an embedding of [n, d] is not finite."""
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"The embedding of face {int(np.argmin(finite))} is not finite ({int(np.sum(~finite))} of {len(points)} "
+            "are not); look for NaN in the parameters or the images."
+        )
 
 
 def sampled_distances(
@@ -213,7 +218,7 @@ class _Counting:
 
         strips = range(0, len(self._left), self._tile)
         workers = min(len(strips), self._workers)
-        # A strip a core: products that are each divided over all cores would wait for one another.
+        # One strip per core: matrix products that each use all cores would wait for one another.
         with threadpool_limits(1, "blas"), ThreadPoolExecutor(workers) as pool:
             for done in [pool.submit(count, top) for top in strips]:
                 done.result()
@@ -266,8 +271,8 @@ class _HostStrips:
                 distances[places] = self._masked
             if self._squared and start == top:
                 grid[np.tril_indices(len(left))] = self._masked
-            # Towards zero, so that what rounding made negative is in the first bin; what is far is in the last. Most
-            # tiles hold nothing far, and to ask for it costs less than to bound it.
+            # Rounded towards zero, so that values that rounding made negative are in the first bin; far ones are in the
+            # last. Most tiles have none, and looking for one costs less than clipping.
             if self._on_sphere and distances.max() < BINS:
                 np.copyto(all_bins[:size], distances, casting="unsafe")
             else:
@@ -275,7 +280,7 @@ class _HostStrips:
             # Pillow counts bytes faster than NumPy, and lets the other threads go on meanwhile.
             histogram += Image.frombuffer("L", shape[::-1], all_bins[:size], "raw", "L", 0, 1).histogram()
             np.less(distances, cutoff, out=close)
-            kept.append(distances[np.flatnonzero(close)])  # few are, and so it is faster than by the mask
+            kept.append(distances[np.flatnonzero(close)])  # faster than by the mask, since few are close
         return np.concatenate(same), np.concatenate(kept), histogram
 
 

@@ -1,8 +1,8 @@
 """Computes distances of a strip of pairs and sorts them into bins on an accelerator.
 
-The same form as a strip of `counting`: a device counts a tile's distances as fast as it makes them, and hands over only
-those that are kept. Strips are dealt over the devices in turn; all tiles have one shape, so that one program serves all
-of them, and a device's arithmetic does not depend on how many others there are.
+The accelerator's version of a strip of `counting`: a device computes and counts a tile's distances, and returns only
+those that are kept. Strips go to the devices in turn; all tiles have one shape, so that one program serves all of them,
+and a device's arithmetic does not depend on how many others there are.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class DeviceStrips:
 def _padded(
     points: NDArray[np.float32], ids: NDArray[np.int64], start: int, tile: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """A tile's rows and their ids; rows beyond the last are nobody's, -1."""
+    """A tile's rows and their ids; padding rows have the id -1."""
     rows, names = points[start : start + tile], ids[start : start + tile].astype(np.int32)
     more = tile - len(rows)
     return np.pad(rows, ((0, more), (0, 0))), np.pad(names, (0, more), constant_values=-1)
@@ -94,7 +94,7 @@ def _tile(
     pairs = (left_ids[:, None] >= 0) & (right_ids >= 0) & (above | ~diagonal)
     same = pairs & (left_ids[:, None] == right_ids)
     different = pairs & ~same
-    # Whatever rounding made negative is in the first bin, what is far in the last.
+    # Values that rounding made negative are in the first bin, far ones in the last.
     edges = jnp.arange(1, BINS, dtype=distances.dtype)[:, None, None]
     inner = jnp.sum(different & (distances < edges), axis=(1, 2), dtype=jnp.int32)
     below = jnp.concatenate([jnp.zeros(1, jnp.int32), inner, jnp.sum(different, dtype=jnp.int32)[None]])
@@ -103,6 +103,6 @@ def _tile(
 
 @partial(jax.jit, static_argnames="size")
 def _kept(distances: jax.Array, same: jax.Array, keep: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
-    """The distances that are kept, and whether each is of a same pair; the first come first, the rest is filling."""
+    """The distances that are kept, and whether each is of a same pair; padded to `size` at the end."""
     at = jnp.flatnonzero(keep, size=size)
     return distances.ravel()[at], same.ravel()[at]

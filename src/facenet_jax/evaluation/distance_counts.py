@@ -1,7 +1,7 @@
-"""Distances counted exactly: their sorted values, each with how often it occurs.
+"""Stores distances exactly as sorted values with their counts.
 
-A float32 has about eight million values between one power of two and the next, so that the distances of any number of
-pairs take no more than about 100 MB an octave in this form, and nothing of them is lost.
+A float32 has about eight million values between one power of two and the next, so the distances of any number of pairs
+take at most about 100 MB per octave in this form, without loss.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class DistanceCounts:
 
 
 class DistanceCounter:
-    """Collects arrays into DistanceCounts, from several threads, each with no more than a buffer waiting."""
+    """Collects arrays from several threads into DistanceCounts, with at most a buffer of numbers uncounted."""
 
     def __init__(self, buffer: int = 2**25) -> None:
-        """Begins empty; `buffer` numbers may wait."""
+        """Starts empty; up to `buffer` numbers are held before they are counted."""
         self._buffer = buffer
         self._lock = threading.Lock()
         self._parts: list[NDArray[np.float32]] = []

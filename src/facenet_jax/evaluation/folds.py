@@ -1,4 +1,4 @@
-"""Accuracy of a threshold that was chosen on other pairs (section 5.6): ten folds, or one set and another."""
+"""Accuracy at a threshold that was chosen on other pairs (section 5.6): over ten folds, or on a second set."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class FoldsResult:
 
 
 def best_threshold(distances: NDArray[np.float32], same: NDArray[np.bool_]) -> float:
-    """The threshold with the highest accuracy, "same" being said of D <= threshold.
+    """The threshold with the highest accuracy, where pairs with D <= threshold are judged "same".
 
-    Between two distances that occur every threshold is as good; the middle is taken, and of several stretches that are
-    equally good the middle one.
+    All thresholds between two neighbouring distances are equally good: the midpoint is taken, and of several equally
+    good intervals the middle one.
 
     Args:
       distances: float32 [n].
@@ -46,7 +46,7 @@ def best_threshold(distances: NDArray[np.float32], same: NDArray[np.bool_]) -> f
         raise InputError("A threshold needs at least one pair, and finite distances; look for NaN in the embeddings.")
     order = np.argsort(distances, kind="stable")
     ascending, hits = distances[order].astype(np.float64), same[order]
-    # After the first k pairs: those of them that are same and those beyond that are different are right.
+    # With the threshold after the first k pairs, the same pairs among them and the different pairs beyond are right.
     right = np.append(0, np.cumsum(hits)) + (len(hits) - hits.sum() - np.append(0, np.cumsum(~hits)))
     # Equal distances cannot be separated.
     possible = np.append(True, np.append(ascending[1:] > ascending[:-1], True))

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from facenet_jax.embedders.base import UNIT_NORM_TOLERANCE
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.bootstrap import identity_weights, interval, val_over_identities, val_over_pairs
-from facenet_jax.evaluation.counting import pair_distances
+from facenet_jax.evaluation.counting import check_finite, pair_distances
 from facenet_jax.evaluation.distance_counts import DistanceCounts
 from facenet_jax.evaluation.labelled_pairs import MOST, RESERVE, WrongPairs, closest, wrong_pairs
 from facenet_jax.evaluation.verification import (
@@ -30,9 +30,8 @@ from facenet_jax.runtime.hashing import permutation
 # With fewer identities than this in a split there are hardly any different people to confuse.
 MIN_IDENTITIES_PER_SPLIT = 4
 
-# The purpose of this permutation, so that it shares no random numbers with others of the same seed ("hold" in ASCII).
+# Keys this permutation ("hold" in ASCII), so that it shares no random numbers with others of the same seed.
 _DEAL_IDENTITIES = 0x686F6C64
-
 
 # The faces of a split's left and right half.
 Half = tuple[NDArray[np.intp], NDArray[np.intp]]
@@ -72,8 +71,8 @@ class HoldoutRate:
       threshold: mean squared L2 distance; None if unresolved, or if a split has no threshold.
       far_reached: mean FAR of the splits, each at its own threshold; None if unresolved.
       pairs_needed: pairs of different identities that this FAR needs in every split.
-      far_at_threshold: the share of all splits' different pairs that the mean threshold accepts; None if there is none,
-        or if among that many pairs not enough distances are kept to count it.
+      far_at_threshold: the share of all splits' different pairs that the mean threshold accepts; None without one, or
+        if too few distances are kept to count it.
     """
 
     far: float
@@ -87,7 +86,7 @@ class HoldoutRate:
 
 @dataclass(frozen=True)
 class HoldoutResult:
-    """What `holdout` measured.
+    """The result of `holdout`.
 
     Attributes:
       identities, faces: those that took part; identities with a single face do not.
@@ -124,7 +123,7 @@ def holdout(
 
     Args:
       embeddings: float32 [n, d], unit vectors.
-      labels: [n], the identity of each face; numbers or names, which play no part beyond being equal or not.
+      labels: [n], the identity of each face; numbers or names, of which only equality matters.
       fars: the false accept rates to report, each in (0, 1].
       splits: how many, at most.
       seed: deals the identities.
@@ -160,7 +159,7 @@ def holdout(
 
 
 def resolved_fars(labels: ArrayLike, fars: Sequence[float], splits: int = 5, seed: int = 0) -> tuple[float, ...]:
-    """The FARs to ask of faces: after them, where one needs more pairs, the smallest that every split resolves.
+    """The FARs given, and if one of them needs more pairs, also the smallest FAR that every split resolves.
 
     Args:
       labels, splits, seed: as for `holdout`.
@@ -205,14 +204,14 @@ def areas(result: HoldoutResult) -> tuple[float, float]:
 
 
 def format_areas(result: HoldoutResult) -> str:
-    """Both as a line of text for people."""
+    """Both `areas` as a line of text for people."""
     area, rate = areas(result)
     means = ", means over splits" if len(result.splits) > 1 else ""
     return f"  area under the ROC curve {area:.5f}, equal error rate {100 * rate:.2f}%{means}"
 
 
 def format_evaluation(result: HoldoutResult) -> str:
-    """The table that a run shows: where a FAR is unresolved, the area and the equal error rate stand under it."""
+    """The table that a run prints: the rates, and if a FAR is unresolved, the area and the equal error rate."""
     resolved = all(rate.val is not None for rate in result.rates)
     return format_holdout(result) + ("" if resolved else f"\n{format_areas(result)}")
 
@@ -230,14 +229,14 @@ def holdout_to_json(result: HoldoutResult) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class HoldoutIntervals:
-    """How sure the mean VAL over the splits is, and what is judged wrong.
+    """Intervals of the mean VAL over the splits, and the pairs that are judged wrong.
 
     Attributes:
       over_identities: the 95 % interval at each FAR asked, people resampled within their splits; None where a FAR is
         unresolved, or there are too many pairs for it.
       over_pairs: the same with pairs resampled, as if they were independent of each other.
       replicates: float64 [replicates, FARs], mean VAL with people resampled; None where there are too many pairs.
-      wrong: for each split, what is wrong at the last FAR that is resolved.
+      wrong: for each split, the wrong pairs at the last FAR that is resolved.
     """
 
     over_identities: tuple[tuple[float, float] | None, ...]
@@ -255,7 +254,7 @@ def holdout_intervals(
     tolerance: float = UNIT_NORM_TOLERANCE,
     known: NDArray[np.float32] | None = None,
 ) -> HoldoutIntervals:
-    """Bootstrap intervals of what `holdout` gives for the same arguments; Raises as it."""
+    """Bootstrap intervals of the result of `holdout` for the same arguments, with the same errors."""
     points, ids, halves = _dealt(embeddings, labels, splits, seed, tolerance)
     others = points if known is None else _dealt(known, labels, splits, seed, tolerance)[0]
     fars = check_fars(fars)
@@ -267,7 +266,7 @@ def holdout_intervals(
     nothing = (None,) * len(fars)
     if max(fars) * max(len(left) * len(right) for left, right in halves) > MOST:
         return HoldoutIntervals(nothing, nothing, None, ())
-    # More than asked, so that people resampled find their threshold among what is kept.
+    # More than asked, so that every replicate finds its threshold among the kept distances.
     max_far = min(1.0, RESERVE * max(fars))
     for left, right in halves:
         counted = pair_distances(points[left], others[right], ids[left], ids[right], max_far)
@@ -340,12 +339,7 @@ def _check_embeddings(points: NDArray[np.float32], names: NDArray[Any], toleranc
             f"Embeddings of shape {points.shape} with labels of shape {names.shape} cannot be evaluated; "
             "give [n, d] and [n]."
         )
-    finite = np.isfinite(points).all(axis=1)
-    if not finite.all():
-        raise InputError(
-            f"The embedding of face {int(np.argmin(finite))} is not finite ({int(np.sum(~finite))} of {len(points)} "
-            "are not); look for NaN in the parameters or the images."
-        )
+    check_finite(points)
     norms = np.linalg.norm(points, axis=1)
     off = np.abs(norms - 1) > tolerance
     if off.any():
@@ -395,7 +389,7 @@ def _over_splits(points: Sequence[OperatingPoint], different: Sequence[DistanceC
 def _far_at(
     threshold: float, points: Sequence[OperatingPoint], different: Sequence[DistanceCounts | None]
 ) -> float | None:
-    """The share of all splits' different pairs up to a distance; None where one does not keep all of them."""
+    """The share of all splits' different pairs up to a distance; None if a split does not keep all of these."""
     accepted = 0
     for point, kept in zip(points, different, strict=True):
         if kept is None or (len(kept) < point.different_pairs and kept.values[-1] < threshold):

@@ -1,9 +1,9 @@
-"""Pairs with their identities, for resampling people and naming wrong pairs."""
+"""Lists the closest pairs with their identities, for resampling people and for naming wrong pairs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from facenet_jax.evaluation.verification import OperatingPoint, PairDistances, allowed_accepts
 
 _TILE = 1024
-# With more pairs than this among the closest, resampling them would take minutes.
+# Resampling more pairs than this would take minutes.
 MOST = 2**22
-# This many times the false accepts that a FAR allows are kept: resampled people sometimes need a wider threshold, and
-# where few are allowed, a much wider one.
+# RESERVE times the false accepts that a FAR allows are kept, and at least _LEAST: replicates sometimes need a wider
+# threshold, and a much wider one where few false accepts are allowed.
 RESERVE, _LEAST = 3, 2**15
 
 
@@ -41,7 +41,7 @@ class LabelledPairs:
     right: NDArray[np.int64] | None = None
 
     def different_weight(self, weights: NDArray[np.float64]) -> float:
-        """The size of P_diff where identity i counts weights[i] times, a pair as often as both its people together."""
+        """The size of P_diff where identity i counts weights[i] times, and a pair the product of its two weights."""
         if self.left is None:
             people = self.identity[self.different_faces]
             return float(np.sum(weights[people[:, 0]] * weights[people[:, 1]]))
@@ -54,7 +54,7 @@ class LabelledPairs:
 def listed(
     distances: NDArray[np.float32], faces: NDArray[np.int64], same: NDArray[np.bool_], identity: NDArray[np.int64]
 ) -> LabelledPairs:
-    """Of pairs that are listed one by one.
+    """Sorts pairs that are listed one by one.
 
     Args:
       distances: float32 [n].
@@ -83,14 +83,14 @@ def closest(
     max_far: float,
     known: NDArray[np.float32] | None = None,
 ) -> LabelledPairs | None:
-    """Of all pairs between two sides, or within one set.
+    """Finds the closest of all pairs between two sides, or within one set, and all pairs of the same identity.
 
     Args:
       points: float32 [faces, d].
       identity: int64 [faces].
       left, right: the faces on either side; right None: all pairs within left.
       counted: the same pairs, counted.
-      max_far: what will be asked.
+      max_far: the largest FAR that will be asked.
       known: float32 [faces, d], the points of the other side, the later one within one set; None: `points`.
 
     Returns:
@@ -100,7 +100,7 @@ def closest(
     if min(wanted, counted.different_pairs) > MOST or counted.same_pairs > MOST:
         return None
     other = left if right is None else right
-    # Two ways of summing may round a distance to either side of the cutoff.
+    # Distances here are summed in another order than in `counted`, and may be rounded to the other side of the cutoff.
     last = float(counted.different.nth(min(wanted, max(len(counted.different) - 1, 0))))
     cutoff = last * (1 + 1e-5) + 1e-6
     others = points if known is None else known
@@ -118,7 +118,6 @@ def closest(
             at = np.nonzero(keep)
             distances.append(np.maximum(tile[at], 0))
             faces.append(np.stack([rows[at[0]], columns[at[1]]], axis=1).astype(np.int64))
-    identities = int(identity.max(initial=-1)) + 1
     found = listed(
         np.concatenate([np.empty(0, np.float32), *distances]),
         pairs := np.concatenate([np.empty((0, 2), np.int64), *faces]),
@@ -127,17 +126,10 @@ def closest(
     )
     if len(found.different) == counted.different_pairs:
         return found
-    count_left = np.bincount(identity[left], minlength=identities)
-    count_right = None if right is None else np.bincount(identity[right], minlength=identities)
-    return LabelledPairs(
-        found.same,
-        found.same_faces,
-        found.different,
-        found.different_faces,
-        identity,
-        identities,
-        count_left,
-        count_right,
+    return replace(
+        found,
+        left=np.bincount(identity[left], minlength=found.identities),
+        right=None if right is None else np.bincount(identity[right], minlength=found.identities),
     )
 
 
@@ -157,7 +149,7 @@ class WrongPairs:
 
 
 def wrong_pairs(pairs: LabelledPairs, point: OperatingPoint, most: int = 100) -> WrongPairs:
-    """What is judged wrong at an operating point, at most that many of each kind; none where there is no threshold."""
+    """The pairs judged wrong at an operating point, at most `most` of each kind; none without a threshold."""
     if point.threshold is None:
         return WrongPairs((), (), ())
     threshold = np.float32(point.threshold)

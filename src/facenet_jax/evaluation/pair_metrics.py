@@ -1,4 +1,4 @@
-"""Metrics of a set of pairs: rates with intervals, the ROC curve, histograms of distances, wrong pairs."""
+"""Computes the metrics of a set of pairs: rates with intervals, ROC curve, histograms of distances, wrong pairs."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from facenet_jax.evaluation.verification import (
     with_smallest,
 )
 
-# Of the histograms that are shown.
+# Bins of the histograms in documents and figures.
 _SHOWN_BINS = 64
 
 
 @dataclass(frozen=True)
 class PairMetrics:
-    """What a set of pairs says of an embedder.
+    """The metrics of an embedder on a set of pairs.
 
     Attributes:
       faces, identities: in these pairs.
@@ -40,7 +40,7 @@ class PairMetrics:
       over_pairs: the same with pairs resampled, as if they were independent of each other.
       curve: the ROC curve, its area and equal error rate.
       same_histogram, different_histogram: counts of distances in bins of 1/16 from 0 to 4.
-      wrong: what is wrong at the last FAR that is resolved.
+      wrong: the wrong pairs at the last FAR that is resolved.
       replicates: float64 [replicates, FARs], VAL with people resampled.
     """
 
@@ -69,7 +69,7 @@ class PairMetrics:
 def metrics_of_all_pairs(
     points: NDArray[np.float32], labels: ArrayLike, fars: Sequence[float], known: NDArray[np.float32] | None = None
 ) -> PairMetrics:
-    """All pairs of a set of faces, each once, never a face with itself (the paper's "all squared pairs", section 4.2).
+    """Metrics of all pairs of a set of faces, each once, never a face with itself ("all squared pairs", section 4.2).
 
     Args:
       points: float32 [n, d], unit vectors.
@@ -82,7 +82,7 @@ def metrics_of_all_pairs(
       InputError: no two faces are of the same identity, or a number is not finite.
     """
     fars = check_fars(fars)
-    # A little more than asked, so that people resampled find their threshold among what is kept.
+    # More than asked, so that every replicate finds its threshold among the kept distances.
     few = RESERVE * max(fars) * len(points) * (len(points) - 1) / 2 <= MOST
     max_far = min(1.0, RESERVE * max(fars)) if few else max(fars)
     counted = squared_pair_distances(points, labels, max_far, known=known)
@@ -96,7 +96,7 @@ def metrics_of_all_pairs(
 
 
 def resolved_fars(labels: ArrayLike, fars: Sequence[float]) -> tuple[float, ...]:
-    """The FARs to ask of all pairs of faces: after them, where one needs more pairs, the smallest that they resolve."""
+    """The FARs given, and if one of them needs more pairs, also the smallest FAR that all pairs of faces resolve."""
     counts = np.unique(np.asarray(labels), return_counts=True)[1].tolist()
     return with_smallest(fars, (sum(counts) ** 2 - sum(count**2 for count in counts)) // 2)
 
@@ -108,7 +108,7 @@ def metrics_of_listed_pairs(
     identity: NDArray[np.int64],
     fars: Sequence[float],
 ) -> PairMetrics:
-    """Pairs that are listed one by one.
+    """Metrics of pairs that are listed one by one.
 
     Args:
       distances: float32 [n], squared L2.
@@ -148,7 +148,7 @@ def metrics_to_json(metrics: PairMetrics) -> dict[str, Any]:
 
 
 def finite(number: float) -> float | None:
-    """None for what JSON cannot represent."""
+    """The number, or None for NaN and infinity, which JSON cannot represent."""
     return number if np.isfinite(number) else None
 
 

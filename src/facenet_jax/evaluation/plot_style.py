@@ -1,6 +1,6 @@
-"""The look of all figures: colours, axes, the curves that several figures draw, and how a figure is saved.
+"""Shared parts of all figures: colours, axes, curves, histograms, and saving.
 
-Figures are made without pyplot, so that nothing is global and no display is needed. Colours are those of Okabe and Ito,
+Figures are made without pyplot, so they need no display and share no global state. Colours are those of Okabe and Ito,
 which colour-blind people can distinguish.
 """
 
@@ -37,14 +37,14 @@ def one_panel(width: float, height: float, title: str = "") -> tuple[Figure, Axe
 
 
 def short_name(name: str) -> str:
-    """An embedder's name in a legend: of a longer one, a path, the end tells it from others; of two each's."""
+    """An embedder's name for a legend, shortened from the front, since the ends of paths differ; of two, both."""
     parts = name.split(AGAINST)
     most = _LONGEST // len(parts)
     return AGAINST.join(part if len(part) <= most else f"…{part[1 - most :]}" for part in parts)
 
 
 def style(axes: Axes) -> None:
-    """Gives axes the look of all of them."""
+    """Gives axes the common style."""
     axes.grid(True, color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -59,13 +59,13 @@ def write_title(axes: Axes, title: str) -> None:
 
 
 def share_axis(axes: Axes) -> None:
-    """Shares from 0 to 1 upwards, in percent."""
+    """Makes the vertical axis one of shares from 0 to 1, in percent."""
     axes.set_ylim(0, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def roc_axes(axes: Axes, lowest: float) -> None:
-    """VAL against FAR on a logarithmic axis from the power of ten below the lowest FAR."""
+    """Makes axes of VAL against FAR, with a logarithmic axis from the power of ten below the lowest FAR."""
     axes.set_xscale("log")
     axes.set_xlim(10.0 ** np.floor(np.log10(lowest) + 1e-9) if lowest < 1 else 0.1, 1)
     share_axis(axes)
@@ -76,7 +76,7 @@ def roc_axes(axes: Axes, lowest: float) -> None:
 def draw_histogram(
     axes: Axes, same: NDArray[np.int64], different: NDArray[np.int64], thresholds: Sequence[tuple[float, float]]
 ) -> None:
-    """Draws how far same and different pairs are apart, as shares of either, with (FAR, threshold) marked.
+    """Draws the distances of same and different pairs as shares of each, with (FAR, threshold) marked.
 
     The axis ends a little after the last pair or threshold.
     """

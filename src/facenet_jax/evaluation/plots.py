@@ -1,4 +1,4 @@
-"""Pictures: the ROC curve (figure 5 of the paper), the course of training, what a dataset is made of."""
+"""Draws figures: ROC curves (figure 5 of the paper), the course of training, the faces of a dataset's identities."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from facenet_jax.evaluation.plot_style import (
     write_title,
 )
 
-# What the lower panel of the loss figure shows, where a row of metrics has it.
+# Metrics in the second panel of the loss figure: label and colour.
 _GEOMETRY = {
     "mean_an": ("mean D(a, n)", VERMILION),
     "mean_ap": ("mean D(a, p)", BLUE),
@@ -121,7 +121,7 @@ def histogram_figure(
     title: str,
     path: str | Path,
 ) -> Path:
-    """Draws how far same and different pairs are apart, as shares of either, with (FAR, threshold) marked."""
+    """Draws the distances of same and different pairs as shares of each, with (FAR, threshold) marked."""
     figure, axes = one_panel(7, 4, title)
     draw_histogram(axes, same, different, thresholds)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
@@ -260,7 +260,7 @@ def _roc_title(named: Mapping[str, HoldoutResult]) -> str:
 
 
 def _write_rates(axes: Axes, result: HoldoutResult) -> None:
-    """Says the rates next to their marks, on the side where the curve leaves room."""
+    """Writes the rates next to their marks, on the side where the curve leaves room."""
     for rate in result.rates:
         if rate.val is None:
             continue
@@ -279,7 +279,7 @@ def _write_rates(axes: Axes, result: HoldoutResult) -> None:
 
 
 def _series(metrics: Sequence[Mapping[str, Any]], key: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Steps and values of one metric, in order of steps, without what is missing or not finite."""
+    """Steps and values of one metric, in order of steps, without missing and non-finite values."""
     found = [(row["step"], row[key]) for row in metrics if row.get("step") is not None and row.get(key) is not None]
     table = np.array(found, np.float64).reshape(-1, 2)
     table = table[np.isfinite(table).all(axis=1)]
@@ -293,7 +293,7 @@ def _window(steps: NDArray[np.float64]) -> int:
 
 
 def _smooth(steps: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centred moving mean, where its window is full: the ends would show noise as if it were a turn."""
+    """Centred moving mean, only where its window is full: at the ends noise would look like a trend."""
     window = _window(steps)
     reach = window // 2
     return steps[reach : len(steps) - reach], np.convolve(values, np.full(window, 1 / window), "valid")

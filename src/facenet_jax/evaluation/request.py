@@ -1,4 +1,4 @@
-"""The input and the outcome of a protocol: embedders and images in, a table and a document out."""
+"""Defines the input and the outcome of a protocol: embedders and images in, a table and a document out."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ AnyEmbedder = Network | FileOfEmbeddings
 
 
 def _none_held_out(_: Request) -> LabelledImages:
-    raise InputError("--data is needed: nothing here knows what a run held out.")
+    raise InputError("--data is needed: the faces that a run held out are not known here.")
 
 
 @dataclass
 class Request:
-    """One or several embedders and how images become points.
+    """The embedders to measure, and how they embed images.
 
     Attributes:
       embedders: those to measure, on the same images.
@@ -41,11 +41,10 @@ class Request:
       keep: where embeddings are kept as they are made.
       trained_on: for each embedder's name, the identities that it was trained on, where that is known.
       leave_out: whether identities that an embedder was trained on are left out for all.
-      progress: whether to report progress.
       left_out: names that were left out, filled in as the protocol runs.
-      rejected: photograph -> why it gave no face, and passed_over: other files of the folders by suffix or reason; both
-        filled in as the protocol runs.
-      against: whether there are two embedders, an old and a new one, of which the new is judged against the old too.
+      rejected: photograph -> why it gave no face, filled in as the protocol runs.
+      passed_over: how many other files the folders have, by suffix or reason, filled in as the protocol runs.
+      against: whether the embedders are an old and a new one, and the new is judged against the old too.
       held_out: opens the faces that the embedder's own run held out.
     """
 
@@ -54,7 +53,6 @@ class Request:
     keep: Path | None = None
     trained_on: Mapping[str, frozenset[str]] = field(default_factory=dict)
     leave_out: bool = True
-    progress: bool = True
     left_out: list[str] = field(default_factory=list)
     rejected: dict[str, str] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)
@@ -67,15 +65,13 @@ class Request:
         Raises:
           InputError: as for `embed_images`, or not one of the images can be used.
         """
-        faces = embed_images(
-            embedder, images, cutter or FaceCutter(self.crop), self.keep, Progress(quiet=not self.progress)
-        )
+        faces = embed_images(embedder, images, cutter or FaceCutter(self.crop), self.keep, Progress())
         self.rejected |= dict(faces.rejected)
         faces.check_any()
         return faces
 
     def known_names(self, names: Sequence[str]) -> set[str]:
-        """Which of these identities any embedder was trained on; if they are to be left out, they are noted."""
+        """Those of these identities that an embedder was trained on; also adds them to `left_out`."""
         trained_on = set(map(comparable, set().union(*self.trained_on.values())))
         known = {name for name in names if comparable(name) in trained_on}
         if known:
@@ -85,7 +81,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a protocol leaves.
+    """The result of a protocol.
 
     Attributes:
       protocol: its name.
@@ -101,14 +97,14 @@ class Outcome:
 
 
 def prepared_folder(request: Request, path: Path) -> LabelledImages:
-    """A folder without the identities that were trained on, unless they are to stay."""
+    """Opens a folder, without the identities that were trained on unless the request keeps them."""
     folder = open_labelled(path)
     request.passed_over.update(folder.passed_over)
     return leave_out_known(request, folder)
 
 
 def leave_out_known(request: Request, folder: LabelledImages) -> LabelledImages:
-    """The same of faces that are open; the identities that it finds are noted either way."""
+    """The folder without the identities that were trained on, unless the request keeps them; `left_out` names them."""
     known = request.known_names(np.unique(folder.labels).tolist())
     return without(folder, known) if known and request.leave_out else folder
 
@@ -119,7 +115,7 @@ def common(embedded: Sequence[EmbeddedFaces]) -> NDArray[np.intp]:
 
 
 def about(embedder: AnyEmbedder | Against, crop: Crop, embedded: EmbeddedFaces | None = None) -> dict[str, Any]:
-    """What a document says of an embedder and of how the faces that it was judged on were cut."""
+    """The entry of a document about an embedder, and about how the faces that it was judged on were cut."""
     if isinstance(embedder, Against):
         of_new = about(embedder.new, crop, embedded)
         of_new.pop("flip_of", None)
@@ -142,7 +138,7 @@ def about(embedder: AnyEmbedder | Against, crop: Crop, embedded: EmbeddedFaces |
     if embedder is not one:
         said["flip_of"] = one.name
         if "multiply_adds" in said:
-            said["multiply_adds"] *= 2  # the mirror image takes as many again
+            said["multiply_adds"] *= 2  # the mirror image takes the same number
     if embedded is not None:
         said["bad"] = [list(one) for one in embedded.rejected]
         said["no_face_found"] = int(embedded.fallback.sum())
@@ -156,8 +152,11 @@ def network(embedder: CheckpointEmbedder) -> dict[str, Any]:
     config = {
         key: list(value) if isinstance(value, tuple) else value for key, value in flatten(embedder.config).items()
     }
-    return {"network": embedder.config.model.name, "parameters": parameters, "multiply_adds": multiply_adds} | {
-        "config": config
+    return {
+        "network": embedder.config.model.name,
+        "parameters": parameters,
+        "multiply_adds": multiply_adds,
+        "config": config,
     }
 
 
@@ -179,10 +178,10 @@ def format_comparisons(comparisons: Sequence[Comparison]) -> str:
 
 
 def heading(embedder: AnyEmbedder | Against, embedded: EmbeddedFaces) -> str:
-    """The line above an embedder's table, and what should be known."""
+    """The lines above an embedder's table: its name, images without a face, and its remarks."""
     lines = [embedder.name]
     if isinstance(embedder, Against):
-        return f"{embedder.name}\n  of two faces one embedded by the first, the other by the second"
+        return f"{embedder.name}\n  in each pair one face is embedded by the first, the other by the second"
     if bad := embedded.rejected:
         first = ", ".join(f"{key} ({reason})" for key, reason in bad[:3])
         lines.append(f"  {len(bad):,} images left out: {first}{', ...' if len(bad) > 3 else ''}")

@@ -1,4 +1,4 @@
-"""VAL and FAR by equations (4)-(6) of the paper: from the distances of same and different pairs to rates."""
+"""Computes VAL and FAR, equations (4)-(6) of the paper, from the distances of same and different pairs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.distance_counts import DistanceCounts
 
-# Points on the unit sphere are at most 4 apart. A bin's number fits into one byte, which makes counting quick, and a
-# power of two changes no digit of a distance.
+# Squared distances on the unit sphere are at most 4. A bin's number fits into one byte, which makes counting fast, and
+# scaling by a power of two is exact.
 BINS_PER_UNIT = 64
 BINS = 4 * BINS_PER_UNIT
 
 
 @dataclass(frozen=True)
 class PairDistances:
-    """What is kept of the squared L2 distances of all pairs judged.
+    """The kept part of the squared L2 distances of all pairs judged.
 
     Attributes:
       same: the distances of P_same.
@@ -55,7 +55,7 @@ class PairDistances:
 class OperatingPoint:
     """VAL at the largest threshold whose FAR does not exceed the one asked; a pair is accepted if D <= threshold.
 
-    Only distances that occur, of same or of different pairs, can be thresholds: between two of them nothing changes.
+    Only distances that occur, of same or of different pairs, are thresholds: between two of them nothing changes.
 
     Attributes:
       far: the FAR asked.
@@ -83,7 +83,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """The ROC curve and what it says as a whole.
+    """The ROC curve, the area under it and the equal error rate.
 
     Attributes:
       far, val: float64, both ascending, FAR > 0; empty if there is no pair of different identities.
@@ -101,7 +101,7 @@ class Curve:
 
 
 def from_distances(same: ArrayLike, different: ArrayLike) -> PairDistances:
-    """Of distances that are all at hand.
+    """Makes PairDistances of all distances.
 
     Args:
       same, different: the squared L2 distances of P_same and P_diff.
@@ -136,7 +136,7 @@ def check_fars(fars: Sequence[float]) -> tuple[float, ...]:
 
 
 def check_threshold(distance: float) -> float:
-    """A squared distance; InputError where none of two unit vectors can be it."""
+    """The squared distance; raises InputError if it is not possible between two different unit vectors."""
     if not 0 < distance < 4:
         raise InputError(f"--threshold={distance:g}: squared distances of unit vectors lie between 0 and 4.")
     return distance
@@ -145,8 +145,7 @@ def check_threshold(distance: float) -> float:
 def allowed_accepts(far: float, different_pairs: int) -> int:
     """The largest number of false accepts whose share does not exceed the FAR.
 
-    The FAR counts as the decimal that is written: 0.29 of 100 pairs are 29 pairs, although 0.29 * 100 in floating point
-    is less.
+    The FAR is taken as its decimal form: 0.29 of 100 pairs are 29 pairs, although 0.29 * 100 is less in floating point.
     """
     return math.floor(Fraction(str(float(far))) * different_pairs)
 
@@ -164,7 +163,7 @@ def smallest_far(different_pairs: int) -> float:
 
 
 def with_smallest(fars: Sequence[float], different_pairs: int) -> tuple[float, ...]:
-    """The FARs, and after them, where one needs more pairs of different identities, the smallest that these resolve."""
+    """The FARs, and if one of them needs more pairs of different identities, also the smallest that these resolve."""
     if not different_pairs or all(pairs_needed(far) <= different_pairs for far in fars):
         return tuple(fars)
     smallest = smallest_far(different_pairs)
@@ -172,15 +171,15 @@ def with_smallest(fars: Sequence[float], different_pairs: int) -> tuple[float, .
 
 
 def smallest_in_words(far: float, trials: int, of: str = "different pairs") -> str:
-    """What a table says next to the rate at the smallest FAR that this many pairs, or others, resolve; else nothing."""
+    """The remark of a table at the smallest FAR that this many pairs (or other trials) resolve; empty at others."""
     return f"(the smallest that {trials:,} {of} resolve)" if trials and far == smallest_far(trials) else ""
 
 
 def operating_point(pairs: PairDistances, far: float) -> OperatingPoint:
     """VAL at the asked FAR (equation 6); `far` must not exceed the `max_far` that the pairs were made with.
 
-    With different distances d_1 <= d_2 <= ..., all that lies strictly below d_(allowed + 1) is accepted. So ties at the
-    threshold are refused together: FAR stays below the one asked rather than going above it.
+    With different distances d_1 <= d_2 <= ..., distances strictly below d_(allowed + 1) are accepted. Ties at the
+    threshold are rejected together, so that FAR does not exceed the one asked.
     """
     (far,) = check_fars([far])
     same_pairs, different_pairs, needed = pairs.same_pairs, pairs.different_pairs, pairs_needed(far)
@@ -230,7 +229,7 @@ def roc(pairs: PairDistances, points: int = 256) -> Curve:
 
 
 def _edges_beyond(pairs: PairDistances) -> NDArray[np.float32]:
-    """The edges of the histogram beyond all that is kept; none where everything is."""
+    """The edges of the histogram beyond the kept distances; none if all are kept."""
     edges = np.arange(BINS, dtype=np.float32) / np.float32(BINS_PER_UNIT)
     last = pairs.different.values[-1] if len(pairs.different) else np.float32(-1)
     return edges[edges > last] if not pairs.complete else edges[:0]

@@ -1,4 +1,4 @@
-"""The card of an exported file: input, output, origin and measured accuracy."""
+"""Reads and writes the card of an exported file: input, output, origin and measured accuracy."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ _INSTEAD = "make one: facenet-jax evaluate holdout --embedder RUN --data PEOPLE 
 
 
 def figures_of(file: Path, digest: str, name: str) -> dict[str, Any]:
-    """What an evaluation found for one embedder: protocol, data, crop, and its rates with their thresholds.
+    """The figures of one embedder in an evaluation: protocol, data, crop, and its rates with their thresholds.
 
     Args:
       file: PROTOCOL.json that `facenet-jax evaluate --out` wrote.
-      digest: of the embedder.
-      name: of it, for people.
+      digest, name: of the embedder.
 
     Raises:
       InputError: the file cannot be read, is not an evaluation with rates, or is of another embedder.

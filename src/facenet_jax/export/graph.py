@@ -1,4 +1,4 @@
-"""A builder of ONNX graphs: nodes, weights, and names of intermediate values."""
+"""Builds ONNX graphs: nodes, weights, and names of intermediate values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import onnx
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import helper, numpy_helper
 
-# Old enough for runtimes of 2022, such as phones carry; onnxruntime reads it from 1.12 on.
+# Old enough for runtimes of 2022, such as those of phones; onnxruntime reads it from 1.12 on.
 OPSET, IR_VERSION = 17, 8
 
 
 class Graph:
-    """Nodes in the order in which they run. A tensor is known by its name, and by its dtype."""
+    """Nodes in the order in which they run; a tensor is given by its name."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
@@ -22,12 +22,12 @@ class Graph:
         self._dtypes: dict[str, np.dtype[Any]] = {}
 
     def input(self, name: str, dtype: DTypeLike) -> str:
-        """Declares what is fed from outside."""
+        """Declares an input of the model; returns its name."""
         self._dtypes[name] = np.dtype(dtype)
         return name
 
     def weight(self, name: str, value: ArrayLike, dtype: DTypeLike = np.float32) -> str:
-        """An array that is part of the file; one of the same name is kept once."""
+        """Adds an array to the file, unless one of this name is there; returns its name."""
         self._weights.setdefault(name, np.ascontiguousarray(np.asarray(value), np.dtype(dtype)))
         self._dtypes[name] = np.dtype(dtype)
         return name
@@ -39,7 +39,7 @@ class Graph:
         return output
 
     def cast(self, tensor: str, dtype: DTypeLike) -> str:
-        """The tensor in another dtype; itself where it has that already."""
+        """The tensor in a dtype: itself, if it has that already, or a cast of it."""
         wanted = np.dtype(dtype)
         if self._dtypes[tensor] == wanted:
             return tensor
@@ -50,11 +50,11 @@ class Graph:
         return output
 
     def dtype(self, tensor: str) -> np.dtype[Any]:
-        """Of a tensor."""
+        """The dtype of a tensor."""
         return self._dtypes[tensor]
 
     def rename(self, tensor: str, name: str) -> str:
-        """Gives another name to what the last node made."""
+        """Renames the output of the last node."""
         assert list(self._nodes[-1].output) == [tensor]
         self._nodes[-1].output[:] = [name]
         self._nodes[-1].name = name
@@ -62,10 +62,10 @@ class Graph:
         return name
 
     def model(self, inputs: list[tuple[str, list[int | str]]], outputs: list[tuple[str, list[int | str]]]) -> Any:
-        """The whole, checked by onnx.
+        """The whole model, checked by onnx.
 
         Args:
-          inputs, outputs: (name, shape), a name for a side of any length.
+          inputs, outputs: (name, shape), with a name for a dimension of any size.
         """
 
         def declared(tensors: list[tuple[str, list[int | str]]]) -> list[onnx.ValueInfoProto]:

@@ -1,4 +1,4 @@
-"""An ONNX model with weights and activations of one byte, calibrated on faces, through onnxruntime's own tools."""
+"""Quantises an ONNX model to weights and activations of one byte, calibrated on faces, by onnxruntime's tools."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from facenet_jax.export.layers import SUMS
 from facenet_jax.export.onnx import INPUT, MIRROR
 
-# What computes in bytes. Local response normalisation, L2 pooling and the sphere stay float, as does the last layer:
-# distances are small differences of its outputs.
+# Operators that compute in bytes. Local response normalisation, L2 pooling and L2 normalisation stay float, as does the
+# last layer: distances are small differences of its outputs.
 _OPERATORS = ["Conv", "Gemm", "Relu", "MaxPool", "Concat", "Transpose"]
 
 
 def to_int8(model: Any, faces: NDArray[np.uint8]) -> Any:
-    """Quantises statically: a scale for each output channel of a weight, one for each activation, from its extremes.
+    """Quantises statically: a scale for each output channel of a weight, and one for each activation, by its extremes.
 
-    Weights keep seven bits, since processors without an instruction for products of bytes (x86 before VNNI) would
-    saturate at eight: one file gives the same on all.
+    Weights have seven bits: with eight, processors without an instruction for products of bytes (x86 before VNNI) would
+    saturate. So one file gives the same embeddings on all.
 
     Args:
       model: of `to_onnx`, in float32.

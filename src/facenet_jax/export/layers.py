@@ -1,6 +1,6 @@
-"""Each layer of `facenet_jax.models` as ONNX nodes. Images are [N, channels, rows, columns] there.
+"""Converts each layer of `facenet_jax.models` to ONNX nodes, where images are [N, channels, rows, columns].
 
-A layer of a new class needs a function and a line in LAYERS. Each computes in the dtype that the Flax layer does.
+A layer of a new class needs a function and a line in LAYERS. Each computes in the dtype of the Flax layer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from facenet_jax.export.graph import Graph
 from facenet_jax.models import layers
 from facenet_jax.models.layers import Inception
 
-# What ends the name of a convolution that is none of the network's own.
+# Ends the name of a convolution that is not one of the network's own.
 SUMS = "/sums"
 
 
@@ -29,9 +29,9 @@ class Call:
 
     Attributes:
       layer: bound to its parameters.
-      name: its path within the network, and of the tensor that it gives.
-      source: the tensor that it takes.
-      shape: of that, as in Flax: [N, rows, columns, channels] or [N, features].
+      name: its path within the network, which also names its output tensor.
+      source: its input tensor.
+      shape: of the input, as in Flax: [N, rows, columns, channels] or [N, features].
     """
 
     layer: nn.Module
@@ -40,7 +40,7 @@ class Call:
     shape: tuple[int, ...]
 
     def parameters(self, *names: str) -> tuple[NDArray[np.float32], ...]:
-        """The layer's own; asserts that it has no others, which the file would be without."""
+        """The layer's parameters; asserts that it has no others, since the file would lack them."""
         found: Mapping[str, Any] = self.layer.variables.get("params", {})
         assert set(found) == set(names), f"{self.name} has the parameters {sorted(found)}, and not {sorted(names)}"
         return tuple(np.asarray(found[name]) for name in names)
@@ -66,7 +66,7 @@ def _max_pool(graph: Graph, call: Call) -> None:
 
 
 def _l2_pool(graph: Graph, call: Call) -> None:
-    """Through the mean of squares: with LpPool onnxruntime takes 1.6 times as long for the whole of NNS1."""
+    """By the mean of squares: with LpPool onnxruntime takes 1.6 times as long for the whole of NNS1."""
     x = graph.cast(call.source, np.float32)
     squares = graph.add("Mul", [x, x], f"{call.name}/squares")
     window = _window(call.shape, call.layer.window, call.layer.stride)
@@ -130,7 +130,7 @@ def _l2_normalise(graph: Graph, call: Call) -> None:
 
 
 def _inception(graph: Graph, call: Call) -> None:
-    """Joins the branches, whose layers have been called before."""
+    """Joins the branches, whose layers were converted before."""
     c = call.layer.columns
     branches = ["conv1x1"] * bool(c.conv1x1) + ["conv3x3"] * bool(c.conv3x3) + ["conv5x5"] * bool(c.conv5x5)
     branches += ["project" if c.project else "pool"] * bool(c.pool)
@@ -169,6 +169,6 @@ def _product(graph: Graph, call: Call, name: str, kernel: NDArray[np.float32], b
 
 
 def _back(graph: Graph, tensor: str, call: Call) -> None:
-    """What was worked out in float32, in the dtype of what the layer took, under the layer's name."""
+    """Casts a float32 result to the dtype of the layer's input, and gives it the layer's name."""
     dtype = graph.dtype(call.source)
     graph.rename(graph.cast(tensor, dtype), call.name)

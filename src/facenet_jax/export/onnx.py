@@ -15,7 +15,7 @@ from facenet_jax.export.layers import LAYERS, Call
 from facenet_jax.models.layers import L2Normalise
 
 INPUT, OUTPUT = "images", "embeddings"
-# Begins the names of what the mirror images ask for; no layer of a network is called so.
+# Begins the names of nodes for mirror images; no layer of a network has this name.
 MIRROR = "mirror"
 # Along the columns of [N, rows, columns, 3] from the last to the first.
 _BACKWARDS = {"starts": -1, "ends": np.iinfo(np.int64).min, "axes": 2, "steps": -1}
@@ -37,7 +37,7 @@ def to_onnx(network: nn.Module, params: Any, size: tuple[int, int], flip: bool =
     images = graph.input(INPUT, np.uint8)
     pixels = _scaled(graph, _with_mirror_images(graph, images) if flip else images)
     params = jax.tree.map(np.asarray, params)
-    # What flows between the layers while Flax traces them, and the name that it goes by in the graph.
+    # The values between the layers while Flax traces them, and their names in the graph.
     tensors: list[tuple[Any, str]] = []
 
     def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
@@ -66,7 +66,7 @@ def to_onnx(network: nn.Module, params: Any, size: tuple[int, int], flip: bool =
 
 
 def _with_mirror_images(graph: Graph, images: str) -> str:
-    """The images, and behind them all the mirror image of each."""
+    """The images, followed by the mirror images of all."""
     columns = [graph.weight(f"{MIRROR}/{key}", [value], np.int64) for key, value in _BACKWARDS.items()]
     mirrored = graph.add("Slice", [images, *columns], f"{MIRROR}/images")
     return graph.add("Concat", [images, mirrored], f"{MIRROR}/both", axis=0)
@@ -85,7 +85,7 @@ def _mean_of_both(graph: Graph, points: str, width: int) -> str:
 
 
 def _scaled(graph: Graph, images: str) -> str:
-    """`facenet_jax.models.networks.scale_pixels`, and the layout that runtimes are fastest in."""
+    """`facenet_jax.models.networks.scale_pixels`, in the layout that is fastest in runtimes."""
     planes = graph.cast(graph.add("Transpose", [images], "pixels/planes", perm=[0, 3, 1, 2]), np.float32)
     half = graph.weight("pixels/half", 127.5)
     one = graph.weight("pixels/one", 1.0)

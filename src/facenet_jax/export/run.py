@@ -30,9 +30,7 @@ from facenet_jax.runtime.compiled import announced
 from facenet_jax.runtime.files import write_whole
 from facenet_jax.runtime.mesh import make_mesh
 
-FORMS = ("onnx", "stablehlo")
-DTYPES = ("float32", "float16", "int8")
-# The largest difference of a coordinate from the Flax module's that is still rounding.
+# The largest difference of a coordinate from the Flax module's that counts as rounding.
 PARITY = 1e-4
 _CALIBRATION_FACES = 256
 _PARITY_IMAGES = 8
@@ -40,13 +38,13 @@ _PARITY_IMAGES = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be exported.
+    """A request for an export.
 
     Attributes:
       workdir, step: the checkpoint; see `CheckpointEmbedder`.
-      to: one of FORMS.
+      to: "onnx" or "stablehlo".
       file: where it is written; the card is written next to it.
-      dtype: one of DTYPES, of weights and arithmetic.
+      dtype: of weights and arithmetic: "float32", "float16" or "int8".
       calibrate: a folder of faces, for int8.
       crop: how these are cut; None: as the network expects, unless they are cut already.
       evaluation: for the card, PROTOCOL.json of `facenet-jax evaluate` on this checkpoint, of flipped points with flip.
@@ -68,7 +66,8 @@ def export(wanted: Wanted, say: Callable[[str], None] = lambda _: None) -> dict[
     """Exports a checkpoint and returns its card.
 
     Raises:
-      InputError: no such checkpoint, what does not go together, a folder without faces, an evaluation of another.
+      InputError: there is no such checkpoint, options contradict each other, a folder has no faces, or the evaluation
+        is of another embedder.
     """
     _check(wanted)
     embedder = CheckpointEmbedder(wanted.workdir, wanted.step, make_mesh(1))
@@ -148,7 +147,7 @@ def _data(wanted: Wanted, embedder: CheckpointEmbedder, faces: NDArray[np.uint8]
 def _parity(
     wanted: Wanted, embedder: CheckpointEmbedder, data: bytes, images: NDArray[np.uint8]
 ) -> dict[str, float | int | str]:
-    """How far the file is from the Flax module in float32."""
+    """The differences between the embeddings of the file and of the Flax module in float32."""
     network = embedder.network.clone(dtype=jnp.float32)
     apply = apply_network_flipped if wanted.flip else apply_network
     embed = announced(jax.jit(partial(apply, network)), f"{embedder.config.model.name}, to compare with")
@@ -170,7 +169,7 @@ def _parity(
 
 
 def _card(wanted: Wanted, embedder: CheckpointEmbedder, data: bytes) -> dict[str, Any]:
-    """What the file is, takes and gives, and what it was made from."""
+    """The card but for its measured parts: the file's format, input and output, and the checkpoint."""
     parameters, multiply_adds = models.totals(embedder.network, embedder.size)
     return {
         "format": CARD_FORMAT,

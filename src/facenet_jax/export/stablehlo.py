@@ -26,13 +26,13 @@ def to_stablehlo(network: nn.Module, params: Any, size: tuple[int, int], flip: b
       flip: whether each image's mirror image is embedded too, and the mean of both given.
 
     Returns:
-      What `jax.export.deserialize` reads: uint8 RGB [N, rows, columns, 3] -> float32 [N, d] of norm 1, any N.
+      Bytes for `jax.export.deserialize`: uint8 RGB [N, rows, columns, 3] -> float32 [N, d] of norm 1, any N.
 
     Raises:
-      InputError: what JAX writes such files with is not installed.
+      InputError: flatbuffers, with which JAX writes such files, is not installed.
     """
     try:
-        import flatbuffers  # noqa: F401  JAX asks for it when all else is done
+        import flatbuffers  # noqa: F401  JAX imports it only at the end
     except ImportError as error:
         raise InputError(f"StableHLO files need flatbuffers: {how_to_install('onnx')}.") from error
     kept = jax.tree.map(lambda x: jnp.asarray(x, network.dtype), params)

@@ -1,1 +1,1 @@
-"""Predicts what a run takes on machines that are not at hand, from the compiled step."""
+"""Predicts from the compiled step the time and memory of a run on other machines."""

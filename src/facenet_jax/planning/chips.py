@@ -1,4 +1,4 @@
-"""Published rates of chips: arithmetic, memory bandwidth, interconnect.
+"""Lists published rates of chips: arithmetic, memory bandwidth, interconnect.
 
 Sources, all figures for dense (not sparse) arithmetic:
   v4, v5e, v5p, v6e   Google Cloud's documentation, "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e", tables of key
@@ -25,16 +25,16 @@ class Chip:
     Attributes:
       name: as --chip takes it.
       peak: floating-point operations a second of matrix products and convolutions in bfloat16.
-      peak_float32: the same of a config in float32: on TPU the same, since its default precision multiplies in
+      peak_float32: the peak of a config in float32: on TPU the same, since its default precision multiplies in
         bfloat16; on GPU that of TF32.
-      exact: of float32 products at highest precision, in which the loss takes its distances: on TPU six passes in
+      exact: the peak of float32 products at highest precision, which the loss uses for distances: on TPU six passes in
         bfloat16, on GPU the rate of its ordinary float32 units.
       memory: bytes.
       bandwidth: of that memory, bytes a second.
       link: bytes a second that a chip can send to the others of its domain.
-      domain: how many chips are linked so: a pod, or a machine with NVLink.
+      domain: how many chips are linked at this rate: a pod, or a machine with NVLink.
       network: bytes a second that a chip can send beyond its domain.
-      dimensions: of the torus that the chips form, 0 where every chip reaches every other.
+      dimensions: of the torus that the chips form, 0 if every chip reaches every other.
     """
 
     name: str
@@ -80,23 +80,23 @@ def find_chip(name: str) -> Chip:
 
 
 def slices_of(chip: Chip, chips: int, slices: int = 0) -> int:
-    """How many TPU slices, or machines with NVLink, that many chips are; 0: as few as hold them.
+    """The number of TPU slices, or machines with NVLink, for a number of chips; slices 0: as few as hold them.
 
     Raises:
-      InputError: they cannot be alike, or do not hold that many chips.
+      InputError: the slices cannot be of equal size, or do not hold that many chips.
     """
     least = -(-chips // chip.domain)
     count = slices or least
     if slices and (count < least or chips % count):
         raise InputError(
-            f"--slices={slices}: {chips:,} chips of {chip.name} want {least:,} or more, of at most {chip.domain:,} "
-            "each, and as many chips in each."
+            f"--slices={slices}: {chips:,} chips of {chip.name} need {least:,} or more, with the same number of chips "
+            f"in each, at most {chip.domain:,}."
         )
     return count
 
 
 def topology(chip: Chip, chips: int, slices: int = 1) -> str:
-    """How Google Cloud names slices of that many chips together, each of them as square as can be: `v5e:16x16`.
+    """Google Cloud's name of slices with a total number of chips, each as square as possible: `v5e:16x16`.
 
     Raises:
       InputError: there are no such slices, or the chip is not a TPU.

@@ -1,7 +1,7 @@
 """Reads a compiled program: bytes sent between devices, and bytes moved to and from memory.
 
 The text is XLA's optimised HLO of one device, after partitioning, as `Compiled.as_text()` gives it. A loop's body
-counts as often as the compiler knows that it runs; where it does not know, once.
+counts as often as the compiler says that it runs; without a known count, once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _ARRAY = re.compile(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\](\{{[^}}]*\}})?")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.*?) ([a-z][a-z\d-]*)\((.*)$")
 _ON_CHIP = re.compile(r"S\([1-9]")  # a memory space other than the device's main memory
-# What moves no data of its own: others that follow or belong to it do.
+# Operations that move no data themselves; the operations that use or belong to them do.
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "after-all"}
 _FREE |= {"opt-barrier", "partition-id", "replica-id", "iota"}
 
@@ -30,7 +30,7 @@ class Collective:
 
     Attributes:
       kind: one of COLLECTIVES.
-      size: bytes of the whole array: what an all-gather returns, a reduce-scatter takes, an all-reduce does both.
+      size: bytes of the whole array, which an all-gather returns, a reduce-scatter takes, and an all-reduce both.
       devices: how many take part together.
       times: how often it runs in a step.
     """
@@ -56,7 +56,7 @@ class _Instruction:
 
 
 def collectives(text: str) -> list[Collective]:
-    """The collectives of a program, in the order of its text, those of one device alone left out."""
+    """The collectives of a program between several devices, in the order of its text."""
     found = []
     for instruction, shapes, times in _walk(text, into_fusions=True):
         kind = instruction.op.removesuffix("-start")
@@ -74,15 +74,15 @@ def collectives(text: str) -> list[Collective]:
 def memory_traffic(text: str) -> int:
     """Bytes read from and written to a device's main memory in a step.
 
-    Every operation that was not fused into another reads its inputs and writes its result, once. What the compiler
-    keeps in a nearer memory is left out where it says so, as for TPU; caches, of which it knows nothing, are not.
+    Every operation that was not fused into another reads its inputs and writes its result, once. Arrays that the
+    compiler places in a nearer memory, as on TPU, are left out; caches, which it does not know, are ignored.
     """
     total = 0
     for instruction, shapes, times in _walk(text, into_fusions=False):
         if instruction.op in _FREE or instruction.op.endswith("-done"):
             continue
         if instruction.op in ("copy-start", "slice-start"):
-            # From one memory to the other: one side of it is main memory. The tuple holds source, target and a flag.
+            # Between two memories, one of which is main memory. The tuple holds source, target and a flag.
             moved = [size for size in _each_size(instruction.shape, everywhere=True) if size > 4]
             total += times * min(moved, default=0)
             continue
@@ -137,7 +137,7 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 
 
 def _operands(rest: str) -> list[str]:
-    """The names within the first parentheses; types may stand before them."""
+    """The names within the first parentheses, which may be preceded by types."""
     depth, end = 1, len(rest)
     for place, letter in enumerate(rest):
         depth += (letter == "(") - (letter == ")")
@@ -148,7 +148,7 @@ def _operands(rest: str) -> list[str]:
 
 
 def _group_size(rest: str, text: str) -> int:
-    """How many devices take part together.
+    """How many devices take part in a collective together.
 
     XLA writes {{0,1},{2,3}} or [2,2]<=[4] for two groups of two, mesh['a'=2,'b'=2] {'b'} for those along an axis, and
     {} for all devices.
@@ -168,7 +168,7 @@ def _group_size(rest: str, text: str) -> int:
     if "replica_groups=" not in rest or "replica_groups={}" in rest:
         partitions = re.search(r"num_partitions=(\d+)", text)
         return int(partitions[1]) if partitions else 1
-    raise ValueError(f"groups of devices that are written in a way not known here: {rest[:300]}")
+    raise ValueError(f"unknown notation of groups of devices: {rest[:300]}")
 
 
 def _sizes(shape: str) -> int:
@@ -176,7 +176,7 @@ def _sizes(shape: str) -> int:
 
 
 def _each_size(shape: str, everywhere: bool = False) -> list[int]:
-    """Bytes of each array of a shape, tuples taken apart; those in a nearer memory only where asked for."""
+    """Bytes of each array of a shape or tuple of shapes; those in a nearer memory only with `everywhere`."""
     sizes = []
     for kind, dimensions, layout in _ARRAY.findall(shape):
         if everywhere or not _ON_CHIP.search(layout):

@@ -1,7 +1,7 @@
-"""This machine's processors as a `Chip`, with rates measured on the spot.
+"""Measures the rates of this machine's processors, as a `Chip`.
 
 `python -m facenet_jax.planning.host DEVICES` prints it as JSON, in a process of its own with that many simulated
-devices. They share the machine: each gets an equal part of every rate.
+devices, which share the machine: each gets an equal part of every rate.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def measure_host(devices: int) -> Chip:
 
 
 def _measure(devices: int) -> Chip:
-    """In the process that has the devices."""
+    """Measures, in the process that has the devices."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import PartitionSpec as P
@@ -59,12 +59,12 @@ def _measure(devices: int) -> Chip:
     square = jnp.ones((1024, 1024))
     product = 2.0 * square.shape[0] ** 3 / _seconds(jax.jit(jnp.dot), square, square)
 
-    # 256 MiB, more than a cache holds; in place, since a step's temporaries have their pages too.
+    # 256 MiB, more than a cache holds; in place, since the pages of a step's temporaries are allocated before, too.
     several = 8
     add_one = jax.jit(lambda x: jax.lax.fori_loop(0, several, lambda _, x: x + 1.0, x))
     bandwidth = several * 2.0 * 2**28 / _seconds(add_one, jnp.ones(2**26))
 
-    link = 1e30  # with one device nothing goes between
+    link = 1e30  # one device sends nothing
     if devices > 1:
         mesh = make_mesh(devices)
         each = 2**22
@@ -88,7 +88,7 @@ def _measure(devices: int) -> Chip:
 
 
 def _seconds(run: Callable[..., Any], *arguments: Any) -> float:
-    """Of the median of seven runs after a first: what a step gets too, where others use the machine."""
+    """The median of seven runs after a first, which is typical of a machine that others use too."""
     import jax
 
     jax.block_until_ready(run(*arguments))

@@ -11,7 +11,7 @@ from facenet_jax.planning.hlo import Collective
 from facenet_jax.planning.program import Program
 from facenet_jax.runtime.progress import duration
 
-# What the paper's own training took: "1,000 to 2,000 hours" on a cluster of CPUs (section 3.3).
+# The paper's own training time: "1,000 to 2,000 hours" on a cluster of CPUs (section 3.3).
 PAPER_HOURS = (1000, 2000)
 # Seconds before the first byte of a collective arrives; assumed.
 LATENCY = 20e-6
@@ -19,7 +19,7 @@ LATENCY = 20e-6
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What no specification says.
+    """Figures that specifications do not give.
 
     Attributes:
       utilisation: share of the peak arithmetic that convolutions and products reach.
@@ -32,7 +32,7 @@ class Assumptions:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Seconds of a step by each limit; the largest is the step's."""
+    """Seconds of a step by each limit; a step takes the largest."""
 
     program: Program
     chip: Chip
@@ -57,7 +57,7 @@ class Prediction:
 
     @property
     def seconds(self) -> float:
-        """Of a step."""
+        """Seconds of a step."""
         return max(self.limits.values())
 
     @property
@@ -67,12 +67,12 @@ class Prediction:
 
 
 def predict(program: Program, chip: Chip, assumptions: Assumptions | None = None) -> Prediction:
-    """The three limits of a step.
+    """Computes the three limits of a step.
 
     arithmetic        network / (peak x utilisation) + loss / (exact x utilisation)
     memory bandwidth  traffic / (bandwidth x share)
-    interconnect      for each collective: bytes sent within a domain / (link x share), and what of it a chip sends
-                      beyond its domain / (network x share); and a latency each
+    interconnect      for each collective: bytes sent within a domain / (link x share), bytes that a chip sends beyond
+                      its domain / (network x share), and a latency
     """
     given = assumptions or Assumptions()
     peak = chip.peak if program.dtype == "bfloat16" else chip.peak_float32
@@ -84,7 +84,7 @@ def predict(program: Program, chip: Chip, assumptions: Assumptions | None = None
 
 
 def _seconds(collective: Collective, chip: Chip, share: float) -> float:
-    """Within each domain first, then each chip its own part with its like in the others."""
+    """Seconds of a collective: first within each domain, then between chips of the same place in their domains."""
     inside = min(collective.devices, chip.domain)
     outside = collective.devices / inside
     rounds = 2 if collective.kind == "all-reduce" else 1
@@ -94,7 +94,7 @@ def _seconds(collective: Collective, chip: Chip, share: float) -> float:
 
 
 def by_purpose(program: Program) -> list[tuple[str, str, int, float]]:
-    """What is sent: (kind, what, how many operations, bytes that each device sends), the most first."""
+    """The data sent: (kind, purpose, how many operations, bytes that each device sends), the most first."""
     totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0, 0.0])
     for collective in program.collectives:
         entry = totals[collective.kind, _purpose(collective, program)]

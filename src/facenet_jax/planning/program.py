@@ -1,8 +1,8 @@
-"""Compiles the training step for devices that are not at hand, in a process of its own.
+"""Compiles the training step for devices that this machine does not have, in a process of its own.
 
-Simulated devices have to be asked for before JAX starts, which is why there is another process. It prints a `Program`
-as JSON: `python -m facenet_jax.planning.program CONFIG DEVICES TOPOLOGY SLICES [--config.key=value ...]`. Nothing is
-allocated and nothing runs: the step is compiled from shapes.
+Simulated devices have to be requested before JAX starts, so another process is needed. It prints a `Program` as JSON:
+`python -m facenet_jax.planning.program CONFIG DEVICES TOPOLOGY SLICES [--config.key=value ...]`. Nothing is allocated
+and nothing runs: the step is compiled from shapes.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from facenet_jax.planning.hlo import Collective
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled step, of one device of many.
+    """A compiled step, as one of the devices runs it.
 
     Attributes:
       compiler: in words.
       devices: how many.
       batch: faces of a global batch.
-      rows: of the global batch, masked ones included.
+      rows: rows of the global batch, with masked ones.
       chunk: faces that the network takes at once.
       embedding_size: d.
       dtype: of the network's arithmetic.
       parameters: of the network.
       multiply_adds: of one face, forward, as the paper counts.
       arithmetic: floating-point operations of the network and the update on one device, as XLA counts them.
-      loss_arithmetic: those of distances and gradient of the loss on one device: 6 x own rows x rows x d.
+      loss_arithmetic: the same for distances and gradient of the loss: 6 x own rows x rows x d.
       memory: bytes that a device needs: state, batch, temporaries.
       state: bytes of these that are parameters and accumulators.
       traffic: bytes between a device and its memory in a step.
-      collectives: what goes between devices.
+      collectives: the exchanges between devices.
     """
 
     compiler: str
@@ -67,14 +67,14 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
       devices: how many.
       topology: of TPU chips, such as `v5e:16x16`, for TPU's own compiler, which needs no TPU; empty: simulated CPU
         devices.
-      slices: of that topology each, which make up the devices.
+      slices: how many slices of that topology the devices form.
 
     Raises:
       InputError: the config is invalid, or TPU's compiler is not installed or finds that the step does not fit.
     """
     simulated = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={1 if topology else devices}"
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": simulated.strip()}
-    # Of libtpu the compiler alone is wanted: no search for the metadata of a TPU machine, no lock on its chips.
+    # Only the compiler of libtpu is needed: no search for the metadata of a TPU machine, no lock on its chips.
     environment |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
     given = [config, str(devices), topology, str(slices), *overrides]
     command = [sys.executable, "-m", "facenet_jax.planning.program", *given]
@@ -91,7 +91,7 @@ def compile_for(config: str, overrides: list[str], devices: int, topology: str =
 
 
 def _compile(config_name: str, overrides: list[str], devices: int, topology: str, slices: int) -> Program:
-    """In the process that has the devices."""
+    """Compiles, in the process that has the devices."""
     from facenet_jax import models
     from facenet_jax.config import load_config
     from facenet_jax.planning.hlo import collectives, memory_traffic

@@ -23,6 +23,7 @@ from facenet_jax.prepare.shards import ShardWriter, clean
 from facenet_jax.prepare.summary import DatasetSummary
 from facenet_jax.prepare.workers import write_shards
 from facenet_jax.runtime.cores import usable_cores
+from facenet_jax.runtime.files import check_outside
 from facenet_jax.runtime.progress import Progress
 
 # More than any machine has cores.
@@ -122,9 +123,7 @@ def _check(source: Path, out: Path, crop: str, size: int, share: tuple[int, int]
         )
     if not 0 <= share[0] < share[1]:
         raise InputError(f"--shard={share[0]}/{share[1]}: of n shares the first is 0/n and the last (n-1)/n.")
-    inside = out.resolve()
-    if inside == source.resolve() or (source.is_dir() and source.resolve() in inside.parents):
-        raise InputError(f"{out} lies in {source}, which is read only: give a folder elsewhere.")
+    check_outside(out, source)
 
 
 def _open(source: Path, exclude: Path | None, progress: Progress) -> ListedFaces:

@@ -25,12 +25,12 @@ FORMAT, VERSION = "facenet-jax embeddings", 1
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """The files that were written.
 
     Attributes:
       table: the file of embeddings.
       rejects: the list of photographs that gave no face, or None where every one did.
-      packed: the vectors as bytes, if they were stored so.
+      packed: the vectors as bytes; None if they are stored as float32.
     """
 
     table: Path
@@ -54,16 +54,16 @@ def check_table(path: Path) -> None:
 
 
 def write_table(faces: EmbeddedFaces, path: Path, embedder: Network, crop: str, compact: bool) -> Written:
-    """Writes a row for each face, and next to it a list of the photographs that gave none; each whole or absent.
+    """Writes a row for each face, and next to the file a list of the photographs without one; each whole or absent.
 
     Columns (arrays of an .npz): names, files, faces (numbers from the left), boxes, scores, embeddings. Box and score
-    are empty (NaN) where faces were not looked for. What made them, and the step of bytes, is in the Parquet file's
-    metadata under `facenet-jax` (the array `about`), as JSON; `flip` there says that mirror images have their part.
+    are NaN where faces were not looked for. The embedder, and the step of bytes, are in the Parquet file's metadata
+    under `facenet-jax` (the array `about`), as JSON; `flip` there means that points are means with the mirror image's.
 
     Args:
       faces: at least one.
       path: ends in .parquet or .npz.
-      embedder, crop: what made them.
+      embedder, crop: that gave the faces.
       compact: whether vectors are stored as one byte a coordinate.
     """
     packed = pack(faces.points, calibrate(faces.points)) if compact else None
@@ -94,7 +94,7 @@ def write_table(faces: EmbeddedFaces, path: Path, embedder: Network, crop: str, 
 
 
 def write_rejects(file: Path, rejected: Sequence[tuple[str, str]]) -> None:
-    """Lists photographs, each with a tab and the reason on a line of its own; no file where there are none."""
+    """Writes a line for each photograph, a tab and the reason; removes the file if there are none."""
     if rejected:
         write_whole(file, "".join(f"{_reject(name, reason)}\n" for name, reason in rejected))
     else:
@@ -102,7 +102,7 @@ def write_rejects(file: Path, rejected: Sequence[tuple[str, str]]) -> None:
 
 
 def new_rejects(file: Path, rejected: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Those that a file which `write_rejects` wrote before does not list; all of them where there is none."""
+    """The photographs that the file of an earlier `write_rejects` does not list; all if there is no such file."""
     try:
         before = set(file.read_text("utf-8").splitlines())
     except (OSError, UnicodeDecodeError):
@@ -115,7 +115,7 @@ def _reject(name: str, reason: str) -> str:
 
 
 def _printable(name: str) -> str:
-    """A file's name as Unicode on one line: bytes that are none, and tabs and line ends, are escaped."""
+    """A file's name as Unicode on one line: undecodable bytes, tabs and line ends are escaped."""
     whole = os.fsencode(name).decode("utf-8", "backslashreplace")
     return whole.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
@@ -148,7 +148,7 @@ def _write_parquet(path: Path, columns: dict[str, Any], about: str) -> None:
         "embeddings": _rows(columns["embeddings"]),
     }
     table = pyarrow.table(arrays).replace_schema_metadata({"facenet-jax": about})
-    # Parquet has no integers of one byte; numbers of a dictionary of 255 are.
+    # Parquet stores integers in four bytes, but the indices of a dictionary with at most 256 entries in one.
     numbered = ["embeddings.list.element"] if columns["embeddings"].dtype == np.int8 else []
     pyarrow.parquet.write_table(
         table, path, use_dictionary=["files", *numbered], compression="none", write_page_checksum=True

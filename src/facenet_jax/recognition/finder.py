@@ -29,8 +29,8 @@ class Photos:
 
     Attributes:
       images: all of them; a key is the file's path below `root`.
-      root: of a single folder; the working directory where files or several folders were given.
-      passed_over: files of the folders that were, by suffix or reason.
+      root: the single folder that was given, or the working directory for files or several folders.
+      passed_over: how many files of the folders were passed over, by suffix or reason.
     """
 
     images: Images
@@ -44,9 +44,9 @@ class Photos:
 
 
 def open_photos(paths: Sequence[Path]) -> Photos:
-    """Lists photographs: of folders all that lie in them, however deep, in the order of their names' bytes.
+    """Lists photographs, those of folders at any depth, in the order of their names' bytes.
 
-    Links are followed, hidden files and folders passed over. A file that is named itself may have any suffix.
+    Links are followed, hidden files and folders passed over. A file that is given by name may have any suffix.
 
     Args:
       paths: folders and files; of a single folder the keys are paths within it.
@@ -60,14 +60,14 @@ def open_photos(paths: Sequence[Path]) -> Photos:
         try:
             is_folder = path.is_dir()
             exists = path.exists()
-        except OSError as error:  # a name too long, a folder above it that may not be entered
+        except OSError as error:  # its name is too long, or a folder above it may not be entered
             raise InputError(f"{path} cannot be read ({error.strerror}); check it.") from error
         if not exists:
             raise InputError(f"{path} does not exist; give a photograph or a folder of photographs.")
         if not is_folder:
             files.append(path)
             continue
-        if is_prepared(path):  # of its own only the picture of its counts is an image
+        if is_prepared(path):  # its only image file is the figure of its counts
             raise InputError(f"{path} is a prepared dataset; give the folder of photographs that it was made from.")
         images, others = images_below(path)
         files += images
@@ -84,7 +84,7 @@ def open_photos(paths: Sequence[Path]) -> Photos:
 
 @dataclass(frozen=True)
 class Known:
-    """An embedder whose points are there: how it was named, its name for people, and its digest."""
+    """An embedder whose points are enrolled: its spec, its name for people, and its digest."""
 
     spec: str
     name: str
@@ -93,12 +93,12 @@ class Known:
 
 @dataclass(frozen=True)
 class FaceFinder:
-    """An embedder in use: how it was named, and how faces are cut for it.
+    """An open embedder, and how faces are cut for it.
 
     Attributes:
       spec: as `open_embedder` takes it.
       step: of a run's checkpoint; None for others.
-      embedder: what was opened.
+      embedder: the open embedder.
       crop: how faces are cut for it.
       known: an older embedder, with whose points this one's are compared; None: with its own.
     """
@@ -123,17 +123,17 @@ class FaceFinder:
 
     @property
     def name(self) -> str:
-        """Of what makes the distances, for people."""
+        """The name of the embedder, or of the pair that gives the distances, for people."""
         return self.embedder.name + ("" if self.known is None else f"{AGAINST}{self.known.name}")
 
     @property
     def digest(self) -> str:
-        """Of what makes the distances: a threshold holds for that alone."""
+        """The digest of the embedder, or of the pair that gives the distances: a threshold holds for that alone."""
         return self.embedder.digest if self.known is None else against_digest(self.embedder.digest, self.known.digest)
 
 
 def open_finder(spec: str, step: int | None = None, crop: Crop | None = None, flip: bool = False) -> FaceFinder:
-    """Opens an embedder to find faces with; a crop that it was not made for is warned of.
+    """Opens an embedder to find faces with; warns of a crop that it was not made for.
 
     Args:
       spec, step: see `open_network`.

@@ -28,7 +28,7 @@ class NewFaces:
 
     Attributes:
       points: float32 [n, d].
-      people, files, contents: name, photograph and its digest of each.
+      people, files, contents: of each, the person's name, the photograph and its digest.
       before: how many photographs were enrolled before.
       rejected: (file, reason) of each that cannot be used.
       several: how many of these because they show several faces.
@@ -60,12 +60,12 @@ def enroll(
     sync: bool,
     progress: Progress,
 ) -> tuple[PeopleIndex, NewFaces]:
-    """Enrols a gallery; what was embedded is kept until `save_index`, should this be cut off.
+    """Enrols a gallery; embeddings are kept on disk until `save_index`, in case this is interrupted.
 
     Args:
       root: the folder of the index, held by this process.
-      index: that is there, if one is.
-      finder: that of the index, if one is there.
+      index: the index in the folder; None if there is none.
+      finder: that of the index, if there is one.
       gallery: a folder `<person>/<photo>`, or a prepared dataset.
       compact: whether a new index stores bytes.
       largest: of several faces take the largest near the centre, rather than none.
@@ -73,7 +73,7 @@ def enroll(
       progress: where to report progress.
 
     Raises:
-      InputError: the index has another form, there is nobody to enrol, or the gallery holds none of what is enrolled.
+      InputError: the index has another form, there is nobody to enrol, or the gallery has none of the enrolled faces.
     """
     if compact and index is not None and index.vectors.step is None:
         raise InputError(f"{root} stores float32; leave --compact out, or enrol the gallery into a new folder.")
@@ -104,7 +104,7 @@ def enroll(
 def _new_faces(
     finder: FaceFinder, gallery: Path, index: PeopleIndex | None, largest: bool, keep: Path, progress: Progress
 ) -> NewFaces:
-    """The face of each photograph but those that the index knows by person and content."""
+    """The face of each photograph, without those that the index has by person and content."""
     folder = open_labelled(gallery, singles=True)
     contents, rejected = _contents(folder, progress)
     known = index.known() if index else set()
@@ -144,16 +144,16 @@ def _new_faces(
 
 
 def _follow(index: PeopleIndex, folder: LabelledImages, contents: dict[int, bytes]) -> list[tuple[int, str, str]]:
-    """Gives the index the names that its photographs have now, and finds those that their people have no more.
+    """Updates the names of the index's photographs, and finds those that the gallery no longer has under that person.
 
-    A photograph that is there and cannot be read for now may be the same: it stays.
+    A photograph that cannot be read may be unchanged, so it stays.
 
     Returns:
       see `NewFaces.outdated`.
     """
     keys = folder.images.keys
     now = {comparable(key): contents.get(number) for number, key in enumerate(keys)}
-    # A person's folder that cannot be read has one entry, called as the person.
+    # A person's folder that cannot be read has one entry, named like the person.
     closed = {key.partition("/")[0] for key, content in now.items() if content is None and _is_folder(key)}
     names: dict[tuple[str, bytes], str] = {}
     elsewhere: dict[bytes, str] = {}

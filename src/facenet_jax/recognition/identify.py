@@ -1,4 +1,4 @@
-"""Names faces: the nearest people of an index, or unknown."""
+"""Names faces by the nearest people of an index, or as unknown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from facenet_jax.recognition.thresholds import Threshold
 from facenet_jax.runtime.files import write_whole
 
 UNKNOWN = "unknown"
-# Squared distances that differ by no more are the same but for float32's rounding.
+# Squared distances that differ by at most this are equal up to float32 rounding.
 _TIE = 1e-6
 
 
@@ -46,14 +46,14 @@ class Identified:
 def identify(
     index: PeopleIndex, faces: EmbeddedFaces, threshold: Threshold, k: int, older: Threshold | None = None
 ) -> list[Identified]:
-    """The k nearest people of each face, the nearest of them only within the threshold being its name.
+    """The k nearest people of each face; the nearest is its name if it is within the threshold.
 
     Args:
-      index: of the people.
-      faces: that are asked about.
-      threshold: up to which a face is that of a person.
+      index: the people.
+      faces: the faces to name.
+      threshold: the distance up to which a face is that of a person.
       k: how many people.
-      older: the same, to faces that the index's older embedder enrolled; None: there are none.
+      older: the threshold for faces that the index's older embedder enrolled; None: there are none.
     """
     found = []
     rows = zip(

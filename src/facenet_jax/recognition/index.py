@@ -1,4 +1,4 @@
-"""An index of enrolled people, searched exactly through faiss."""
+"""Holds an index of enrolled people and searches it exactly through faiss."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from facenet_jax.recognition.finder import FaceFinder, Known, open_finder
 from facenet_jax.recognition.thresholds import Threshold, read_thresholds
 from facenet_jax.runtime.cores import usable_cores
 
-# Faces looked at first for each of the nearest people asked for.
+# Faces that a search first looks at, for each of the nearest people asked for.
 _FACES_EACH = 4
 
 
@@ -45,15 +45,15 @@ class PeopleIndex:
     """Enrolled people and their faces.
 
     Attributes:
-      spec, step: how the embedder was named, and of which checkpoint it is, see `FaceFinder`.
-      name, digest: of the embedder; distances to points of any other would mean nothing, but for `older`.
+      spec, step: the spec of the embedder and the step of its checkpoint, see `FaceFinder`.
+      name, digest: of the embedder; distances to points of others, except `older`, are meaningless.
       crop: how faces were cut.
       vectors: a point for each face.
       people: names.
       person: int64 [faces], whose face it is, a place in `people`.
       files: the photograph of each face, `<person>/<photo>`.
       contents: uint8 [faces, 16], the digest of that file.
-      thresholds: that were measured, as `read_thresholds` gives them.
+      thresholds: the measured thresholds, as `read_thresholds` gives them.
       older: an embedder that enrolled faces before, with whose points those of this one can be compared.
       of_older: bool [faces], which faces it enrolled; empty where there is no `older`.
       older_thresholds: measured between this embedder and `older`.
@@ -77,18 +77,18 @@ class PeopleIndex:
     def open_finder(
         self, root: Path, spec: str | None, step: int | None, crop: Crop | None, flip: bool = False
     ) -> FaceFinder:
-        """Opens what is asked for, and where nothing is, what the people were enrolled with.
+        """Opens the embedder that is asked for, by default the one that enrolled the people.
 
-        A run that was trained with `config.compatible_with` that embedder finds faces too: `known` of the finder then
-        says that its points are compared with those.
+        A run that was trained with `config.compatible_with` the index's embedder is accepted too: `known` of the finder
+        then names the embedder with whose points its own are compared.
 
         Args:
           root: the folder of the index.
-          spec, step, crop: as for `open_finder`; None: the index says it.
-          flip: as for `open_finder`; where no spec is given the index says it, and this may but agree.
+          spec, step, crop: as for `open_finder`; None: those of the index.
+          flip: as for `open_finder`; without a spec it must agree with the index.
 
         Raises:
-          InputError: it cannot be opened, or its distances would mean nothing among these faces.
+          InputError: it cannot be opened, or its distances to these faces are meaningless.
         """
         if spec is None:
             spec, step = self.spec, self.step
@@ -114,9 +114,9 @@ class PeopleIndex:
         return finder
 
     def hand_over(self, finder: FaceFinder) -> None:
-        """Makes a compatible embedder that of the index: it enrols from now on, and faces keep what enrolled them.
+        """Makes a compatible embedder the index's own for new faces; enrolled faces keep their points.
 
-        Thresholds that were measured with the one before go: they do not hold for what is asked from now on.
+        Thresholds that were measured with the previous embedder are dropped, since they do not hold for this one.
         """
         assert self.older is None
         assert finder.known is not None
@@ -126,7 +126,7 @@ class PeopleIndex:
         self.thresholds = []
 
     def read_thresholds(self, file: Path, finder: FaceFinder) -> tuple[list[Threshold], list[Threshold]]:
-        """The thresholds of an evaluation, as `read_thresholds` gives them: of the finder, and of it against `older`.
+        """The thresholds of an evaluation: of the finder, and of the finder against `older`; see `read_thresholds`.
 
         Raises:
           InputError: as for `read_thresholds`, of either.
@@ -135,7 +135,7 @@ class PeopleIndex:
         return read_thresholds(file, finder, among_people=True), between
 
     def known(self) -> set[tuple[str, bytes]]:
-        """(person, as names are compared, digest of the photograph's bytes) of every face."""
+        """(person in comparable form, digest of the photograph's bytes) of every face."""
         return {
             (comparable(self.people[person]), content.tobytes())
             for person, content in zip(self.person.tolist(), self.contents, strict=True)
@@ -148,7 +148,7 @@ class PeopleIndex:
 
         Args:
           points: float32 [n, d], of norm 1.
-          people, files, contents: name, photograph and its digest of each.
+          people, files, contents: of each, the person's name, the photograph and its digest.
         """
         numbers = {comparable(name): number for number, name in enumerate(self.people)}
         for name in people:
@@ -163,7 +163,7 @@ class PeopleIndex:
             self.of_older = np.append(self.of_older, np.zeros(len(files), bool))
 
     def remove(self, names: Sequence[str]) -> int:
-        """Removes people and photographs, and returns how many faces went with them.
+        """Removes people and photographs; returns how many faces that removed.
 
         Args:
           names: people, or photographs as `files` names them.
@@ -246,11 +246,11 @@ class Vectors:
     """
 
     def __init__(self, size: int, step: float | None = None, _index: Any = None) -> None:
-        """Begins empty.
+        """Starts empty.
 
         Args:
           size: coordinates of a point.
-          step: store bytes with this step.
+          step: store bytes with this step; None: float32.
 
         Raises:
           InputError: faiss is not installed.
@@ -262,7 +262,7 @@ class Vectors:
         elif step is None:
             self._index = faiss.IndexFlatL2(size)
         else:
-            # Codes as they are, from -128 to 127: distances are those of integers.
+            # Stores codes from -128 to 127 unchanged: distances are those of integers.
             self._index = faiss.IndexScalarQuantizer(size, faiss.ScalarQuantizer.QT_8bit_direct_signed)
 
     def __len__(self) -> int:
@@ -279,11 +279,11 @@ class Vectors:
         self._index.add(packed.codes.astype(np.float32))
 
     def remove(self, rows: NDArray[np.int64]) -> None:
-        """Removes points by their places; those behind move up."""
+        """Removes points by their places; later points move up."""
         self._index.remove_ids(_faiss().IDSelectorBatch(rows))
 
     def nearest(self, points: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The k nearest of each point, exactly; the points are rounded too where bytes are stored.
+        """The k nearest of each point, exactly; if bytes are stored, the points are rounded too.
 
         Args:
           points: float32 [q, size].
@@ -293,7 +293,7 @@ class Vectors:
           (squared distances float32 [q, k], ascending; places int64 [q, k]).
         """
         faiss = _faiss()
-        # For a single query the threads of OpenMP wait for one another longer than they work.
+        # For a single query OpenMP's threads would wait for one another longer than they work.
         faiss.omp_set_num_threads(1 if len(points) == 1 else usable_cores())
         if self.step is None:
             distances, places = self._index.search(np.ascontiguousarray(points), k)
@@ -308,7 +308,7 @@ class Vectors:
 
 
 def read_vectors(file: Path, size: int, step: float | None, clipped: int, rounding: float) -> Vectors:
-    """Reads what `write` wrote; the other arguments are known from elsewhere.
+    """Reads a file of `Vectors.write`; the other arguments come from the manifest.
 
     Raises:
       InputError: faiss is not installed.
@@ -320,9 +320,8 @@ def read_vectors(file: Path, size: int, step: float | None, clipped: int, roundi
     except RuntimeError as error:
         raise ValueError(f"{file.name} is not a faiss index") from error
     kind = faiss.IndexFlatL2 if step is None else faiss.IndexScalarQuantizer
-    if not isinstance(index, kind) or index.d != size or index.metric_type != faiss.METRIC_L2:
-        raise ValueError(f"{file.name} is another kind of index")
-    if step is not None and index.sq.qtype != faiss.ScalarQuantizer.QT_8bit_direct_signed:
+    fits = isinstance(index, kind) and index.d == size and index.metric_type == faiss.METRIC_L2
+    if not fits or (step is not None and index.sq.qtype != faiss.ScalarQuantizer.QT_8bit_direct_signed):
         raise ValueError(f"{file.name} is another kind of index")
     vectors = Vectors(size, step, index)
     vectors.clipped, vectors.rounding = clipped, rounding

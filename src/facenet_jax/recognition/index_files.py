@@ -1,7 +1,7 @@
-"""An index on disk: a manifest, the vectors, and the person of each.
+"""Reads and writes an index on disk: a manifest, the vectors, and the person of each.
 
 The manifest names the other two files and their SHA-256. They have new names at every change, and the manifest is
-replaced last: at any moment the folder holds a whole index, the old or the new one.
+replaced last, so that the folder holds a whole index at any moment, the old or the new one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from facenet_jax.runtime.json_files import read_json
 
 MANIFEST = "index.json"
 FORMAT = "facenet-jax index"
-# Without faces of an older embedder, and with them: a program that would not tell them apart refuses the second.
+# Without and with faces of an older embedder: versions of this program that do not know the second refuse it.
 _VERSIONS = (1, 2)
 # Where the faces of a gallery are kept until they are in the index.
 PARTS = ".parts"
@@ -45,7 +45,7 @@ def is_index(root: Path) -> bool:
 
 @contextmanager
 def held(root: Path) -> Iterator[None]:
-    """Makes the folder of an index and holds it against other processes that would change it.
+    """Makes the folder of an index and locks it against other processes that would change it.
 
     Raises:
       InputError: another process changes it, it cannot be written, or it holds something else.
@@ -55,7 +55,7 @@ def held(root: Path) -> Iterator[None]:
             there = os.listdir(root) if root.is_dir() else []
             strange = sorted(name for name in there if not name.startswith((".", *_KINDS)))
             if strange and not is_index(root):
-                raise InputError(f"{root} is not empty (it has {strange[0]}) and no index; give a new folder.")
+                raise InputError(f"{root} is not empty (it has {strange[0]}) and is not an index; give a new folder.")
             stack.enter_context(held_folder(root))
         except BlockingIOError as error:
             raise InputError(f"another process changes {root}; wait for it.") from error
@@ -65,7 +65,7 @@ def held(root: Path) -> Iterator[None]:
 
 
 def save_index(index: PeopleIndex, root: Path) -> None:
-    """Writes an index in place of the one that the folder may hold, whose files are removed."""
+    """Writes an index, and removes the files of the one that it replaces."""
     for left in root.glob(".*.tmp"):  # by a process that was killed
         left.unlink()
     temporaries = {kind: root / f".{kind}.{os.getpid()}.tmp" for kind in _KINDS}
@@ -100,10 +100,10 @@ def save_index(index: PeopleIndex, root: Path) -> None:
 
 
 def load_index(root: Path) -> PeopleIndex:
-    """Reads an index, having compared every file with its SHA-256; nothing in it is code.
+    """Reads an index after comparing every file with its SHA-256; nothing in it is executed.
 
     Raises:
-      InputError: there is none, it is of another version, or it is damaged or was tampered with.
+      InputError: there is none, or it is of another version, damaged or tampered with.
     """
     file = root / MANIFEST
     while True:
@@ -113,7 +113,7 @@ def load_index(root: Path) -> PeopleIndex:
         except InputError:
             if _bytes_of(file) == before:
                 raise
-            # Somebody enrolled meanwhile, and the files that the manifest named are gone.
+            # Another process enrolled meanwhile and removed the files that the manifest named: read again.
 
 
 def _bytes_of(file: Path) -> bytes:
@@ -202,7 +202,7 @@ def _manifest(index: PeopleIndex, files: dict[str, str]) -> dict[str, Any]:
 
 
 def _signed(manifest: dict[str, Any]) -> dict[str, Any]:
-    """With a digest of all the rest at the end: damage shows, and so does an edit by hand."""
+    """The manifest with a digest of all other entries, by which damage and edits by hand are noticed."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return rest | {"sha256": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 

@@ -14,22 +14,22 @@ from facenet_jax.runtime.json_files import is_number, read_json
 # Protocols that measure rates over pairs of single images.
 _OF_PAIRS = ("holdout", "photos", "lfw", "lfw-view1", "pairs")
 _OF_STRANGERS = "identify"
-# Rates to expect of strangers being named: above the one a threshold is refused, above the other there is a warning.
+# Expected rates of strangers being named above which a threshold is refused, and above which there is a warning.
 ACCEPT_RATE = 0.1
 _WARN_RATE = 0.01
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A distance up to which faces are taken for the same person, and what that was measured to cost.
+    """A distance up to which faces are taken for the same person, and the rate of errors measured at it.
 
     Attributes:
       far: the false accept rate that was asked for; of `identify`, the false-alarm rate.
       distance: squared L2.
       reached: the rate at this distance, or near it where `trials` is 0.
-      protocol, data, crop: what it was measured by, and on.
-      trials: pairs of different people; of `identify`, faces of strangers. 0 where nothing was counted at this distance
-        itself: that of a hold-out is the mean of its splits' thresholds.
+      protocol, data, crop: of the evaluation.
+      trials: pairs of different people; of `identify`, faces of strangers. 0 if the rate was not counted at this
+        distance itself, which for a hold-out is the mean of its splits' thresholds.
       enrolled: of `identify`, people that strangers were compared with; otherwise None.
     """
 
@@ -49,11 +49,11 @@ class Threshold:
             raise ValueError("a number that is finite and not negative")
 
     def expected(self, faces: int) -> float:
-        """The rate at which a stranger is to be expected to be taken for somebody, compared with this many faces.
+        """The expected rate of strangers being taken for somebody, when compared with this many faces.
 
-        Each comparison may go wrong. From pairs follows a bound, their rate times the faces. From an evaluation of
-        strangers, where each of the people was enrolled by one face, follows the rate of independent comparisons.
-        Where nobody was accepted, the next trial is taken to be.
+        Each comparison may go wrong. A rate of pairs gives an upper bound: the rate times the faces. An evaluation of
+        strangers, where each person was enrolled by one face, gives the rate by independent comparisons. Where nobody
+        was accepted, the rate is taken to be one of the trials.
         """
         rate = min(1.0, max(self.reached, 1 / self.trials) if self.trials else self.far)
         if not self.enrolled:
@@ -61,10 +61,10 @@ class Threshold:
         return 1 - (1 - rate) ** (faces / self.enrolled)
 
     def promise(self, faces: int = 1, people: int | None = None) -> str:
-        """What the threshold means where it is used, with a warning where that is much.
+        """A sentence about the errors to expect at this threshold, with a warning if they are many.
 
         Args:
-          faces, people: enrolled; None: two faces are compared.
+          faces, people: how many are enrolled; people None: two faces are compared.
         """
         rate = self.expected(faces)
         share = f"{'about' if self.enrolled else 'up to' if self.trials else 'some'} {100 * rate:.3g}%"
@@ -80,12 +80,12 @@ class Threshold:
         """Refuses a threshold at which too many strangers would be taken for somebody.
 
         Args:
-          faces: that a stranger is compared with.
-          accept_rate: the highest rate to expect that is taken; None: `ACCEPT_RATE`.
-          older: another threshold, and the faces more that a stranger is compared with by it.
+          faces: how many faces a stranger is compared with.
+          accept_rate: the highest expected rate that is allowed; None: `ACCEPT_RATE`.
+          older: another threshold, and how many more faces a stranger is compared with by it.
 
         Raises:
-          InputError: more is to be expected, or the rate is out of range.
+          InputError: a higher rate is to be expected, or accept_rate is out of range.
         """
         most = ACCEPT_RATE if accept_rate is None else accept_rate
         if not 0 < most <= 1:
@@ -127,11 +127,11 @@ class Threshold:
 
 
 def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) -> list[Threshold]:
-    """All thresholds that an evaluation of an embedder resolved, the strictest first; last the one not asked for.
+    """All thresholds that an evaluation of an embedder resolved, the strictest first; the smallest FAR added is last.
 
     Args:
-      file: PROTOCOL.json of holdout, photos, lfw or pairs; of identify too for a search among people.
-      finder: what makes the distances that will be judged; the evaluation must be of the same.
+      file: PROTOCOL.json of holdout, photos, lfw or pairs; with among_people also of identify.
+      finder: the embedder and crop that the evaluation must be of.
       among_people: whether faces will be compared with all of an index.
 
     Raises:
@@ -170,15 +170,15 @@ def read_thresholds(file: Path, finder: FaceFinder, among_people: bool = False) 
             f"{file} resolved no false accept rate: it has too few pairs; measure on more faces, or ask for a larger "
             "rate with --far."
         )
-    # What few pairs resolve at best rests on one false accept.
+    # The added rate, the smallest that the pairs resolve, depends on a single false accept.
     return sorted(found, key=lambda threshold: (threshold.far == entry["result"].get("smallest_far"), threshold.far))
 
 
 def choose_threshold(thresholds: list[Threshold], far: float | None) -> Threshold:
-    """The threshold of a false accept rate, or the first: the strictest of those that were asked for.
+    """The threshold of a false accept rate; by default the first, the strictest that was asked for.
 
     Raises:
-      InputError: it was not measured.
+      InputError: the rate was not measured.
     """
     if far is None:
         return thresholds[0]
@@ -193,7 +193,7 @@ def choose_threshold(thresholds: list[Threshold], far: float | None) -> Threshol
 
 
 def how_to_evaluate(finder: FaceFinder, among_people: bool = False) -> str:
-    """The end of a sentence: how an evaluation is made that would serve."""
+    """The end of an error message: the command of a suitable evaluation."""
     protocol = _OF_STRANGERS if among_people else "photos"
     return f"make one, on other people: facenet-jax evaluate {protocol} {finder.options} --data PEOPLE --out RESULTS"
 

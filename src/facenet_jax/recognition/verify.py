@@ -31,7 +31,7 @@ def compare(finder: FaceFinder, first: str, second: str, largest: bool = False) 
 
     Args:
       finder: finds and embeds them.
-      first, second: a photograph each; `photo.jpg#2` is the second face from the left.
+      first, second: photographs; `photo.jpg#2` is the second face from the left.
       largest: of several faces take the largest near the centre.
 
     Raises:
@@ -48,7 +48,7 @@ def compare(finder: FaceFinder, first: str, second: str, largest: bool = False) 
 
 
 def _parse(name: str) -> tuple[Path, int | None]:
-    """`photo.jpg#2` -> (photo.jpg, 2), unless a file has this very name."""
+    """`photo.jpg#2` -> (photo.jpg, 2), unless a file has this name."""
     match = re.fullmatch(r"(.+)#(\d+)", name)
     if match is None or Path(name).exists():
         return Path(name), None

@@ -1,1 +1,1 @@
-"""One page of everything that was measured: read from the files that runs and evaluations leave."""
+"""Makes one page of all results from the files of runs and evaluations, and serves pages on this machine."""

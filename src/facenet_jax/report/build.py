@@ -10,17 +10,15 @@ from facenet_jax.report.page import render
 
 
 def build(collected: Collected, title: str, images: bool = True) -> str:
-    """The whole page.
+    """The whole page; files that cannot be shown are named on standard error, and left out.
 
     Args:
       collected: what it shows.
-      title: of it.
+      title: of the page.
       images: whether wrong pairs and clusters are shown by the viewer's own images, where these can be read.
 
-    Files that cannot be shown are named, and left out.
-
     Raises:
-      InputError: no other is there.
+      InputError: no file can be shown.
     """
     try:
         return _page(collected, title, images)
@@ -32,7 +30,7 @@ def build(collected: Collected, title: str, images: bool = True) -> str:
                 whole.append((file, alone))
             except DAMAGE as error:
                 leave_out(file, f"{type(error).__name__}: {first_line(error)}")
-        if len(whole) == len(collected.files):  # it is not the files
+        if len(whole) == len(collected.files):  # the error is not in a file
             raise
     if not whole:
         raise InputError("No file is left to report on: copy them again, or evaluate again.")

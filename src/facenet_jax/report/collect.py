@@ -1,4 +1,4 @@
-"""Reads what runs and evaluations left on disk, for the report."""
+"""Reads the results of runs and evaluations from disk, for the report."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from facenet_jax.runtime.files import modified
 from facenet_jax.runtime.json_files import read_json, read_rows
 
 YARDSTICK = "sface"
-# Where a run's own documents are looked for, besides its directory itself.
+# The folder of a run that may have documents, in addition to the run's directory itself.
 FOLDER = "evaluation"
 # The paper's smallest FAR, and the protocols that judge pairs of photographs.
 FAR = 1e-3
 PAIR_PROTOCOLS = ("photos", "lfw", "lfw-view1", "pairs", "ytf")
-# What reading other types and other entries than were written ends in.
+# Exceptions that reading a damaged document may raise.
 DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass
 class Measured:
-    """One embedder, and all that was measured of it.
+    """One embedder and its results.
 
     Attributes:
-      name: of it.
-      about: what its documents say of it: network, input size, config, training faces.
+      name: of the embedder.
+      about: its description in documents: network, input size, config, training faces.
       documents: protocol -> (document, the embedder's entry in it); of several the newest in the folder named last.
-      by_its_run: whether all that is known of it is its run's own last evaluation.
+      by_its_run: whether its only result is its run's own last evaluation.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Measured:
     by_its_run: bool = False
 
     def result(self, protocol: str) -> dict[str, Any] | None:
-        """What a protocol found, or None where it was not run."""
+        """The result of a protocol, or None if it was not run."""
         found = self.documents.get(protocol)
         return None if found is None else dict(found[1]["result"])
 
@@ -54,12 +54,12 @@ class Collected:
     """Everything that the report shows.
 
     Attributes:
-      embedders: in the order of the folders, the yardstick last.
+      embedders: in the order of the folders, SFace last.
       comparisons: (protocol, data, comparison).
-      left_out: (protocol, data, names, whether they were kept all the same).
+      left_out: (protocol, data, names, whether they were kept nevertheless).
       histories: name -> rows of metrics of a run.
-      sweeps: (folder, what its sweep.json says).
-      files: each file that all of it was read of, with what it says alone.
+      sweeps: (folder, content of its sweep.json).
+      files: each file that was read, with its content alone.
     """
 
     embedders: tuple[Measured, ...] = ()
@@ -101,7 +101,7 @@ def collect(folders: Sequence[Path]) -> Collected:
 
 
 def together(files: Sequence[tuple[Path, Collected]]) -> Collected:
-    """What several files say, each of which was read alone."""
+    """Merges the content of several files, each of which was read alone."""
     embedders: dict[str, Measured] = {}
     histories: dict[str, list[dict[str, Any]]] = {}
     alone = [said for _, said in files]
@@ -114,7 +114,7 @@ def together(files: Sequence[tuple[Path, Collected]]) -> Collected:
             known = embedders.setdefault(one.name, Measured(one.name))
             known.about |= one.about
             known.documents |= one.documents
-    # A network's mean with the mirror image stands behind the network itself, where that was measured too.
+    # A network's mean with the mirror image follows the network itself, where that was measured too.
     places = {name: place for place, name in enumerate(embedders)}
 
     def place(one: Measured) -> tuple[bool, int, bool]:
@@ -132,7 +132,7 @@ def together(files: Sequence[tuple[Path, Collected]]) -> Collected:
 
 
 def leave_out(file: Path, why: str) -> None:
-    """Says that a file is damaged, and that the report is made without it."""
+    """Warns that a file is damaged, and that the report is made without it."""
     print(
         f"facenet-jax: warning: {file} is damaged and left out ({why}): copy it again, evaluate again, or remove it.",
         file=sys.stderr,
@@ -151,7 +151,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, Collected]]:
-    """Each file of a folder with figures in it, and what it says."""
+    """Yields each file of a folder that has figures, with its content."""
     own, run = folder / "report.json", folder / "run.json"
     found = [file for file in (*folder.glob("*.json"), *(folder / FOLDER).glob("*.json")) if file not in (own, run)]
     for file in [*sorted(found, key=modified), *([own] if own.is_file() else [])]:
@@ -168,14 +168,14 @@ def _files(folder: Path) -> Iterator[tuple[Path, Collected]]:
 
 
 def _of_document(document: dict[str, Any] | None) -> Collected | None:
-    """What `evaluate --out` wrote; None where it is of something else.
+    """The content of a document of `evaluate --out`; None for other files.
 
     Raises:
       one of DAMAGE: it is damaged.
     """
     if document is None or not {"protocol", "data", "embedders"} <= set(document):
         return None
-    json.dumps(document, allow_nan=False)  # `evaluate` writes none
+    json.dumps(document, allow_nan=False)  # raises ValueError for NaN, which `evaluate` does not write
     protocol, data, entries = document["protocol"], document["data"], document["embedders"]
     named = isinstance(entries, list) and all(
         isinstance(one, dict) and isinstance(one.get("name"), str) and isinstance(one.get("result"), dict)
@@ -202,7 +202,7 @@ def _of_document(document: dict[str, Any] | None) -> Collected | None:
 
 
 def _of_run(folder: Path) -> Collected | None:
-    """A run that nothing but its own last evaluation was measured of; None where there is none.
+    """A run by its own last evaluation; None if it has none.
 
     Raises:
       one of DAMAGE: it is damaged.
@@ -235,13 +235,13 @@ def _history(file: Path) -> list[dict[str, Any]]:
 
 
 def finest(result: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The rate at the smallest FAR, from the paper's on, that the pairs resolve."""
+    """The rate at the smallest FAR that the pairs resolve, at least the paper's."""
     known = [rate for rate in (result or {}).get("rates", []) if rate["val"] is not None and rate["far"] >= FAR]
     return min(known, key=lambda rate: float(rate["far"]), default=None)
 
 
 def flips(embedders: Sequence[Measured]) -> Iterator[tuple[Measured, Measured, str]]:
-    """(network, its mean with the mirror image, protocol) where a protocol measured both on the same."""
+    """(network, its mean with the mirror image, protocol) where a protocol measured both on the same faces."""
     by_name = {one.name: one for one in embedders}
     for flipped in embedders:
         single = by_name.get(flipped.about.get("flip_of", ""))
@@ -250,7 +250,7 @@ def flips(embedders: Sequence[Measured]) -> Iterator[tuple[Measured, Measured, s
 
 
 def compatible(embedders: Sequence[Measured]) -> Iterator[tuple[Measured, Measured, Measured, list[str]]]:
-    """(old, new against old, new, protocols) of each pair of embedders, with what measured all three on the same."""
+    """(old, new against old, new, protocols) of each pair of embedders that protocols measured on the same faces."""
     by_name = {one.name: one for one in embedders}
     for both in embedders:
         names = both.about.get("against", {})
@@ -260,7 +260,7 @@ def compatible(embedders: Sequence[Measured]) -> Iterator[tuple[Measured, Measur
 
 
 def _alike(one: Measured, *others: Measured) -> list[str]:
-    """The protocols that judged an embedder and all of these others on the same faces, cut alike."""
+    """The protocols that measured an embedder and all of these others on the same faces and crop."""
 
     def faces(measured: Measured, protocol: str) -> list[Any]:
         document = measured.documents[protocol][0]

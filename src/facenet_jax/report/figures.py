@@ -1,7 +1,7 @@
-"""The report's figures as SVG by matplotlib, with values shown on hover.
+"""Draws the report's figures as SVG by matplotlib, with values shown on hover.
 
-A browser shows an SVG element's title while the pointer rests on it, with no program at all; each mark is given an
-identifier when it is drawn and its title once the file is written.
+A browser shows an SVG element's title while the pointer rests on it, without any script; each mark is given an
+identifier when it is drawn, and its title when the file is written.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest, results
 from facenet_jax.report.page import Figure
 
 _SVG = "http://www.w3.org/2000/svg"
-# Marks along a curve that say where it is.
+# Marks along a curve that show its values.
 _MARKS = 30
-# Inches: on a page as wide as a telephone its letters can still be read.
+# Inches; the text stays readable on the screen of a phone.
 _WIDTH = 5.6
 
 
 class _Drawing:
-    """A figure of one panel whose marks say something."""
+    """A figure of one panel whose marks have titles."""
 
     def __init__(self, height: float) -> None:
         self.figure, self.axes = one_panel(_WIDTH, height)
@@ -49,7 +49,7 @@ class _Drawing:
         self._numbers = itertools.count()
 
     def mark(self, x: float, y: float, title: str, **style: Any) -> None:
-        """A mark that says something; unseen unless a style is given."""
+        """Adds a mark with a title; invisible unless a style is given."""
         name = f"mark{next(self._numbers)}"
         self.titles[name] = title
         look: dict[str, Any] = {"alpha": 0.001, "markersize": 9, "color": INK} | style
@@ -64,14 +64,14 @@ class _Drawing:
             )
         FigureCanvasSVG(self.figure)
         file = io.BytesIO()
-        # Identifiers of shapes are hashes: of a salt of its own, one figure's do not meet another's on the page.
+        # Identifiers of shapes are hashes: with its own salt, a figure shares none with another on the page.
         with mpl.rc_context({"svg.hashsalt": "|".join(self.titles.values()), "svg.fonttype": "none"}):
             self.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         ElementTree.register_namespace("", _SVG)
         ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
         root = ElementTree.fromstring(file.getvalue())
         for element in root.iter(f"{{{_SVG}}}g"):
-            # Nothing refers to a group, and several figures stand on one page.
+            # The identifiers of groups are removed: nothing refers to them, and they would repeat on a page.
             title = self.titles.get(element.attrib.pop("id", ""))
             if title is not None:
                 named = ElementTree.Element(f"{{{_SVG}}}title")
@@ -84,7 +84,7 @@ class _Drawing:
 
 
 def figure_4(embedders: Sequence[Measured]) -> list[Figure]:
-    """Figure 4: accuracy against multiply-adds; none where neither is known."""
+    """Figure 4: accuracy against multiply-adds; empty if no embedder has both."""
     measured = [
         (one.name, float(one.about["multiply_adds"]), rate)
         for one in embedders
@@ -112,7 +112,7 @@ def figure_4(embedders: Sequence[Measured]) -> list[Figure]:
 
 
 def figure_5(embedders: Sequence[Measured]) -> list[Figure]:
-    """Figure 5: ROC curves of all embedders, one figure a protocol; of several splits their mean."""
+    """Figure 5: ROC curves of all embedders, one figure for each protocol; the mean of several splits."""
     figures = []
     for protocol in ("holdout", *PAIR_PROTOCOLS):
         drawing, lowest = _Drawing(4.0), 1.0
@@ -136,7 +136,7 @@ def figure_5(embedders: Sequence[Measured]) -> list[Figure]:
 
 
 def histograms(embedders: Sequence[Measured]) -> list[Figure]:
-    """Distances of same and different pairs, one figure for each embedder and protocol, with the thresholds."""
+    """Histograms of the distances of same and different pairs, one figure for each embedder and protocol."""
     figures = []
     for one, protocol, result in results(embedders, *PAIR_PROTOCOLS):
         if "histogram" not in result:
@@ -177,7 +177,7 @@ def training(histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure | N
 
 
 def sweep_picture(folder: Path) -> Figure | None:
-    """The picture that a sweep ended with; None where there is none."""
+    """The figure that a sweep wrote; None if there is none."""
     try:
         content = base64.b64encode((folder / "sweep.png").read_bytes()).decode()
     except OSError:

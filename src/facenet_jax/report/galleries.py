@@ -1,4 +1,4 @@
-"""The report's galleries of the user's own images: a square of distances, wrong pairs, clusters."""
+"""Makes the report's galleries of the user's own images: a square of distances, wrong pairs, clusters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from facenet_jax.images.decode import BadFace
 from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest, results
 from facenet_jax.report.page import Faces, thumbnail
 
-# Of each kind, and faces of each cluster: a page of more is no longer looked through.
+# Pairs of each kind, and faces of each cluster: nobody looks through a longer page.
 _MOST_PAIRS, _MOST_FACES = 40, 24
 
 
@@ -30,8 +30,8 @@ class Square:
     Attributes:
       heading: whose they are.
       names: of the faces.
-      images: of them (data URIs); an empty one shows the name.
-      people: whose faces they are: pairs of one person are tinted.
+      images: of the faces (data URIs); an empty one shows the name.
+      people: the number of the person on each; pairs of one person are tinted.
       distances: [faces, faces].
       threshold: pairs on the wrong side of it are framed.
     """
@@ -45,7 +45,7 @@ class Square:
 
     @property
     def cells(self) -> list[list[tuple[str, str, str]]]:
-        """Of each pair its classes in the style sheet (`same`, `wrong`), what it is, and its distance."""
+        """For each pair its classes in the style sheet (`same`, `wrong`), its names, and its distance."""
         rows = []
         for row, distances in enumerate(self.distances):
             cells = []
@@ -60,7 +60,7 @@ class Square:
 
 
 def squares(embedders: Sequence[Measured], images: bool) -> list[Square]:
-    """Figure 1: squared distances between pictures of a few people under whatever pose and light they were taken."""
+    """Figure 1: squared distances between pictures of a few people, in different poses and light."""
     found = []
     for one in embedders:
         for protocol in ("photos", "holdout"):
@@ -114,7 +114,7 @@ def largest_clusters(embedders: Sequence[Measured], images: bool) -> list[tuple[
 
 
 def _pictures(one: Measured, protocol: str, keys: Sequence[str], images: bool) -> list[tuple[str, str]]:
-    """Those that can be read, as (key, data URI)."""
+    """The images that can be read, as (key, data URI)."""
     if not images:
         return []
     roots, crop = one.roots(protocol), one.documents[protocol][0]["crop"]
@@ -122,12 +122,12 @@ def _pictures(one: Measured, protocol: str, keys: Sequence[str], images: bool) -
 
 
 def _thumbnail(roots: Sequence[Path], key: str, crop: str) -> str:
-    """An image of the viewer's as a data URI, small and cut as it was judged; empty where it cannot be read."""
+    """A small image as a data URI, cut as it was judged; empty if it cannot be read here."""
     return next((shown for root in roots if (shown := thumbnail(_cut(_image(root, key), crop)))), "")
 
 
 def _cut(image: Path | bytes, crop: str) -> Path | bytes | Image.Image:
-    """The face of an image as the embedder saw it; the image itself where that is it, or it cannot be cut here."""
+    """The face of an image as the embedder saw it; the image itself if it was not cut, or cannot be cut here."""
     cutter = None if crop == "none" else _cutter(crop)
     if cutter is None:
         return image
@@ -140,7 +140,7 @@ def _cut(image: Path | bytes, crop: str) -> Path | bytes | Image.Image:
 
 @lru_cache
 def _cutter(crop: str) -> FaceCutter | None:
-    """None where the extra that finds faces is not installed here, or a newer version knew this crop."""
+    """The cutter of a crop; None if the extra that finds faces is not installed, or the crop is of a newer version."""
     try:
         cutter = FaceCutter(cast(Crop, crop))
         if cutter.detects:
@@ -151,7 +151,7 @@ def _cutter(crop: str) -> FaceCutter | None:
 
 
 def _image(root: Path, key: str) -> Path | bytes:
-    """The file of an image, or its bytes in a prepared dataset; no bytes where they cannot be read."""
+    """The file of an image, or its bytes in a prepared dataset; empty if they cannot be read."""
     if not is_prepared(root):
         return root / key
     try:

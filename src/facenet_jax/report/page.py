@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image, ImageOps
 
-# Letters from which on a cell breaks its text over lines: paths, rather than numbers and names.
+# Cells of at least this many letters, such as paths, break their text over lines.
 _LONG = 28
 
 
@@ -23,9 +23,9 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-      text: what it shows.
-      key: what it is sorted by; None: its text.
-      title: what it says when pointed at.
+      text: the text shown.
+      key: the number to sort by; None: its text.
+      title: the text on hover.
     """
 
     text: str
@@ -38,7 +38,7 @@ Row: TypeAlias = Sequence[Cell | str]
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a click on a head sorts; false where it has no row."""
+    """A table that a click on a heading sorts; false if it has no rows."""
 
     heads: Sequence[str]
     rows: Sequence[Row]
@@ -48,12 +48,12 @@ class Table:
 
     @property
     def cells(self) -> list[list[Cell]]:
-        """The rows, in which every cell is a `Cell`."""
+        """The rows, with every cell as a `Cell`."""
         return [[one if isinstance(one, Cell) else Cell(one) for one in row] for row in self.rows]
 
     @property
     def kinds(self) -> list[str]:
-        """Of each column its class in the style sheet: `number`, `long` or none."""
+        """For each column its class in the style sheet: `number`, `long` or none."""
         columns = list(zip(*self.cells, strict=True))
         return [
             "number" if any(cell.key is not None for cell in column)
@@ -76,7 +76,7 @@ class Faces:
     """A line with pictures under it.
 
     Attributes:
-      line: of text.
+      line: the text.
       shown: (name, data URI) of each; an empty one shows the name.
       kind: a further class in the style sheet.
     """
@@ -88,7 +88,7 @@ class Faces:
 
 @lru_cache
 def templates() -> jinja2.Environment:
-    """The templates of all pages; whatever is filled in is escaped."""
+    """The templates of all pages; all values are escaped."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("facenet_jax.report"),
         autoescape=True,
@@ -104,11 +104,11 @@ def render(template: str, title: str, **shown: Any) -> str:
 
 
 def thumbnail(source: Path | bytes | Image.Image, side: int = 96) -> str:
-    """A square image as a data URI, cut and shrunk to a side in pixels; empty where it cannot be read.
+    """A square image as a data URI, cropped and resized; empty if it cannot be read.
 
     Args:
-      source: an image, its file, or the bytes of that.
-      side: of the result.
+      source: an image, its file, or the bytes of its file.
+      side: of the result, in pixels.
     """
     if isinstance(source, Image.Image):
         small = ImageOps.fit(source, (side, side))
@@ -116,7 +116,7 @@ def thumbnail(source: Path | bytes | Image.Image, side: int = 96) -> str:
         try:
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 small = ImageOps.fit(ImageOps.exif_transpose(image).convert("RGB"), (side, side))
-        except Exception:  # a page does not fail over a picture
+        except Exception:  # a page is made even if a picture cannot be read
             return ""
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)

@@ -1,4 +1,4 @@
-"""A folder's pages and files, served read-only to browsers on this machine."""
+"""Serves a folder's pages and files, read-only, to browsers on this machine."""
 
 from __future__ import annotations
 
@@ -52,11 +52,7 @@ _MOST = 1000
 
 
 class _Refused(Exception):
-    """What is answered in place of a file.
-
-    Args:
-      status: of HTTP.
-    """
+    """A request that is answered by an HTTP status in place of a file."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status)
@@ -82,8 +78,8 @@ class FolderServer(ThreadingHTTPServer):
     """Serves a folder on the loopback interface until `shutdown`.
 
     GET and HEAD of the files in the folder, and a page for each folder in it without an index.html. Hidden files, and
-    links that lead out of the folder, are not served. A request whose Host is not this machine's is refused: a page of
-    another site, whose name is made to lead here, cannot read what is served (DNS rebinding).
+    links that lead out of the folder, are not served. A request whose Host is not this machine's is refused, so that a
+    page of another site whose name resolves to this machine (DNS rebinding) cannot read the files.
     """
 
     daemon_threads = True
@@ -92,11 +88,11 @@ class FolderServer(ThreadingHTTPServer):
         """Listens; nothing is served before `serve_forever`.
 
         Args:
-          folder: what is served.
-          port: where; 0: any that is free.
+          folder: the folder to serve.
+          port: to listen on; 0: any free port.
 
         Raises:
-          InputError: it is not a folder, or the port cannot be had.
+          InputError: it is not a folder, or the port cannot be listened on.
         """
         try:
             if not stat.S_ISDIR(folder.stat().st_mode):
@@ -120,12 +116,12 @@ class FolderServer(ThreadingHTTPServer):
         return f"http://{ADDRESS}:{self.server_port}/"
 
     def server_bind(self) -> None:
-        """As TCPServer's: HTTPServer's looks the host's name up, which may take long."""
+        """Binds as TCPServer does, since HTTPServer also looks up the host's name, which may take long."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = ADDRESS, int(self.server_address[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """One line of what went wrong with a request; a browser that went away is not reported."""
+        """Prints one line about a failed request; a browser that went away is not reported."""
         error = sys.exception()
         if error is not None and not isinstance(error, OSError):
             print(f"facenet-jax: a request failed ({type(error).__name__}: {first_line(error)})", file=sys.stderr)
@@ -134,7 +130,7 @@ class FolderServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: FolderServer
     server_version, sys_version = "facenet-jax", ""
-    timeout: ClassVar[float] = 30.0  # a client that says nothing does not keep its thread
+    timeout: ClassVar[float] = 30.0  # a silent client does not keep its thread
 
     def do_GET(self) -> None:
         self._answer(body=True)
@@ -143,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged."""
+        """Logs nothing."""
 
     def _answer(self, body: bool) -> None:
         try:
@@ -199,10 +195,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _place(root: Path, target: str) -> Path:
-    """The file or folder that the target of a request means.
+    """The file or folder that a request asks for.
 
     Raises:
-      _Refused: it is none in the folder, or one that is not served.
+      _Refused: it is not in the folder, or is not served.
     """
     address = target.partition("?")[0].partition("#")[0]
     if not address.startswith("/"):  # http://elsewhere/, as a proxy is asked
@@ -217,7 +213,7 @@ def _inside(root: Path, path: Path) -> Path:
     """The path without links, which must lie in the folder."""
     try:
         real = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:  # there is none, a name too long, links in a circle
+    except (OSError, RuntimeError) as error:  # it does not exist, its name is too long, or links form a circle
         raise _Refused(HTTPStatus.NOT_FOUND) from error
     if real != root and root not in real.parents:
         raise _Refused(HTTPStatus.FORBIDDEN)
@@ -225,7 +221,7 @@ def _inside(root: Path, path: Path) -> Path:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A regular file, opened; a pipe is not waited for."""
+    """Opens a regular file; refuses pipes and others without waiting for them."""
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
@@ -237,7 +233,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _folder_page(root: Path, folder: Path) -> str:
-    """The page of a folder: its pages first, those of folders in it too, then everything else."""
+    """The page of a folder: its pages and those of its subfolders first, then all other entries."""
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:

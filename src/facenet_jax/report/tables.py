@@ -1,4 +1,4 @@
-"""The report's tables, with the paper's figures in them."""
+"""Makes the report's tables, with the paper's figures in them."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _VALS = ("VAL at FAR 0.001", "VAL at FAR 0.01")
 
 
 def overview(embedders: Sequence[Measured]) -> Table:
-    """What was trained on what."""
+    """The embedders and their training data."""
     rows: list[Row] = []
     for one in embedders:
         about, training = one.about, one.about.get("training", {})
         size = about.get("input_size")
         rows.append(
             [
-                Cell(one.name, title="the yardstick, 99.4 % on LFW by its authors" if one.name == YARDSTICK else ""),
+                Cell(one.name, title="pretrained, 99.4 % on LFW by its authors" if one.name == YARDSTICK else ""),
                 about.get("network", about.get("kind", "")),
                 "x".join(map(str, size)) if size else "",
                 Cell(str(about.get("embedding_size", "")), about.get("embedding_size")),
                 _count(about.get("parameters")),
                 _count(about.get("multiply_adds")),
                 _count(about.get("step")),
-                str(training.get("data", about.get("config", {}).get("data.path", "unknown to us"))),
+                str(training.get("data", about.get("config", {}).get("data.path", "unknown"))),
                 _count(training.get("faces")),
             ]
         )
@@ -37,7 +37,7 @@ def overview(embedders: Sequence[Measured]) -> Table:
 
 
 def table_3(embedders: Sequence[Measured]) -> Table:
-    """Table 3: VAL on the hold-out; where people are too few for a FAR, with what they do say."""
+    """Table 3: VAL on the hold-out; if a FAR is unresolved, also VAL at the smallest FAR, area and equal error rate."""
     rows: list[Row] = []
     measured = list(results(embedders, "holdout"))
     few = any(rate["val"] is None for _, _, result in measured for rate in result["rates"])
@@ -59,7 +59,7 @@ def table_3(embedders: Sequence[Measured]) -> Table:
 
 
 def table_4(embedders: Sequence[Measured]) -> list[Table]:
-    """Table 4: VAL by JPEG quality, and by pixels; none where neither was measured."""
+    """Table 4: VAL by JPEG quality, and by pixels; empty if neither was measured."""
     measured = [(one.name, result) for one, _, result in results(embedders, "robustness")]
     if not measured:
         return []
@@ -141,7 +141,7 @@ def identification(embedders: Sequence[Measured]) -> Table:
 
 
 def mirror_images(embedders: Sequence[Measured]) -> Table:
-    """What the mean with the mirror image changes, where a network was measured with it and without on the same."""
+    """The effect of the mean with the mirror image, of networks that were measured with and without it."""
     rows: list[Row] = []
     for single, flipped, protocol in flips(embedders):
         after = _shares(flipped.result(protocol))
@@ -154,7 +154,7 @@ def mirror_images(embedders: Sequence[Measured]) -> Table:
 
 
 def compatibility(old: Measured, both: Measured, new: Measured, protocols: Sequence[str]) -> Table:
-    """What an old embedder, a new one against the old and the new one do on the same, with the threshold of each."""
+    """Shares of an old embedder, a new one against the old, and the new one on the same faces, with thresholds."""
     rows: list[Row] = []
     for protocol in protocols:
         three = [one.result(protocol) for one in (old, both, new)]
@@ -169,7 +169,7 @@ def compatibility(old: Measured, both: Measured, new: Measured, protocols: Seque
 
 
 def clusters(embedders: Sequence[Measured]) -> Table:
-    """How well faces are grouped."""
+    """Scores of clusterings."""
     rows: list[Row] = [
         [
             one.name,
@@ -187,7 +187,7 @@ def clusters(embedders: Sequence[Measured]) -> Table:
 
 
 def comparisons(collected: Collected) -> Table:
-    """Paired tests."""
+    """Paired tests of embedders."""
     rows: list[Row] = []
     for protocol, data, one in collected.comparisons:
         ends = "" if one["low"] is None else f"{100 * one['low']:+.1f} to {100 * one['high']:+.1f}"
@@ -247,7 +247,7 @@ def _count(number: int | None) -> Cell:
 
 
 def _shares(result: dict[str, Any] | None) -> dict[str, float]:
-    """The figures of a result that are shares, the higher the better, as far as they were resolved."""
+    """The resolved figures of a result that are shares, the higher the better, by their names."""
     result = result or {}
     named = (("accuracy", "accuracy"), ("rank1", "rank-1"), ("bcubed_f", "B-cubed F"))
     shares = {words: result.get(key) for key, words in named}
@@ -256,12 +256,12 @@ def _shares(result: dict[str, Any] | None) -> dict[str, float]:
 
 
 def _thresholds(result: dict[str, Any] | None) -> dict[str, float | None]:
-    """The squared distance at which each share was reached, by its name as for `_shares`."""
+    """The squared distance at which each share was reached, by the names of `_shares`."""
     return {words: rate["threshold"] for words, rate in _rates(result or {})}
 
 
 def _rates(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The rates of a result that have a threshold each, with their names."""
+    """The rates of a result that have thresholds, with their names."""
     identified = "identified at false-alarm rate"
     return [
         *((f"VAL at FAR {rate['far']:g}", rate) for rate in result.get("rates", [])),

@@ -275,6 +275,12 @@ def lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
+def check_outside(out: Path, source: Path) -> None:
+    """Raises InputError if what is written would lie in what is read."""
+    if source.resolve() in (out.resolve(), *out.resolve().parents):
+        raise InputError(f"{out} lies in {source}, which is read only; give a folder elsewhere.")
+
+
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[None]:
     """Makes a folder on a disk; of those that it made the empty ones are removed in the end: a refusal leaves nothing.

@@ -20,37 +20,38 @@ from typing import Any, BinaryIO, NoReturn, cast
 
 FILE = "library.log"
 _MOST_BYTES = 4 * 2**20  # of the file that commands share
-# How a library, or Python, says that it ends the process.
+# The last message of a library, or of Python, that ends the process.
 _FATAL = re.compile(rb"^(?:F\d{4} .*?\] ?|Fatal Python error: |terminate called after )(.+)", re.MULTILINE)
 
 _log: _Log | None = None
 
 
 def watch(command: str) -> None:
-    """Sends what this process prints without Python's sys.stdout and sys.stderr to a log, and loggers and warnings too.
+    """Redirects to a log what this process prints other than by sys.stdout and sys.stderr, loggers and warnings too.
 
-    The log lies in memory up to `keep_in`; what is in it when the process ends is added to `library.log` in
-    `$XDG_CACHE_HOME/facenet-jax`. A process of its own stays behind: where a library ends this one at once, as the C++
-    of JAX and TensorStore may, nobody else is left to say so. To be called once, before JAX is imported.
+    The log is in memory until `keep_in` is called; without that, it is added to `library.log` in
+    `$XDG_CACHE_HOME/facenet-jax` when the process ends. A child process waits for this one to end: the C++ of JAX and
+    TensorStore may abort the process, and then only another process can report it. Call it once, before JAX is
+    imported.
 
     Args:
-      command: what was asked for, for the log's head.
+      command: the subcommand, for the heading of the log.
     """
     global _log
-    if sys.stdout is None or sys.stderr is None or not hasattr(os, "fork"):  # closed: a file might get their numbers
+    if sys.stdout is None or sys.stderr is None or not hasattr(os, "fork"):  # closed: a file may have descriptor 1 or 2
         return
     with contextlib.suppress(OSError):
         _log = _Log(command)
 
 
 def keep_in(folder: Path, name: str = FILE) -> None:
-    """From now on the log is a file in this folder, which has to be there; it is removed in the end if it is empty."""
+    """Moves the log to a file in this folder, which has to exist; the file is removed at the end if it is empty."""
     if _log is not None:
         _log.move(folder / name)
 
 
 def release() -> None:
-    """Closes the file of `keep_in` if nothing is in it, so that its folder may be removed."""
+    """Removes the file of `keep_in` if it is empty, so that its folder can be removed."""
     if _log is not None:
         _log.release()
 
@@ -89,7 +90,7 @@ class _Log:
     def move(self, file: Path) -> None:
         try:
             number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        except OSError:  # it stays where it is
+        except OSError:  # the log stays where it is
             return
         begun = os.fstat(number).st_size
         with contextlib.suppress(OSError):  # the disk is full
@@ -113,7 +114,7 @@ class _Log:
         os.write(self._goodbye, b"0 \n")
 
     def settle(self) -> Path | None:
-        """Puts what is in memory into a file; where that is, or None where there is nothing."""
+        """Writes what is in memory to a file; returns that file, or None where the log is empty."""
         if os.fstat(self._number).st_size == 0:
             return None
         shared = _shared_file() if self._file is None else None
@@ -124,7 +125,7 @@ class _Log:
         return self._file
 
     def _leave_watch(self) -> int:
-        """The writing end of a pipe at which a process of its own waits for this one's goodbye."""
+        """Starts the child process; returns the pipe that tells it where the log is, and of a normal end by a zero."""
         ours, theirs = os.pipe()
         child = os.fork()
         if not child:
@@ -135,8 +136,8 @@ class _Log:
         atexit.register(self._leave, os.getpid(), child)
         return theirs
 
-    def _leave(self, of: int, child: int) -> None:
-        if os.getpid() != of:
+    def _leave(self, parent: int, child: int) -> None:
+        if os.getpid() != parent:  # in a fork of this process
             return
         with contextlib.suppress(OSError):
             if self.settle() is None and self._file is not None:
@@ -146,11 +147,11 @@ class _Log:
 
 
 def _watch(pipe: int, memory: int) -> NoReturn:
-    """In the process that stays behind: says what ended the other one, where that was a library."""
+    """In the child process: waits for its parent to end, and says so on the screen if a library ended it."""
     code = 1
     try:
-        for heard_by_all in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            signal.signal(heard_by_all, signal.SIG_IGN)
+        for sent_to_all in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(sent_to_all, signal.SIG_IGN)
         screen = sys.stderr.fileno()
         for number in {0, 1, 2, sys.stdout.fileno()} - {screen}:  # their readers need not wait for this process
             with contextlib.suppress(OSError):
@@ -176,10 +177,10 @@ def _watch(pipe: int, memory: int) -> NoReturn:
 
 
 class _Handler(logging.Handler):
-    """Writes to the log, which may take no more."""
+    """Writes log records to the log, ignoring a full disk."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name == "jax._src.xla_bridge":  # that it falls back to the processor, a person wants to know
+        if record.name == "jax._src.xla_bridge":  # JAX falls back to the CPU: the user has to know
             print(f"facenet-jax: warning: {record.getMessage()}", file=sys.stderr)
             return
         _write(f"{time.strftime('%H:%M:%S')} {record.levelname} {record.name}: {self.format(record)}\n")
@@ -191,7 +192,7 @@ def _write(*lines: str) -> None:
 
 
 def _apart(stream: Any, number: int) -> io.TextIOWrapper:
-    """The stream, by another number."""
+    """The same stream on a copy of its file descriptor, since 1 and 2 become the log."""
     raw = io.FileIO(os.dup(number), "wb")
     return io.TextIOWrapper(
         cast(BinaryIO, raw if stream.write_through else io.BufferedWriter(raw)),

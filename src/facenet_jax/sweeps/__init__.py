@@ -1,1 +1,1 @@
-"""Sweeps: one question, several runs, one table. A file in configs/sweeps/ asks it, and says which runs answer it."""
+"""Runs sweeps: a file in configs/sweeps/ asks a question, several runs answer it, and one table shows the results."""

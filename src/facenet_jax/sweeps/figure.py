@@ -1,4 +1,4 @@
-"""The picture of a sweep: VAL against what was swept (Figure 4, Tables 3, 5 and 6 of the paper)."""
+"""Draws the figure of a sweep: VAL against the swept value (Figure 4, Tables 3, 5 and 6 of the paper)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import NamedTuple
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.plot_style import BLUE, INK, PURPLE, one_panel, save
 
-# From this ratio of the largest value to the smallest on, an axis of numbers is logarithmic.
+# With at least this ratio of the largest value to the smallest, an axis of numbers is logarithmic.
 _LOGARITHMIC_FROM = 8
 
 
 class Measured(NamedTuple):
-    """A point of the picture: its name, VAL in [0, 1], and the standard error over splits, None with one split."""
+    """A point of the figure: its name, VAL in [0, 1], and the standard error over splits, None with one split."""
 
     name: str
     val: float
@@ -27,8 +27,8 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
     Args:
       title: the question.
       axis: what was swept.
-      measured: for each FAR the points that have a rate there. Where every name is a number the axis is one of numbers,
-        logarithmic if they span much; otherwise names stand next to each other in the order given.
+      measured: for each FAR the points that have a rate there. If every name is a number, the axis is one of numbers,
+        logarithmic if they span a wide range; otherwise names are placed in the order given.
       path: the PNG file to write.
 
     Raises:
@@ -50,7 +50,7 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
             marker=marker,
             markersize=6,
             capsize=4,
-            # A line between networks or selections would say that there is something between them.
+            # A line between networks or selections would suggest values in between.
             linestyle="-" if numbers else "none",
             label=f"FAR {far:g}",
         )
@@ -72,7 +72,7 @@ def sweep_figure(title: str, axis: str, measured: Mapping[float, Sequence[Measur
 
 
 def _numbers(names: Sequence[str]) -> dict[str, float]:
-    """Each name's value, in order of value; empty where one is not a number."""
+    """Each name's value, in order of value; empty if one is not a number."""
     try:
         values = {name: float(name) for name in names}
     except ValueError:

@@ -1,4 +1,4 @@
-"""Starts the points of a sweep: here, one after the other, or each as a job on a cluster."""
+"""Starts the points of a sweep: on this machine, one after the other, or each as a job on a cluster."""
 
 from __future__ import annotations
 
@@ -16,26 +16,25 @@ from facenet_jax.errors import InputError
 from facenet_jax.runtime import library_log
 from facenet_jax.sweeps.points import Point, Sweep
 
-# The scripts of launch/ and what they are asked to do. They take CONFIG, WORKDIR, ARGS and NAME from the environment.
+# Launcher -> script of launch/ and its command. Scripts take CONFIG, WORKDIR, ARGS and NAME from the environment.
 _SCRIPTS = {
     "slurm": ("slurm.sh", "submit"),
     "gke": ("gke/launch.sh", "submit"),
     "tpu": ("tpu_vm.sh", "up"),
 }
-LAUNCHERS = ("local", *_SCRIPTS)
 # Kubernetes and Cloud TPU allow names of at most this many characters here.
 _LONGEST_NAME = 40
 
 
 @dataclass(frozen=True)
 class Command:
-    """What starts a point.
+    """The command that starts a point.
 
     Attributes:
       words: the command.
       typed: the line that a person would type for it.
-      environment: variables that it gets in addition to those of this process.
-      waits: whether it ends when the run has, or when the job has been sent.
+      environment: variables in addition to those of this process.
+      waits: whether it ends with the run; otherwise as soon as the job has been sent.
     """
 
     words: list[str]
@@ -51,7 +50,7 @@ def command_for(sweep: Sweep, point: Point, workdir: str, launcher: str) -> Comm
       sweep: the sweep.
       point: one of its points.
       workdir: the point's own.
-      launcher: one of LAUNCHERS.
+      launcher: "local", "slurm", "gke" or "tpu".
 
     Raises:
       InputError: the launcher's script is not there.
@@ -59,7 +58,7 @@ def command_for(sweep: Sweep, point: Point, workdir: str, launcher: str) -> Comm
     arguments = sweep.arguments(point)
     if launcher == "local":
         train = ["train", f"--config={sweep.base}", f"--workdir={workdir}", *arguments]
-        # This interpreter's own package, whatever facenet-jax there may be on the path.
+        # This interpreter's own package, not another facenet-jax on the path.
         return Command([sys.executable, "-m", "facenet_jax", *train], shlex.join(["facenet-jax", *train]))
     name, *words = _SCRIPTS[launcher]
     script = _launch_folder() / name
@@ -73,7 +72,7 @@ def command_for(sweep: Sweep, point: Point, workdir: str, launcher: str) -> Comm
         "CONFIG": _config_of_job(sweep.base, launcher),
         "WORKDIR": workdir,
         "ARGS": shlex.join(arguments),
-        # The end tells the points apart, so the beginning gives way.
+        # Points differ at the end of their names, so the beginning is cut.
         "NAME": job if len(job) <= _LONGEST_NAME else "f" + job[1 - _LONGEST_NAME :].rstrip("-"),
     }
     set_first = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
@@ -81,7 +80,7 @@ def command_for(sweep: Sweep, point: Point, workdir: str, launcher: str) -> Comm
 
 
 def _config_of_job(base: str, launcher: str) -> str:
-    """A config as a job finds it, which starts in the repository: a file by its whole path.
+    """The path or name by which a job, which starts in the repository, finds a config.
 
     Raises:
       InputError: it is a file that the job's machine does not have.
@@ -98,12 +97,12 @@ def _config_of_job(base: str, launcher: str) -> str:
 
 
 class Runner:
-    """Runs commands one after the other, and passes on what asks to stop: a run saves and leaves."""
+    """Runs commands one after the other, and passes signals on, by which a run saves and stops."""
 
     def __init__(self) -> None:
         self.asked: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
-        # A terminal that is closed hangs up; under nohup that is ignored, and stays so.
+        # A closed terminal sends SIGHUP; under nohup it is ignored, and stays ignored.
         heard = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._pass_on) for number in heard}
 
@@ -115,8 +114,8 @@ class Runner:
             signal.signal(number, handler)
 
     def __call__(self, command: Command) -> int:
-        """Runs one, and returns its exit code; that of a signal, where one ended it, as a shell gives it."""
-        # In a session of its own a Ctrl-C reaches it once, through this process; twice would end it hard.
+        """Runs one, and returns its exit code, which for a signal is 128 plus its number."""
+        # In a session of its own it gets Ctrl-C once, from this process; a second one would end it at once.
         output, errors = library_log.screen()
         self._child = subprocess.Popen(
             command.words,

@@ -1,9 +1,9 @@
-"""Reads the file of a sweep and its points.
+"""Reads a sweep's file and its points.
 
 A file in configs/sweeps/ begins with a docstring, whose first line is the question, and defines `points(base)`, which
 takes the base config (locked) and yields (name, {config key: value}). It may define
 
-  AXIS   what is swept, as the axis of the picture says it;
+  AXIS   the label of the figure's axis: what is swept;
   PAPER  {point's name: (VAL at FAR 0.001, its standard error or None)}, as printed in the paper.
 """
 
@@ -27,8 +27,8 @@ class Point:
     """One run of a sweep.
 
     Attributes:
-      name: also the name of its folder.
-      overrides: config keys and values in which it differs from the base.
+      name: its name, and that of its folder.
+      overrides: config keys and values that differ from the base.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Point:
 
     @property
     def arguments(self) -> list[str]:
-        """As `facenet-jax train` takes them: --config.loss.margin=0.1, and so on."""
+        """The overrides as options of `facenet-jax train`: --config.loss.margin=0.1, and so on."""
         return [f"--config.{key}={_written(value)}" for key, value in self.overrides.items()]
 
 
@@ -45,13 +45,13 @@ class Sweep:
     """A question and the runs that answer it.
 
     Attributes:
-      name: of its file.
+      name: the name of its file.
       question: the first line of the file's docstring.
       base: the config that all points start from: a file, or the name of one.
       overrides: given on the command line, for all points.
       points: in the order in which they run.
       axis: what is swept.
-      paper: what the paper reports for a point: VAL at FAR 0.001 and its standard error.
+      paper: the paper's VAL at FAR 0.001 and its standard error, by the names of points.
     """
 
     name: str
@@ -122,7 +122,7 @@ def _check(sweep: Sweep, path: Path) -> None:
 
 
 def _written(value: Any) -> str:
-    """A value as the command line takes it; without spaces, so that it stays one word wherever it is passed on."""
+    """A value as the command line takes it; without spaces, so that it stays one word."""
     if isinstance(value, list | tuple):
         return "(" + ",".join(map(_in_a_tuple, value)) + ("," if len(value) == 1 else "") + ")"
     return str(value)

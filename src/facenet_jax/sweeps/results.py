@@ -1,4 +1,4 @@
-"""The results of a sweep's points: read from their runs, and written as a table, a picture, JSON and CSV."""
+"""Reads the results of a sweep's points from their runs, and writes them as a table, a figure, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from facenet_jax.training.run_directory import REPORT_FILE, RUN_FILE, check_conf
 
 @dataclass(frozen=True)
 class Result:
-    """Where a point stands.
+    """The state and the results of a point.
 
     Attributes:
       point: the point.
       workdir: of its run.
-      state: finished, begun, to do; or, after a sweep, sent, or failed and with which exit code.
+      state: finished, begun, to do; or, after a sweep, sent, or failed with its exit code.
       step: of the report; None where it is not finished.
       rates: VAL at each FAR, as in report.json; empty where it is not finished.
       images_per_second: faces a second at the end of the run.
@@ -46,7 +46,7 @@ class Result:
 
 
 def result_of(sweep: Sweep, point: Point, workdir: Path) -> Result:
-    """Where a point stands, by the report that its run leaves.
+    """The state and the results of a point, by the report of its run.
 
     Raises:
       InputError: its folder holds a run with another config.
@@ -91,7 +91,7 @@ def format_plan(sweep: Sweep, results: list[Result]) -> str:
 
 
 def format_table(sweep: Sweep, results: list[Result]) -> str:
-    """One line a point; rates in per cent, with their standard errors over the splits of the held-out identities."""
+    """One line for each point; rates in percent, with their standard errors over the splits of the hold-out."""
     fars = _fars(results)
     heads = [sweep.axis, *(f"VAL at FAR {far:g}" for far in fars)]
     heads += ["paper, FAR 0.001"] if sweep.paper else []

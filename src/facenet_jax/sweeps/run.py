@@ -1,4 +1,4 @@
-"""Runs a sweep: lists its points, starts those that are due, writes the table of their results."""
+"""Runs a sweep: lists its points, starts those that are not finished, writes the table of their results."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ SENT_FILE = "sent.json"
 
 
 def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False, dry_run: bool = False) -> int:
-    """Runs what is not finished, and writes the table, the picture and the files over all points.
+    """Runs the points that are not finished, and writes the table, the figure and the files of all points.
 
     Args:
       sweep: as loaded.
       workdir: where each point gets a folder: `<workdir>/points/<name>`. With a launcher it may be one on gs://; the
-        table and the picture then go to `runs/sweeps/<sweep>` here.
+        table and the figure then go to `runs/sweeps/<sweep>` on this machine.
       launcher: `local` runs the points here one after the other; the others send a job for each, and a later call
-        collects what has come of them.
+        collects their results.
       again: send jobs once more that were sent before and have not finished.
       dry_run: print the list and the commands only.
 
@@ -44,7 +44,7 @@ def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False,
     folder = Path("runs/sweeps") / sweep.name if "://" in workdir else Path(workdir)
     sent = _Sent(folder / SENT_FILE)
     if launcher != "local" and "://" not in workdir:
-        workdir = str(Path(workdir).resolve())  # the job starts in a folder of its own choosing
+        workdir = str(Path(workdir).resolve())  # the job starts in another folder
     results = [_result_of(sweep, point, workdir, sent) for point in sweep.points]
     commands = {r.point.name: command_for(sweep, r.point, r.workdir, launcher) for r in results}
     print(format_plan(sweep, results), flush=True)
@@ -61,7 +61,7 @@ def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False,
             code = _start(commands[point.name], run, point, sent)
             if run.asked is not None:
                 break
-            if code not in (0, CLOSED_PIPE):  # a point whose screen was closed ran to its end all the same
+            if code not in (0, CLOSED_PIPE):  # a point whose standard output was closed ran to its end nevertheless
                 failed[point.name] = code
                 print(f"--- {sweep.name}: {point.name} failed with exit code {code}", file=sys.stderr, flush=True)
 
@@ -77,7 +77,7 @@ def run_sweep(sweep: Sweep, workdir: str, launcher: str, *, again: bool = False,
         return 128 + run.asked
     if failed:
         print(
-            f"failed: {', '.join(failed)}. What they said stands above; the same command tries them again.",
+            f"failed: {', '.join(failed)}. Their messages are above; the same command tries them again.",
             file=sys.stderr,
         )
         return 1
@@ -114,7 +114,7 @@ def _result_of(sweep: Sweep, point: Point, workdir: str, sent: _Sent) -> Result:
     path: Any = epath.Path if "://" in workdir else Path
     try:
         result = result_of(sweep, point, path(workdir) / "points" / point.name)
-    except ImportError as error:  # what reaches that kind of storage is no dependency of ours
+    except ImportError as error:  # the package for that kind of storage is not a dependency
         raise InputError(f"--workdir={workdir} cannot be reached: {error}; install it next to facenet-jax.") from error
     if result.state != "finished" and point.name in sent.names:
         return replace(result, state=f"sent, {result.state}" if result.state == "begun" else "sent")

@@ -1,4 +1,4 @@
-"""Section 5.8: agglomerative clustering at a threshold, judged by B-cubed and pairwise F."""
+"""Protocol of section 5.8: agglomerative clustering at a threshold, scored by B-cubed and pairwise F."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
 
 @dataclass(frozen=True)
 class Clustered:
-    """What `cluster` measured.
+    """The result of `cluster`.
 
     Attributes:
       score: on the faces that the threshold was not chosen on.
@@ -123,7 +123,7 @@ def _best_threshold(points: NDArray[np.float32], ids: NDArray[np.intp]) -> float
     candidates = np.unique(np.quantile(heights, np.linspace(0, 1, min(_CANDIDATES, len(heights))), method="nearest"))
     scores = [score(cut(tree, height, len(points)), ids).bcubed_f for height in candidates]
     place = int(np.argmax(scores))
-    # Until the next merge nothing changes: the middle of that stretch is the safest.
+    # Up to the next merge all thresholds give the same clusters: the midpoint is the safest.
     above = heights[heights > candidates[place]]
     return float((candidates[place] + above[0]) / 2) if len(above) else float(candidates[place])
 

@@ -1,4 +1,4 @@
-"""Code shared by protocols: arguments, embedding a folder with all embedders, comparisons, the outcome."""
+"""Code that protocols share: arguments, embedding a folder with all embedders, comparisons, the outcome."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_fars_asked(options: argparse.Namespace) -> None:
 
 
 def added(asked: Sequence[float], fars: Sequence[float]) -> float | None:
-    """The FAR that was not asked for, but is the smallest that the pairs resolve; None where there is none."""
+    """The FAR that `resolved_fars` or `with_smallest` added to those asked; None if none was added."""
     return None if len(fars) == len(asked) else fars[-1]
 
 
@@ -73,8 +73,8 @@ class Judged(NamedTuple):
     """The points that one row of a table judges.
 
     Attributes:
-      embedder: what made them.
-      embedded: what it made of all images.
+      embedder: which.
+      embedded: its result for all images.
       points: float32 [faces, d], of the faces that every embedder could use.
       known: the points that these are compared with, of the same faces: the same array, or an old embedder's.
     """
@@ -118,10 +118,10 @@ def embed_faces(request: Request, folder: LabelledImages) -> CommonFaces:
 
 
 class Report:
-    """Collects what is said of each embedder, as a table and as a document."""
+    """Collects the table and the document of each embedder."""
 
     def __init__(self) -> None:
-        """Begins empty."""
+        """Starts empty."""
         self._tables: list[str] = []
         self._entries: list[dict[str, Any]] = []
 
@@ -149,16 +149,17 @@ class Report:
         figures: Mapping[str, Any] | None = None,
         counts_pairs: bool = False,
     ) -> Outcome:
-        """All of it.
+        """The outcome of all embedders that were added.
 
         Args:
           protocol: its name.
           request: what was asked.
-          data: where the faces are; pairs: and the list of pairs, where there is one.
-          crop: where it is not the request's.
+          data: where the faces are.
+          pairs: where the list of pairs is; None without one.
+          crop: the crop, where it is not the request's.
           comparisons: of the embedders.
           figures: file name -> what draws it to a path.
-          counts_pairs: whether all pairs were counted, so that what counted them is worth saying.
+          counts_pairs: whether all pairs were counted, so that the outcome names the devices that counted them.
         """
         if not self._entries:
             raise InputError("No embedder was given; give at least one --embedder.")
@@ -199,7 +200,7 @@ def metrics_figures(metrics: Mapping[str, PairMetrics], title: str) -> dict[str,
 
 
 def compare_metrics(metrics: Mapping[str, PairMetrics], fars: Sequence[float]) -> list[Comparison]:
-    """Every embedder after the first against the first, by the paired bootstrap."""
+    """Compares every later embedder with the first, by the paired bootstrap."""
     return compare_vals(
         [(name, [point.val for point in one.points], one.replicates) for name, one in metrics.items()], fars
     )
@@ -208,7 +209,7 @@ def compare_metrics(metrics: Mapping[str, PairMetrics], fars: Sequence[float]) -
 def compare_vals(
     rates: Sequence[tuple[str, Sequence[float | None], NDArray[np.float64] | None]], fars: Sequence[float]
 ) -> list[Comparison]:
-    """The same of (name, VAL at each FAR, VAL in each replicate)."""
+    """As `compare_metrics`, of (name, VAL at each FAR, VAL in each replicate)."""
     comparisons = []
     first_name, first_vals, first_replicates = rates[0]
     for name, vals, replicates in rates[1:]:
@@ -228,7 +229,7 @@ def compare_vals(
 
 
 def wrong_to_json(wrong: WrongPairs, keys: Sequence[str], labels: NDArray[np.str_]) -> dict[str, Any]:
-    """Wrong pairs by the names of their images, and people by theirs."""
+    """Wrong pairs with the names of their images, and of the people in them."""
     names = np.unique(labels)
     return {
         "false_accepts": [[keys[i], keys[j], round(d, 6)] for i, j, d in wrong.accepts],

@@ -1,4 +1,4 @@
-"""Table 5 and section 5.4: float32 against one byte a coordinate; embeddings of several sizes side by side."""
+"""Protocol of section 5.4 and Table 5: float32 compared with one byte a coordinate; embeddings of several sizes."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
 
 
 def _errors_of_distances(points: NDArray[np.float32], packed: Packed, result: HoldoutResult) -> dict[str, Any]:
-    """What rounding to bytes does to distances: at most, by both vectors' largest rounding error, and as seen."""
+    """Errors of distances by rounding to bytes: the bound by both vectors' largest rounding error, and as measured."""
     thresholds = [rate.threshold for rate in result.rates if rate.threshold is not None]
     return {
         "step": packed.step,

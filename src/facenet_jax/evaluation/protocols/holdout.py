@@ -1,4 +1,4 @@
-"""Section 4.1: VAL at a FAR over splits of identities, all pairs between their halves."""
+"""Protocol of section 4.1: VAL at a FAR over splits of identities, all pairs between their halves."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _format_intervals(result: HoldoutResult, sure: HoldoutIntervals) -> list[str
 
 
 def _merged_wrong(parts: Sequence[WrongPairs]) -> WrongPairs:
-    """Of several splits: the numbers of faces and people are the same in all."""
+    """Merges the wrong pairs of several splits, which number faces and people in the same way."""
     accepts = sorted((p for part in parts for p in part.accepts), key=lambda pair: pair[2])
     rejects = sorted((p for part in parts for p in part.rejects), key=lambda pair: -pair[2])
     people = worst([person for part in parts for person in part.people])

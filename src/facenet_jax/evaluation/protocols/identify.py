@@ -1,4 +1,4 @@
-"""Rank-1 and open-set identification: naming enrolled people and rejecting strangers."""
+"""Protocol of rank-1 and open-set identification: naming enrolled people and rejecting strangers."""
 
 from __future__ import annotations
 
@@ -77,13 +77,13 @@ class OpenSetRate:
 
 @dataclass(frozen=True)
 class Identified:
-    """What `identify` measured.
+    """The result of `identify`.
 
     Attributes:
-      rank1: the share of probes whose nearest exemplar shows the same person, everybody enrolled.
-      standard_error: of rank1, people resampled with all their probes: those of a person share one exemplar, and so
-        are not independent.
-      probes: how many these were.
+      rank1: the share of probes whose nearest exemplar shows the same person, with everybody enrolled.
+      standard_error: of rank1, people resampled with all their probes, since the probes of one person share an
+        exemplar and are not independent.
+      probes: how many probes rank1 is of.
       enrolled: people, one exemplar each, for rank-1.
       open_set: one for every false-alarm rate asked, half of the people enrolled; after them, where one needs more
         strangers, one for the smallest that there are enough for.
@@ -183,13 +183,13 @@ def _error_over_people(hits: NDArray[np.bool_], person: NDArray[np.intp]) -> flo
     _, person = np.unique(person, return_inverse=True)
     probes = np.bincount(person)
     right = np.bincount(person, hits)
-    # By hundreds: all weights of very many people at once would take gigabytes.
+    # A hundred at a time: the weights of all replicates would take gigabytes with many people.
     some = [identity_weights(len(probes), 100, seed) for seed in range(REPLICATES // 100)]
     return float(np.std(np.concatenate([weights @ right / (weights @ probes) for weights in some]), ddof=1))
 
 
 def _nearest(probes: NDArray[np.float32], gallery: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """For each probe, the distance to the nearest exemplar and its place; the first where several are as near."""
+    """For each probe, the distance to the nearest exemplar and its place; the first of equally near ones."""
     distances, places = np.empty(len(probes), np.float32), np.empty(len(probes), np.intp)
     norms = np.einsum("nd,nd->n", gallery, gallery)
     for start in range(0, len(probes), _BLOCK):
@@ -206,7 +206,7 @@ def _open_set(rate: float, right: NDArray[np.float32], mated: int, alarms: NDArr
     if len(alarms) < needed:
         return OpenSetRate(rate, None, None, None, needed)
     allowed = allowed_accepts(rate, len(alarms))
-    # As for VAL: all that lies strictly below the first alarm that is one too many.
+    # As for VAL: distances strictly below the first alarm beyond those allowed are accepted.
     bound = alarms[allowed] if allowed < len(alarms) else np.inf
     found, false = int(np.searchsorted(right, bound)), int(np.searchsorted(alarms, bound))
     accepted = [float(values[count - 1]) for values, count in ((right, found), (alarms, false)) if count]

@@ -1,4 +1,4 @@
-"""Section 5.6: Labelled Faces in the Wild, view 2 (ten folds) or view 1 (a threshold from other pairs)."""
+"""Protocol of section 5.6: Labelled Faces in the Wild, view 2 (ten folds) or view 1 (threshold from other pairs)."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _read_view_2(path: Path) -> PairList:
 
 
 def _parts(line: str) -> list[str]:
-    # Where there are tabs a name may hold blanks.
+    # With tabs, a name may have blanks.
     return [part.strip() for part in line.strip().split("\t")] if "\t" in line.strip() else line.split()
 
 
@@ -128,12 +128,12 @@ def read_lfw_pairs(path: Path) -> PairList:
     """LFW's `pairs.txt` (ten folds), `pairsDevTrain.txt` or `pairsDevTest.txt` (one).
 
     The first line says `folds n` or `n`; in each fold n lines `name i j` of the same person are followed by n lines
-    `name i name j` of different people. Parts are divided by tabs, or by blanks; empty lines count for nothing.
+    `name i name j` of different people. Parts are divided by tabs, or by blanks; empty lines are ignored.
 
     Raises:
-      InputError: naming the line that is wrong, or the number of lines that is not as the first line says.
+      InputError: a line is wrong, or the number of lines is not as the first line says.
     """
-    text = comparable(read_text(path, str(path))).split("\n")  # or one person in two forms would be two
+    text = comparable(read_text(path, str(path))).split("\n")  # one Unicode form for each name
     lines = [(n, _parts(line)) for n, line in enumerate(text, 1) if line.strip()]
     if not lines:
         raise InputError(f"{path} is empty; give LFW's file of pairs.")

@@ -1,4 +1,4 @@
-"""Code shared by protocols on published lists of pairs: the list, its distances, accuracy over folds."""
+"""Code that protocols on published lists of pairs share: the list, its distances, accuracy over folds."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ListedDistances:
 
     Attributes:
       embedder: which.
-      embedded: what it made of the images.
+      embedded: its result for the images.
       usable: bool [listed pairs], those of which it could use both images.
       distances: float32 [usable pairs].
     """
@@ -89,14 +89,14 @@ def listed_distances(
 def _distances(
     embedder: AnyEmbedder | Against, first: EmbeddedFaces, second: EmbeddedFaces, listed: PairList
 ) -> ListedDistances:
-    """Of the first face of each pair to the second, as each was embedded."""
+    """The distances from the first face of each pair to the second, each face by its own embedding."""
     there = first.usable[listed.pairs[:, 0]] & second.usable[listed.pairs[:, 1]]
     difference = first.points_of(listed.pairs[there, 0]) - second.points_of(listed.pairs[there, 1])
     return ListedDistances(embedder, first, there, np.einsum("nd,nd->n", difference, difference))
 
 
 def usable_by_all(compared: Sequence[ListedDistances]) -> list[ListedDistances]:
-    """On the pairs that every embedder could judge, as comparisons need them."""
+    """The distances of only those pairs that every embedder could judge, as comparisons need them."""
     there = np.logical_and.reduce([one.usable for one in compared])
     return [replace(one, usable=there, distances=one.distances[there[one.usable]]) for one in compared]
 
@@ -128,7 +128,7 @@ def accuracy_interval(
 
 
 def compare_accuracies(correct: Sequence[tuple[str, NDArray[np.bool_]]]) -> list[Comparison]:
-    """Every embedder after the first against the first: (name, bool [pairs] whether each is judged right)."""
+    """Compares every later embedder with the first; each is (name, bool [pairs] whether each is judged right)."""
     first = correct[0]
     return [mcnemar(first, other) for other in correct[1:]]
 
@@ -207,5 +207,5 @@ def check_folds(listed: PairList, path: Path, hint: str = "") -> PairList:
 
 
 def is_number(part: str) -> bool:
-    """Whether a part of a line is a number of a list of pairs: digits of ASCII, no more than an int64 holds."""
+    """Whether a part of a line is a number as lists of pairs have them: ASCII digits that fit into an int64."""
     return part.isascii() and part.isdigit() and len(part) <= 18

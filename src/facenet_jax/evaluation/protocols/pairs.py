@@ -1,4 +1,4 @@
-"""A `.bin` verification file of the field (lfw, cfp_fp, agedb_30, ...): ten folds of pairs."""
+"""Protocol on `.bin` verification files (lfw, cfp_fp, agedb_30, ...): accuracy over ten folds of pairs."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
 
 
 def read_bin(path: Path) -> tuple[PairList, list[bytes]]:
-    """A `.bin` verification file (lfw, cfp_fp, agedb_30, ...): images two by two, and whether each two are the same.
+    """Reads a `.bin` verification file (lfw, cfp_fp, agedb_30, ...): pairs of images, and whether each is a same pair.
 
     The files are Python pickles. They are read by a reader that knows bytes, lists, tuples, booleans and numbers and
-    calls nothing. People have no names in them; images that are equal, or linked by pairs of the same person, are taken
-    to show one person. The pairs are cut into ten folds as they stand, as the field does.
+    calls nothing. They have no names of people; images that are equal, or linked by pairs of the same person, are taken
+    to show one person. The pairs are divided into ten folds in their order, as is usual for these files.
 
     Returns:
       The pairs, with the images' numbers as keys, and the images.
@@ -54,14 +54,14 @@ def read_bin(path: Path) -> tuple[PairList, list[bytes]]:
     """
     try:
         data = read_file(path)
-        # Python makes a list as long as the largest number of a memo, whether or not anything is kept there.
+        # Python allocates a list as long as the largest memo number, however few entries it has.
         for opcode, number, _ in pickletools.genops(data):
             if opcode.name in ("PUT", "LONG_BINPUT") and int(number or 0) > len(data):
                 raise ValueError("more is kept than the file has bytes")
         content = _Unpickler(io.BytesIO(data), path).load()
     except InputError:
         raise
-    except Exception as error:  # a damaged pickle raises what it happens to trip over
+    except Exception as error:  # a damaged pickle may raise anything
         raise InputError(f"{path} is not a readable pickle ({type(error).__name__}); restore the file.") from error
     if not isinstance(content, tuple | list) or len(content) != 2:
         raise InputError(f"{path} does not hold two lists, images and answers; give a .bin verification file.")
@@ -77,7 +77,7 @@ def read_bin(path: Path) -> tuple[PairList, list[bytes]]:
     same = np.array([bool(answer) for answer in answers])
     pairs = np.arange(len(images), dtype=np.int64).reshape(-1, 2)
     people = tuple(f"person {one}" for one in _linked(list(images), pairs[same]))
-    # As scikit-learn's KFold cuts them, whose folds the published figures are of.
+    # The folds of scikit-learn's KFold, which the published figures use.
     folds = min(10, len(answers))
     sizes = np.full(folds, len(answers) // folds)
     sizes[: len(answers) % folds] += 1
@@ -86,26 +86,26 @@ def read_bin(path: Path) -> tuple[PairList, list[bytes]]:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what a pickle says of bytes, lists and numbers; whatever it would have called or looked up is refused."""
+    """Reads bytes, lists and numbers; refuses a pickle that would call or look up anything."""
 
     def __init__(self, file: io.BytesIO, path: Path) -> None:
         super().__init__(file, encoding="bytes")
         self._path = path
 
     def find_class(self, module: str, name: str) -> NoReturn:
-        """Nothing is looked up by name."""
+        """Refuses to look up a name."""
         raise InputError(
             f"{self._path} asks Python for {module}.{name}; a .bin file needs nothing but bytes and lists, so it was "
             "not opened: save it again as (list of bytes, list of bool)."
         )
 
     def persistent_load(self, pid: Any) -> NoReturn:
-        """Nothing is looked up elsewhere."""
+        """Refuses to look up an object outside of the file."""
         raise InputError(f"{self._path} refers to objects outside of it; it was not opened.")
 
 
 def _linked(images: list[bytes], same: NDArray[np.int64]) -> list[int]:
-    """The number of the person on each image: equal images, and those of a same pair, show one."""
+    """The number of the person on each image: equal images, and those of a same pair, show one person."""
     parent = list(range(len(images)))
 
     def root(one: int) -> int:

@@ -1,4 +1,4 @@
-"""Section 4.2: all squared pairs of a folder of photographs, never a face with itself."""
+"""Protocol of section 4.2: all squared pairs of a folder of photographs, never a face with itself."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
 
 
 def _check_pairs(labels: ArrayLike, shows: str) -> None:
-    """Raises InputError where there is no pair of one person, or none of two: half of the figures would be missing."""
+    """Raises InputError without a pair of one person or a pair of two people, since figures need both."""
     _, faces = np.unique(labels, return_counts=True)
     if len(faces) < 2 or faces.max() < 2:
         raise InputError(

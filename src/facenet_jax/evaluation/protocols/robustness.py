@@ -1,4 +1,4 @@
-"""Section 5.3 and Table 4: VAL of faces degraded by JPEG compression and by low resolution."""
+"""Protocol of section 5.3 and Table 4: VAL of faces degraded by JPEG compression and by low resolution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from facenet_jax.evaluation.request import Outcome, Request, prepared_folder
 from facenet_jax.evaluation.verification import check_fars
 from facenet_jax.images.cut import Alteration, FaceCutter
 
-# The longest side of what is made worse: that of the largest in the grid.
+# The longest side of an image before it is degraded: that of the largest in the grid.
 _FULL_SIDE = 256
 
 
@@ -43,7 +43,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     far, series = options.far, {}
     for embedder in request.embedders:
         check_network(embedder)
-    # Which pairs there are does not depend on the points: looked at before eleven times all faces are embedded.
+    # The pairs do not depend on the points, so they are checked before all faces are embedded eleven times.
     first = holdout(np.eye(1, 2, dtype=np.float32).repeat(len(folder.labels), 0), folder.labels, [far]).splits[0]
     if first.points[0].pairs_needed > first.different_pairs:
         raise InputError(
@@ -76,7 +76,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
 
 
 def recompress(quality: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image as JPEG of a quality from 1 to 95 gives it back; uint8 [rows, columns, 3]."""
+    """The image after JPEG compression at a quality from 1 to 95; uint8 [rows, columns, 3]."""
     if not 1 <= quality <= 95:
         raise InputError(f"A JPEG quality of {quality} is out of range; choose from 1 to 95.")
     file = io.BytesIO()
@@ -88,7 +88,7 @@ def shrink(pixels: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image as a square of a number of pixels, or as it is where it has fewer; uint8 [rows, columns, 3]."""
     side = math.isqrt(pixels)
     if side < 1:
-        raise InputError(f"An image of {pixels} pixels is none; choose at least one.")
+        raise InputError(f"An image cannot have {pixels} pixels; choose at least one.")
     if min(image.shape[:2]) <= side:
         return image
     rows, columns = image.shape[:2]
@@ -100,7 +100,7 @@ def shrink(pixels: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _format_quality(rows: dict[str, dict[int, Any]], far: float) -> str:
-    lines = [f"  VAL at FAR {far:g} on the first split of the hold-out; in brackets what the paper has for NN1"]
+    lines = [f"  VAL at FAR {far:g} on the first split of the hold-out; in brackets the paper's for NN1"]
     for kind, name in (("jpeg_quality", "JPEG quality"), ("image_pixels", "pixels")):
         for value, row in rows[kind].items():
             said = "unresolved" if row["val"] is None else f"{100 * row['val']:.1f}%"

@@ -1,4 +1,4 @@
-"""Section 5.7: YouTube Faces; the distance of two videos is the mean distance of their frames."""
+"""Protocol of section 5.7: YouTube Faces; the distance of two videos is the mean distance of their frames."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
         raise InputError(f"--frames={frames} of each video show nothing; give at least 1 (the default is 100).")
     listed = without_known(request, check_folds(read_ytf_splits(options.pairs), options.pairs))
     per_video = [_frames(stored_path(data, video)) for video in listed.keys]
-    # Where faces must be found, more frames than wanted may have to be looked at; they are, video by video.
+    # A frame without a face is replaced by a later one of the same video.
     cutter = FaceCutter(request.crop, need_face=True)
     compared = []
     for embedder in request.embedders:
@@ -65,7 +65,7 @@ def read_ytf_splits(path: Path) -> PairList:
     A first line of words names the columns; without one, split and videos come first and the answer last.
 
     Raises:
-      InputError: naming the line that is wrong.
+      InputError: a line is wrong, or the splits are not numbered from 1.
     """
     lines = [
         (n, [part.strip() for part in line.split(",")])
@@ -123,7 +123,7 @@ def _video_means(
         videos = np.array([video for video, _ in wanted])
         used += np.bincount(videos, minlength=len(used))
         images = listed_images(data, keys)
-        one = embed_images(embedder, images, cutter, request.keep, Progress(quiet=not request.progress))
+        one = embed_images(embedder, images, cutter, request.keep, Progress())
         parts.append(one)
         owner.append(videos[one.photo])
         faces += np.bincount(owner[-1], minlength=len(used))
@@ -137,7 +137,7 @@ def _video_means(
 
 
 def _frames(video: Path) -> list[Path]:
-    """The frames of a video in order: by the numbers in their names, which `0.100.jpg` and `0.99.jpg` need."""
+    """The frames of a video, ordered by the numbers in their names: `0.99.jpg` before `0.100.jpg`."""
     if not video.is_dir():
         raise InputError(f"The video folder {video} is missing; give the folder of YouTube Faces' frames.")
     files = [video / entry.name for entry in list_entries(video) if is_image(entry)]
@@ -151,7 +151,7 @@ def _frames(video: Path) -> list[Path]:
 
 
 def video_means(points: NDArray[np.float32], video: NDArray[np.int64], videos: int) -> NDArray[np.float64]:
-    """The mean vector of each video's frames, not brought back to the sphere.
+    """The mean vector of each video's frames, not normalised.
 
     Args:
       points: float32 [frames, d], unit vectors.
@@ -169,8 +169,8 @@ def video_means(points: NDArray[np.float32], video: NDArray[np.int64], videos: i
 def mean_distances(means: NDArray[np.float64], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
     """The mean squared distance over all pairs of frames of two videos.
 
-    For unit vectors it is 2 - 2 x.y for each pair of frames, whose mean is 2 - 2 m1.m2: the cost grows with the frames,
-    not with their pairs.
+    For unit vectors it is 2 - 2 x.y for each pair of frames, and their mean is 2 - 2 m1.m2: the cost grows with the
+    number of frames, not of pairs.
 
     Args:
       means: float64 [videos, d], as `video_means`.
