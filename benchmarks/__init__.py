@@ -1,1 +1,1 @@
-"""Measurements: run from the top of the repository, for instance `python -m benchmarks.triplets`."""
+"""Benchmarks: run them from the root of the repository, for instance `python -m benchmarks.triplets`."""

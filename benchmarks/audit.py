@@ -1,11 +1,11 @@
-"""How well an audit finds wrong labels: 5 % of the faces are put under other names, and looked for.
+"""Measures how well an audit finds wrong labels: 5 % of the faces are put under other names, and searched for.
 
     python -m benchmarks.audit --choose celeba_train --measure celeba_holdout
 
-The suspicion from which on a face is left out is chosen on people with many faces of the first dataset, by the best F
-over the seeds, and what is found is counted on the second, on all of the first, and on made-up points. Labels are what
-is planted, so that faces are embedded once. A face whose label was wrong before counts as falsely suspected. Leaves its
-figures in benchmarks/results/audit.json and audit.md.
+The suspicion from which a face is left out is chosen on people with many faces of the first dataset, by the best F over
+the seeds. Findings are counted on the second dataset, on all of the first, and on synthetic points. Only labels change,
+so faces are embedded once. A face whose label was wrong before counts as falsely suspected. Writes
+benchmarks/results/audit.json and audit.md.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from facenet_jax.curation.audit import EXCLUDE_FROM
 from facenet_jax.curation.label_errors import merged_identities, nearness, split_identities, wrong_labels
 from facenet_jax.datasets.open import open_dataset
 from facenet_jax.embedders import open_embedder
-from facenet_jax.embedders.engine import Images, embed_images
+from facenet_jax.embedders.engine import embed_images
+from facenet_jax.embedders.labelled_images import stored_images
 from facenet_jax.images.cut import FaceCutter
 from facenet_jax.runtime.progress import Progress
 
-ROOT = Path(__file__).resolve().parents[1]
 SHARE = 0.05
-# On the first dataset the suspicion is chosen where identities are as large as in the second.
+# The suspicion is chosen on identities of the first dataset that are as large as those of the second.
 _LEAST_FACES = 10
 _GRID = np.round(np.arange(0, 2.01, 0.05), 2)
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]
-# (faces found, of them planted, planted)
+# (faces found, how many of them were planted, how many were planted in all)
 Found = tuple[int, int, int]
 
 
 def embedded(folder: Path, embedder: Any, keep: Path) -> Labelled:
     """Points and identities of a dataset."""
     source = open_dataset(folder, singles=True)
-    files = tuple(source.places())
-    images = Images(files, lambda record: (folder / files[record]).read_bytes(), source.digest)
+    images = stored_images(source, tuple(source.places()))
     found = embed_images(embedder, images, FaceCutter("none"), keep, Progress())
     return found.points, source.index.identity_of(found.photo)
 
 
 def made_up(seed: int = 0) -> Labelled:
-    """500 identities of 2 to 20 points, 128-D, as far apart within an identity as SFace has CelebA's."""
+    """500 synthetic identities of 2 to 20 points, 128-D, with the distances that SFace gives CelebA's."""
     rng = np.random.default_rng(seed)
     identity = np.repeat(np.arange(500), rng.integers(2, 21, 500))
     points = rng.normal(size=(500, 128))[identity] + 0.75 * rng.normal(size=(len(identity), 128))
@@ -69,7 +69,7 @@ def plant(identity: NDArray[np.int64], seed: int) -> tuple[NDArray[np.intp], NDA
 
 
 def wrong_found(data: Labelled, seed: int, grid: NDArray[np.float64]) -> list[Found]:
-    """What is found from each suspicion of the grid on."""
+    """The labels found with at least each suspicion of the grid."""
     order, labels, planted = plant(data[1], seed)
     near = nearness(data[0][order], labels)
     listed = wrong_labels(near, labels)
@@ -81,7 +81,7 @@ def wrong_found(data: Labelled, seed: int, grid: NDArray[np.float64]) -> list[Fo
 
 
 def split_found(data: Labelled, seed: int) -> Found:
-    """A share of the identities with 4 faces and more dealt to two names, and looked for."""
+    """Divides a share of the identities with 4 faces or more between two names, and searches for them."""
     points, identity = data
     rng = np.random.default_rng(seed)
     able = np.flatnonzero(np.bincount(identity) >= 4)
@@ -95,7 +95,7 @@ def split_found(data: Labelled, seed: int) -> Found:
 
 
 def merged_found(data: Labelled, seed: int) -> Found:
-    """As many pairs of identities, with 4 faces and more, put under one name, and looked for."""
+    """Puts the same number of pairs of identities with 4 faces or more under one name, and searches for them."""
     points, identity = data
     rng = np.random.default_rng(seed)
     able = np.flatnonzero(np.bincount(identity) >= 4)
@@ -123,7 +123,7 @@ def best(by_seed: list[list[Found]]) -> float:
 
 
 def main() -> None:
-    """Plants, looks for it, prints and writes."""
+    """Plants errors, searches for them, prints and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--choose", type=Path, required=True, help="a dataset to choose the suspicion on")
     parser.add_argument("--measure", type=Path, required=True, help="another, to measure on")
@@ -139,7 +139,7 @@ def main() -> None:
     seeds = range(options.seeds)
     large = choose[0][many], np.unique(choose[1][many], return_inverse=True)[1]
     least = best([wrong_found(large, seed, _GRID) for seed in seeds])
-    print(f"suspicion chosen: {least:g} (the command leaves out from {EXCLUDE_FROM:g} on)")
+    print(f"suspicion chosen: {least:g} (the command leaves out faces with {EXCLUDE_FROM:g} or more)")
     datasets = {
         f"{options.choose.name}, people with {_LEAST_FACES} faces and more (chosen on)": large,
         f"{options.choose.name}, all": choose,

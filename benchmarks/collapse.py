@@ -1,10 +1,10 @@
-"""The collapse of hardest negatives, compared with semi-hard ones: the quickstart, several seeds of each.
+"""Compares hardest negatives, which collapse, with semi-hard ones: the quickstart, several seeds of each.
 
     python -m benchmarks.collapse
     python -m benchmarks.collapse --steps 100 --seeds 1
 
-Trains with `facenet-jax train`, runs it finds finished are not repeated, and leaves the figures in
-benchmarks/results/collapse.json and the picture in docs/figures/collapse.png.
+Trains with `facenet-jax train`, without repeating runs that are finished, and writes benchmarks/results/collapse.json
+and the figure docs/figures/collapse.png.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine
-from facenet_jax.evaluation.plot_style import BLUE, GREEN, VERMILION
+from facenet_jax.evaluation.plot_style import BLUE, GREEN, VERMILION, style
 from facenet_jax.training.metrics import read_metrics
 
-ROOT = Path(__file__).resolve().parents[1]
-# The quickstart, shorter and with fewer people: what differs from configs/quickstart.py.
+# Differences from configs/quickstart.py: shorter, and with fewer people.
 SETTINGS = {
     "model.norm": "response",  # the paper's form
     "data.drawn.identities": 1000,
@@ -43,7 +43,7 @@ FIGURES = {"loss": "loss", "spread": "spread", "val_far_0.01": "VAL at FAR 0.01"
 
 
 def overrides(arm: str, seed: int, steps: int) -> list[str]:
-    """What one run says on the command line beyond --config=quickstart."""
+    """The options of one run, in addition to --config=quickstart."""
     values: dict[str, Any] = SETTINGS | {
         "seed": seed,
         "steps": steps,
@@ -58,7 +58,7 @@ def overrides(arm: str, seed: int, steps: int) -> list[str]:
 
 
 def train(arm: str, seed: int, steps: int, folder: Path) -> list[dict[str, Any]]:
-    """Trains, or finds trained, and returns the rows of its metrics.jsonl."""
+    """Trains unless the run is finished, and returns the rows of its metrics.jsonl."""
     workdir = folder / f"{arm}-{steps}-{seed}"
     command = [sys.executable, "-m", "facenet_jax", "train", "--config=quickstart", f"--workdir={workdir}"]
     subprocess.run([*command, *overrides(arm, seed, steps)], check=True, stdout=sys.stderr, cwd=ROOT)
@@ -72,9 +72,9 @@ def series(rows: list[dict[str, Any]], key: str) -> tuple[list[int], list[float]
 
 
 def collapse_figure(runs: dict[str, list[list[dict[str, Any]]]], path: Path) -> None:
-    """Draws loss, spread and VAL over steps into a PNG file, a thin line a seed and a thick one for their mean.
+    """Draws loss, spread and VAL over steps into a PNG file, a thin line for each seed and a thick one for their mean.
 
-    The first kind of run lies on top: the curriculum shares its course up to where it changes.
+    The first kind of run is on top: the curriculum equals it up to where it changes.
     """
     figure = Figure(figsize=(13, 4.2), layout="constrained")
     for axes, (key, name) in zip(figure.subplots(1, len(FIGURES)), FIGURES.items(), strict=True):
@@ -91,8 +91,7 @@ def collapse_figure(runs: dict[str, list[list[dict[str, Any]]]], path: Path) -> 
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
-        axes.grid(True, color="#DDDDDD", linewidth=0.7)
-        axes.spines[["top", "right"]].set_visible(False)
+        style(axes)
         if key.startswith("val"):
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
             axes.legend(loc="upper left", frameon=False)
@@ -117,7 +116,7 @@ def main() -> None:
         for arm, of_seeds in runs.items():
             print(f"{arm}, seed {seed}", file=sys.stderr, flush=True)
             of_seeds.append(train(arm, seed, options.steps, options.runs))
-        # After each seed, so that a long measurement that is broken off leaves what it has.
+        # After each seed, so that an interrupted measurement keeps its figures.
         (options.results / "collapse.json").write_text(json.dumps(results(runs, options.steps)) + "\n")
         collapse_figure(runs, options.picture)
     for arm, of_seeds in runs.items():
@@ -127,7 +126,7 @@ def main() -> None:
 
 
 def results(runs: dict[str, list[list[dict[str, Any]]]], steps: int) -> dict[str, Any]:
-    """What is written as JSON: the machine, the command of each kind of run, and [steps, values] of each figure."""
+    """The content of the JSON file: machine, command of each kind of run, and [steps, values] of each figure."""
     kept = ("loss", "active_share", "mean_ap", "mean_an", "spread", "gradient_norm", "val_far_0.01")
     command = "facenet-jax train --config=quickstart"
     return {

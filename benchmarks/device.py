@@ -1,9 +1,9 @@
-"""What an accelerator gives: steps, triplets, the loader and whole runs, each with what it is measured against.
+"""Measures an accelerator: steps, triplets, the loader and whole runs, each compared with a peer or a floor.
 
     python -m benchmarks.device                         (or `make bench-device`)
     python -m benchmarks.device --only networks,triplets --minutes 15
 
-At most eight minutes on one device, without faces from outside; what there was no time for is named. The parts:
+It takes at most eight minutes on one device, with drawn faces; parts that there was no time for are named. The parts:
 
 - networks: a compiled training step of the six networks in bfloat16 and float32, against the rate of a plain matrix
   product in the same type;
@@ -11,11 +11,11 @@ At most eight minutes on one device, without faces from outside; what there was 
 - triplets: value and gradient of the loss against a floor, the Gram matrix and one product, and against the miner and
   loss of pytorch-metric-learning where that is installed;
 - train: `facenet-jax train` of NNS2 and NN2 on drawn faces, prepared once;
-- same: a run given twice, killed and resumed, and compiled again: the same bits, or the step at which they part;
+- same: a run repeated, killed and resumed, and compiled again: the same bits, or the step at which they differ;
 - loader: faces on disk to batches, by workers.
 
-Compiled programs are kept in a folder of this call alone, so that the first to need one is timed compiling it. A table
-goes to the screen and to benchmarks/results/device.{md,json}; a line says which aim was missed.
+Compiled programs are kept in a folder of this call alone, so compiling is timed at first use. A table goes to the
+screen and to benchmarks/results/device.{md,json}; a line names each aim that was missed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.runtime.files import write_whole
 
 PARTS = ("networks", "peers", "triplets", "train", "same", "loader")
-# Of address space: all there is. CUDA reserves more than a machine has.
+# Limit of address space, higher than any use: CUDA reserves more than a machine has.
 _NO_LIMIT = 2**47
 
 
@@ -54,12 +54,12 @@ class Sizes(NamedTuple):
 
     Attributes:
       batches: network -> faces of a step.
-      options: of a config, for every network.
+      options: options of the config, for every network.
       triplets: faces of a batch of embeddings.
-      miner_up_to: more faces are too many for pytorch-metric-learning, whose memory grows with their cube.
+      miner_up_to: most faces for pytorch-metric-learning, whose memory grows with their cube.
       turns, steps: the median of this many turns, each of this many steps or calls.
       train: network -> steps of a whole run.
-      same: steps of a run that is given twice.
+      same: steps of the run that is repeated.
       people, faces: drawn people, and faces of each.
       works: files of one size each, and the size they are read at.
       peer: rows and columns of the input of the peers' network.
@@ -79,7 +79,7 @@ class Sizes(NamedTuple):
     peer: tuple[int, int]
 
 
-# Batches as they fit 80 GiB; the order is that of what is wanted first.
+# Batches that fit 80 GiB; the most important networks come first.
 FULL = Sizes(
     batches={"nns2": 1800, "nn2": 480, "nn4": 1800, "nn1": 480, "nn3": 480, "nns1": 960},
     options=(),
@@ -111,10 +111,10 @@ TOY = Sizes(
 
 
 class Bench:
-    """One call: what was measured so far, and the seconds that are left.
+    """One call: the figures measured so far, and the seconds that are left.
 
     Attributes:
-      found: the figures, by part; `left_out` says what could not be measured, and why.
+      found: the figures, by part; `left_out` names what could not be measured, and why.
     """
 
     def __init__(self, sizes: Sizes, seconds: float, folder: Path, toy: bool) -> None:
@@ -124,7 +124,7 @@ class Bench:
           sizes: how much is measured.
           seconds: for everything.
           folder: for faces, runs and compiled programs.
-          toy: on the CPU, with the cache of compiled programs that this process was given.
+          toy: whether to run on the CPU, with this process's cache of compiled programs.
 
         Raises:
           InputError: there is no accelerator.
@@ -147,7 +147,7 @@ class Bench:
         return self._end - time.monotonic()
 
     def measure(self, parts: list[str]) -> None:
-        """Measures; what is wanted most comes first, since compiling may take most of the time."""
+        """Measures the parts, the most important first, since compiling may take most of the time."""
         batches = self.sizes.batches
         first = [name for name in ("nns2", "nn2") if name in batches]
         if "networks" in parts:
@@ -160,7 +160,7 @@ class Bench:
         if "train" in parts:
             self._train(faces)
         if "same" in parts:
-            self._try("same", "a run given twice", lambda: self._same(faces))
+            self._try("same", "a run repeated", lambda: self._same(faces))
         if "loader" in parts:
             self._loader()
         if "networks" in parts:
@@ -172,7 +172,7 @@ class Bench:
         return Child(python, module, threads=cores, memory=_NO_LIMIT, variables=self._variables)
 
     def _try(self, part: str, what: str, call: Callable[[], None]) -> bool:
-        """Measures one thing; says why not, where it cannot be."""
+        """Measures one thing and returns whether it could; otherwise notes why not."""
         try:
             if self.left() <= 0:
                 raise Refused("no time left")
@@ -186,7 +186,7 @@ class Bench:
         return True
 
     def _options(self, network: str, dtype: str) -> list[str]:
-        """Of a config: the same for a step alone and for a whole run."""
+        """The options of a config, the same for a step alone and for a whole run."""
         batch = self.sizes.batches[network]
         return [
             f"--config.model.dtype={dtype}",
@@ -199,7 +199,7 @@ class Bench:
         rates = self.found.setdefault("matrix_product", {})
 
         def step(network: str) -> None:
-            # A process each: what one holds of the device's memory is free for the next.
+            # A process each, so that the next one has all of the device's memory.
             with self._child() as child:
                 if dtype not in rates:
                     rates[dtype] = child.ask(self.left(), "product", dtype=dtype)["rate"]
@@ -255,7 +255,7 @@ class Bench:
                 self._try("triplets", f"pytorch-metric-learning, {size:,}", lambda size=size: miner(size))
 
     def _faces(self) -> Path:
-        """Prepared faces, drawn at the first size of the works."""
+        """Draws faces at the first size of the works and prepares them; returns their folder."""
         pixels, out = self.sizes.works[0].pixels, self.folder / "faces"
 
         def make() -> None:

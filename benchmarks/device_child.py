@@ -1,4 +1,4 @@
-"""Steps of the networks and the triplet loss on whatever device JAX finds, asked by lines: see benchmarks/device.py."""
+"""Times steps of the networks and the triplet loss on JAX's device, asked by lines: see benchmarks/device.py."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from facenet_jax.triplets import triplet_loss_and_gradient
 
 
 def device() -> dict[str, Any]:
-    """What JAX runs on."""
+    """The device that JAX runs on."""
     first = jax.devices()[0]
     return {"platform": first.platform, "kind": first.device_kind, "devices": jax.device_count()}
 
@@ -37,7 +37,7 @@ def product(dtype: str) -> dict[str, Any]:
 
 
 def step(network: str, options: list[str], turns: int, steps: int) -> dict[str, Any]:
-    """A compiled training step on random pixels that lie on the device.
+    """Times a compiled training step on random pixels that are on the device.
 
     Args:
       network: the name of a config.
@@ -72,7 +72,7 @@ def step(network: str, options: list[str], turns: int, steps: int) -> dict[str, 
 
 
 def triplets(size: int, turns: int, calls: int) -> dict[str, Any]:
-    """Seconds of value and gradient of the loss, and of the floor: the Gram matrix and one product, both as precise.
+    """Times value and gradient of the loss, and the floor: the Gram matrix and one product, with the same precision.
 
     Args:
       size: faces in the batch.

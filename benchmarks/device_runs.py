@@ -1,4 +1,4 @@
-"""Whole runs of `facenet-jax train` on drawn faces: how fast, and whether a run given twice is the same run."""
+"""Measures whole runs of `facenet-jax train` on drawn faces: their speed, and whether a repeated run is the same."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from benchmarks.lines import ROOT, Refused
 from facenet_jax.runtime.checkpoints import FINGERPRINT, FOLDER
 from facenet_jax.training.metrics import read_metrics
 
-# A pause between two looks at a run that is to be killed.
+# Seconds between two looks at a run that is to be killed.
 _LOOK = 0.02
 _FIGURES = ("loss", "gradient_norm", "spread")
 
 
 class Commands:
-    """Starts `facenet-jax`, each command until a deadline."""
+    """Runs `facenet-jax` commands until a deadline."""
 
     def __init__(self, left: Callable[[], float], variables: Mapping[str, str]) -> None:
         """Takes how many seconds are left, and variables of the environment beyond this process's own."""
@@ -40,10 +40,10 @@ class Commands:
           arguments: of `facenet-jax`.
           log: a file for what it prints.
           variables: of the environment, for this command alone.
-          until: killed (SIGKILL) as soon as this is true.
+          until: the command is killed (SIGKILL) as soon as this is true.
 
         Raises:
-          Refused: it failed, or there is no time left; or it should have been killed and ended before that.
+          Refused: it failed, there is no time left, or it ended before it was killed.
         """
         started, environment = time.perf_counter(), os.environ | self._variables | dict(variables or {})
         environment["PYTHONPATH"] = str(ROOT / "src")
@@ -81,17 +81,17 @@ def end_to_end(commands: Commands, options: list[str], workdir: Path) -> dict[st
 
 
 def same_again(commands: Commands, options: list[str], steps: int, folder: Path) -> dict[str, Any]:
-    """One run, and the same command again: with the compiled program kept, killed and resumed, and compiled again.
+    """A run, and the same command again: with the compiled program kept, killed and resumed, and compiled again.
 
     Args:
-      commands: they share a cache of compiled programs.
+      commands: starts commands, which share a cache of compiled programs.
       options: of `train`; a line of metrics is written for every step.
       steps: of the run; it saves at a quarter and is killed past that.
       folder: for the working directories.
 
     Returns:
       For each: seconds, whether the last checkpoint has the first run's bits, and the first step whose figures differ;
-      or why it could not be compared.
+      or the reason why it could not be compared.
     """
     every = max(1, steps // 4)
     train = [*options, f"--config.steps={steps}", "--config.log.every=1", f"--config.checkpoint.every={every}"]
@@ -143,5 +143,5 @@ def compared(first: Path, other: Path, steps: int) -> dict[str, Any]:
 
 
 def _fingerprint(workdir: Path, step: int) -> Path:
-    # A checkpoint appears under its name only once it is whole.
+    # A checkpoint gets its name only when it is complete.
     return workdir / FOLDER / str(step) / FINGERPRINT / "metadata"

@@ -1,4 +1,4 @@
-"""The figures of benchmarks/device.py as Markdown, and the aims that they meet or miss."""
+"""Writes the figures of benchmarks/device.py as Markdown, and judges them by their aims."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 from benchmarks.machine import in_words
 from benchmarks.triplets_table import in_bytes, in_time, table
 
-# Of NN2's images a second against torch.compile's, of NNS2's step alone against a whole run, of selection at 1,800.
+# Aims: NN2's images a second over torch.compile's, NNS2's step alone over a whole run, seconds of selection at 1,800.
 _OVER_TORCH, _OVER_RUN, _SELECTION = 1.3, 1.25, 1.5e-3
 _RUNS = {
-    "again": "given twice, the compiled program kept",
+    "again": "repeated, the compiled program kept",
     "resumed": "killed and resumed, the compiled program kept",
-    "compiled_again": "given twice, compiled again",
+    "compiled_again": "repeated, compiled again",
 }
 
 
 def aims(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each aim: its words, whether it was met, None where it was not measured, and what was measured."""
+    """Each aim in words, whether it was met (None if it was not measured), and the measured figure."""
     steps = {row["network"]: row["faces"] / row["seconds"] for row in found["networks"] if row["dtype"] == "bfloat16"}
     peers = {row["compiled"]: row["faces"] / row["seconds"] for row in found["peers"]}
     runs = {row["network"]: row["images_per_second"] for row in found["train"]}
@@ -41,7 +41,7 @@ def aims(found: dict[str, Any]) -> list[dict[str, Any]]:
             in_time(selection or 0),
         ),
         aim(
-            "with the compiled program kept, a run given twice, or resumed, is the same",
+            "with the compiled program kept, a repeated or resumed run is the same",
             same,
             same == 1,
             "the same" if same else "not the same",
@@ -53,12 +53,12 @@ def report(found: dict[str, Any]) -> str:
     """The whole page.
 
     Args:
-      found: what benchmarks/device.py writes as JSON.
+      found: the content of the JSON file of benchmarks/device.py.
     """
     device = found["device"]
     parts = [
         "# On an accelerator",
-        "At toy size, to see whether it runs." if found["toy"] else "",
+        "At toy size, to test that it runs." if found["toy"] else "",
         f"`make bench-device`: {device['kind']}, one of {device['devices']}, in {found['seconds']:.0f} s. "
         f"{in_words(found['machine'])}",
     ]
@@ -171,7 +171,7 @@ def _same(runs: dict[str, Any]) -> str:
             continue
         equal = "the same bits" if run["same_bits"] else "other parameters"
         if run["parts_at"] is not None:
-            equal += f"; figures part at step {run['parts_at']}"
+            equal += f"; figures differ from step {run['parts_at']}"
         lines.append([words, equal, in_time(run["seconds"])])
     return table(["run", "compared with the first", "from start to end"], lines)
 

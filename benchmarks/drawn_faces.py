@@ -1,6 +1,6 @@
-"""Are drawn faces hard enough? Colour histograms against a trained network, on the same held-out faces.
+"""Tests whether drawn faces are hard enough: colour histograms and a trained network on the same held-out faces.
 
-The drawn faces are of use only where colour alone fails and a small network succeeds. Run, after `make train`:
+Drawn faces are useful only if colour alone fails and a small network succeeds. Run, after `make train`:
 
     python -m benchmarks.drawn_faces --run runs/quickstart
 """

@@ -1,4 +1,4 @@
-"""How a benchmark that was started from a shell ends."""
+"""Ends a benchmark with an exit code, and with one sentence for errors."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from facenet_jax.errors import InputError
 
 
 class Ended(Exception):
-    """A child ended with this exit code, having said why, or was asked to stop."""
+    """A child process ended with this exit code and a message, or was asked to stop."""
 
     def __init__(self, code: int) -> None:
         self.code = code
 
 
 def exit_code(program: str, main: Callable[[], None]) -> int:
-    """Runs it; bad input is one sentence and code 2, a child's code is this one's too."""
+    """Runs `main` and returns its exit code: 2 for bad input, with one sentence; that of a child that failed."""
     try:
         main()
     except InputError as error:

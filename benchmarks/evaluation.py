@@ -1,8 +1,8 @@
-"""All pairs of two sets of faces: counting them exactly, against the bare blocked matrix product, in one run.
+"""Times exact counting of all pairs of two sets of faces, compared with the bare blocked matrix product.
 
-    python benchmarks/evaluation.py --faces 100000
+    python -m benchmarks.evaluation --faces 100000         (or `make bench-evaluation`)
 
-The faces are made up: unit vectors around a centre for each identity, 50 faces an identity.
+The faces are synthetic: unit vectors around a centre for each identity, 50 faces each.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def made_up(faces: int, size: int, seed: int) -> tuple[NDArray[np.float32], NDAr
 
 
 def bare_product(left: NDArray[np.float32], right: NDArray[np.float32], tile: int) -> float:
-    """Seconds for all tiles of left @ right.T, one after the other, thrown away."""
+    """Seconds for all tiles of left @ right.T, one after the other, which are discarded."""
     room = np.empty((tile, tile), np.float32)
     begin = time.perf_counter()
     for top in range(0, len(left), tile):
@@ -42,7 +42,7 @@ def bare_product(left: NDArray[np.float32], right: NDArray[np.float32], tile: in
 
 
 def bare_product_on_device(left: NDArray[np.float32], right: NDArray[np.float32], tile: int) -> float:
-    """The same through XLA on the default device; of each tile only the sum is kept, so that it is worked out."""
+    """The same by XLA on the default device; the sum of each tile is kept, so that XLA computes it."""
 
     @jax.jit
     def strip(rows: jax.Array, columns: jax.Array) -> jax.Array:
@@ -92,7 +92,7 @@ def main() -> None:
     print(f"memory beyond the embeddings: {taken:.2f} GiB")
     for tile, seconds in times.items():
         print(f"bare product, tile {tile}: {seconds:.1f} s, {works[tile]:.1f} CPU s")
-    # On a machine with other work the second says more.
+    # On a busy machine the ratio of CPU time is the better one.
     print(f"ratio to the faster: {counted / times[fastest]:.2f}, in CPU time {worked / min(works.values()):.2f}")
     for point in points:
         val, threshold = ("unresolved" if x is None else f"{x:.6f}" for x in (point.val, point.threshold))

@@ -1,11 +1,11 @@
-"""Ways of grouping faces by person, compared by B-cubed F on the same points.
+"""Compares ways of grouping faces by person, by B-cubed F on the same points.
 
     python -m benchmarks.grouping --choose celeba_train --measure celeba_holdout
 
-Each way's parameter is the best on half of the identities of the first dataset, and is then judged on the other half,
-whose people are many with few faces, and on the second dataset, whose people are few with many. HDBSCAN and k-means do
-not fit the largest sets that are meant, and stand there to be compared. Leaves its figures in
-benchmarks/results/grouping.json and grouping.md.
+The parameter of each way is the best on half of the identities of the first dataset. It is then judged on the other
+half, which has many people with few faces, and on the second dataset, which has few people with many faces. HDBSCAN and
+k-means are too slow for the largest albums and are shown for comparison. Writes benchmarks/results/grouping.json and
+grouping.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import DBSCAN, HDBSCAN
 
-from benchmarks.audit import ROOT, Labelled, embedded
+from benchmarks.audit import Labelled, embedded
+from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from facenet_jax.curation.grouping import group, k_means
 from facenet_jax.curation.label_errors import pairs_within
@@ -34,7 +35,7 @@ from facenet_jax.runtime.hashing import permutation
 # Thresholds tried, squared distances.
 _MEAN = np.round(np.arange(0.8, 1.5, 0.025), 3).tolist()
 _PAIR = np.round(np.arange(0.5, 1.15, 0.025), 3).tolist()
-# So few that sets must be cut apart, as those of many more faces would be.
+# Few enough that sets are cut apart, as those of many more faces are.
 _FEW = 1000
 Points = NDArray[np.float32]
 
@@ -52,7 +53,7 @@ def near_graph(points: Points) -> Callable[[float], Any]:
 
 
 def lone(found: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What scikit-learn calls noise, -1, as groups of one."""
+    """Makes scikit-learn's noise, -1, groups of one."""
     found = found.astype(np.int64)
     noise = found < 0
     found[noise] = found.max() + 1 + np.arange(noise.sum())
@@ -102,7 +103,7 @@ def halves(data: Labelled) -> tuple[Labelled, Labelled]:
 
 
 def main() -> None:
-    """Chooses, judges, prints and writes."""
+    """Chooses parameters, judges, prints and writes the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--choose", type=Path, required=True, help="a dataset to choose parameters on")
     parser.add_argument("--measure", type=Path, required=True, help="another, to measure on")
@@ -135,12 +136,12 @@ def main() -> None:
             best = max(parameters, key=lambda parameter: score(ready(parameter), tuning[1]).bcubed_f)
         for data in judged:
             judge(way, best, lambda points: begin(points)(best), data)  # noqa: B023
-        # After each way, so that a measurement that is broken off leaves what it has.
+        # After each way, so that an interrupted measurement keeps its figures.
         write(rows, options.out, options.embedder, len(tuning[1]))
 
 
 def write(rows: list[dict[str, Any]], out: Path, embedder: str, chosen_on: int) -> None:
-    """The figures as JSON and as a table in Markdown."""
+    """Writes the figures as JSON and as a table in Markdown."""
     machine = describe_machine(("numpy", "scipy", "scikit-learn"))
     result = {"machine": machine, "embedder": embedder, "rows": rows}
     (out / "grouping.json").write_text(json.dumps(result, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""What is measured in JAX, asked by lines of JSON: ours, the tiled form, the floor, and a training step."""
+"""Times triplet losses and a training step in JAX, asked by lines of JSON: ours, the tiled form and the floor."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from facenet_jax.training.state import create_state
 from facenet_jax.training.step import make_train_step
 from facenet_jax.triplets import triplet_loss_and_gradient
 
-# Lines of the Gram matrix that the floor holds at once: of 128, 512 and 2,048 the quickest at 180, 360 and 1,800 faces.
+# Rows of the Gram matrix that the floor holds at once: of 128, 512 and 2,048 the fastest at 180, 360 and 1,800 faces.
 _FLOOR_BLOCK = 128
 
 
 class Contenders:
-    """The batch that is at hand, and what was compiled for it."""
+    """A batch, and the functions that were compiled for it."""
 
     def __init__(self) -> None:
         self.calls: dict[str, Callable[[], float]] = {}
@@ -39,7 +39,7 @@ class Contenders:
         return {}
 
     def prepare(self, contender: str) -> dict[str, Any]:
-        """Compiles one for the batch, and says whether this process may use as much memory as it needs."""
+        """Compiles one for the batch; returns its temporaries and whether they fit the memory limit."""
         mesh, valid = make_mesh(1), jnp.ones(self.labels.shape, bool)
         functions: dict[str, Callable] = {
             "ours": lambda e, labels: triplet_loss_and_gradient(e, labels, valid, mesh=mesh),
@@ -63,7 +63,7 @@ class Contenders:
         return {"temporaries": temporaries, "fits": True}
 
     def stats(self) -> dict[str, Any]:
-        """What the batch looked like to our loss when it was last called."""
+        """The statistics of the batch in the last call of our loss."""
         return {name: float(value) for name, value in self.seen._asdict().items()}
 
     def run(self, contender: str, calls: int) -> dict[str, Any]:
@@ -72,15 +72,15 @@ class Contenders:
 
 
 def floor(embeddings: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What no way round is known of: the Gram matrix, one pass over it, and the gradient's two products W X and W^T X.
+    """The least known work: the Gram matrix, one pass over it, and the gradient's two products W X and W^T X.
 
-    The Gram matrix itself stands in for W, block by block, so that it need not be held whole.
+    The Gram matrix itself is used as W, block by block, so that it is never held whole.
 
     Args:
       embeddings: float32 [B, d].
 
     Returns:
-      A number that depends on every entry, and what has the shape of a gradient.
+      A number that depends on every entry, and an array of the gradient's shape.
     """
     batch, size = embeddings.shape
     precise = jax.lax.Precision.HIGHEST

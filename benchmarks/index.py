@@ -1,12 +1,12 @@
-"""Searching an index of a million faces: float32 and one byte a coordinate, against the bare product, in one run.
+"""Times searches of an index of a million faces: float32 and one byte a coordinate, compared with the bare product.
 
     python -m benchmarks.index                     (or `make bench-index`)
     python -m benchmarks.index --faces 100000
 
-The faces are made up: unit vectors around a centre for each person, ten faces a person; each query is one more face of
-somebody. Searches take turns, one query at a time, so that whatever else the machine does falls on all of them alike.
-The bare product is that of all faces with the query by NumPy, on one thread as the searches: what a search by hand
-would begin with.
+The faces are synthetic: unit vectors around a centre for each person, ten faces each; a query is one more face of
+somebody. Searches take turns, one query at a time, so that other work of the machine affects all of them alike. The
+bare product is that of all faces with the query by NumPy, on one thread like the searches: the first part of a search
+by hand.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from facenet_jax.recognition.index import PeopleIndex, Vectors
 from facenet_jax.recognition.index_files import load_index, save_index
 
 _EACH = 10  # faces of a person
-_SPREAD = 0.6  # of a face about its person's centre
+_SPREAD = 0.6  # of faces around their person's centre
 _AIM = 0.1  # seconds a query
 
 
 def made_up(faces: int, size: int, queries: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Faces [faces, size], those of a person together, and queries [queries, size] of people evenly taken."""
+    """Faces [faces, size], grouped by person, and queries [queries, size] of people at even intervals."""
     rng = np.random.default_rng(0)
     centres = _unit(rng.standard_normal((-(-faces // _EACH), size), np.float32))
     points = np.repeat(centres, _EACH, axis=0)[:faces]
@@ -46,7 +46,7 @@ def made_up(faces: int, size: int, queries: int) -> tuple[NDArray[np.float32], N
 
 
 def build(points: NDArray[np.float32], compact: bool) -> PeopleIndex:
-    """An index of made-up people."""
+    """An index of synthetic people."""
     index = PeopleIndex(
         "", None, "made up", "", "none", Vectors(points.shape[1], calibrate(points) if compact else None)
     )
@@ -57,7 +57,7 @@ def build(points: NDArray[np.float32], compact: bool) -> PeopleIndex:
 
 
 def measure(faces: int, size: int, queries: int, k: int) -> dict[str, Any]:
-    """Seconds of each query by each search, and what they found."""
+    """The figures of each search: seconds of its queries, errors and sizes."""
     points, asked = made_up(faces, size, queries)
     forms: dict[str, Any] = {}
     indices: dict[str, PeopleIndex] = {}
@@ -115,7 +115,7 @@ def report(found: dict[str, Any], machine: dict[str, str | int | float]) -> str:
     """The table."""
     product = found["seconds"]["product"]["median"]
     lines = [
-        f"{found['faces']:,} made-up faces of {found['faces'] // _EACH:,} people, {found['size']} dimensions; the "
+        f"{found['faces']:,} synthetic faces of {found['faces'] // _EACH:,} people, {found['size']} dimensions; the "
         f"{found['k']} nearest people of one face at a time, exactly, {found['queries']} queries in turns. The aim is "
         f"less than {1000 * _AIM:.0f} ms.",
         "",
@@ -136,7 +136,7 @@ def report(found: dict[str, Any], machine: dict[str, str | int | float]) -> str:
         f"{found['clipped']:,} coordinates clipped. A distance to one of the nearest is off by at most "
         f"{found['error_at_most']:.4f}; the largest error seen is {found['largest_error']:.4f}.",
         "",
-        f"{in_words(machine)} The load average was {found['load_average']:.1f} in the end, of which a search is one.",
+        f"{in_words(machine)} The load average was {found['load_average']:.1f} at the end, of which the search is 1.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -1,12 +1,12 @@
-"""How long the networks for phones take for one image on one core, under ONNX Runtime, and how large their files are.
+"""Measures the networks for phones under ONNX Runtime: time for one image on one core, and size of their files.
 
     python -m benchmarks.latency                  (or `make bench-latency`)
     python -m benchmarks.latency --rounds 20
 
 NNS1 and NNS2 at their own sizes, float32 and int8, with random parameters, which take as long as trained ones. The
 floor is the time that the bare multiply-adds would take at the rate of a float32 matrix product (1,024^3) on the same
-core. All take turns in one process that keeps to one core. Times are of the processor, so that waiting for a core that
-others use does not count; on a core of its own they are those of the clock.
+core. All take turns in one process on one core. Times are processor time, so waiting for a shared core does not count;
+on a core without other work they equal wall-clock time.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 
-ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = ("nns1", "nns2")
 DTYPES = ("float32", "int8")
 # "NNS2 ... can run 30ms / image on a mobile phone" (section 3.3, on a phone of 2015).
@@ -74,7 +74,7 @@ def measure(rounds: int) -> dict[str, Any]:
     with threadpool_limits(1):
         for turn in range(rounds + 2):
             for task, run in tasks.items():
-                run()  # what another task left in the caches is not its own
+                run()  # fills the caches with its own data
                 start = time.thread_time()
                 run()
                 seconds = time.thread_time() - start

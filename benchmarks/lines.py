@@ -1,7 +1,7 @@
-"""What is measured runs in a process of its own and is asked for one thing at a time, by lines of JSON.
+"""Runs contenders in processes of their own and asks them for one measurement at a time, by lines of JSON.
 
-So peers with another Python environment can take turns with ours, each under the same limit of memory, and one that
-runs out of it ends alone. Needs nothing but the standard library: the peers' environment reads it too.
+So peers with another Python environment can take turns with ours, each under the same memory limit, and one that runs
+out of memory ends alone. It needs only the standard library, since the peers' environment imports it too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OUT_OF_MEMORY = ("bad_alloc", "can't allocate memory", "RESOURCE_EXHAUSTED", "M
 
 
 class Refused(Exception):
-    """A measurement that could not be taken; its words go into the table."""
+    """A measurement could not be taken; the message goes into the table."""
 
 
 class Child:
@@ -48,7 +48,7 @@ class Child:
             os.sched_setaffinity(0, processors)
             resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
-        # JAX's and PyTorch's pools take the processors that the process may use; these are for what looks here instead.
+        # JAX's and PyTorch's thread pools go by the process's affinity; these variables are for other libraries.
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"} | dict(variables or {})
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the child
@@ -68,7 +68,7 @@ class Child:
         """The reply to a task.
 
         Raises:
-          Refused: out of memory, too slow (the child is ended then), or ended by itself.
+          Refused: it ran out of memory, was too slow (and was killed), or ended by itself.
         """
         process = self._process
         assert process.stdin is not None
@@ -118,7 +118,7 @@ class Child:
 def serve(tasks: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
     """Answers lines from standard input until it ends: {"task": name, argument: value, …} -> {…} or {"refused": words}.
 
-    What else is printed goes to standard error.
+    All other output goes to standard error.
     """
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -137,7 +137,7 @@ def serve(tasks: Mapping[str, Callable[..., dict[str, Any]]]) -> None:
 
 
 def timed(function: Callable[[], float], calls: int) -> dict[str, Any]:
-    """Seconds a call, the last value, by how many bytes the process grew meanwhile, and the most it held until now."""
+    """Seconds a call, the last value, the bytes by which the process grew, and the most that it ever held."""
     earlier_peak = _memory("VmHWM")
     _reset_peak()
     before = _memory("VmRSS")

@@ -1,4 +1,4 @@
-"""Our loader against PyTorch's DataLoader and against the bare decoder, on the same cores.
+"""Compares our loader with PyTorch's DataLoader and with the bare decoder, on the same cores.
 
     python -m benchmarks.loader                   (or `make bench-loader`)
     python -m benchmarks.loader --without-peers --turns 3
@@ -7,16 +7,16 @@ JPEGs of drawn faces are read from a folder, decoded, cut and resized to the net
 P identities with K faces each, by
 
 - ours: `facenet_jax.input.loader`, with 1, 2, 4, ... worker processes up to as many as cores; with threads of one
-  process; with a copy of each batch, as a CPU wants it; and with faces that are kept (`data.cache=host`);
-- the bare decoder: `FolderSource.load` of as many faces in as many processes, which forget what they decode: no batch,
-  nothing handed over;
+  process; with a copy of each batch, as a CPU needs it; and with faces that are kept (`data.cache=host`);
+- the bare decoder: `FolderSource.load` of the same number of faces in the same number of processes, which discard what
+  they decode, without batches;
 - PyTorch's DataLoader, as many workers as cores, with our decoder and with Pillow, in the environment that
   benchmarks/peers makes.
 
-All take turns in one run. A turn begins with a fresh loader and is timed from the first batches on. Rates are medians,
-ratios are medians of the ratios within a round. What a face costs the main process is the processor time of all its
-threads while batches are timed (of threads that decode this would be all their work), and that of the thread alone that
-asks for batches. Tables go to the screen and, with the figures, to benchmarks/results.
+All take turns in one run. A turn begins with a fresh loader and is timed after the first batches. Rates are medians,
+ratios are medians of the ratios within a round. The cost of a face in the main process is the processor time of all its
+threads while batches are timed (with threads that decode, all of their work), and that of the thread that asks for
+batches. Tables go to the screen and, with the figures, to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from facenet_jax.datasets.drawn import render
 _PEOPLE, _FACES_OF_EACH = 60, 20
 _IDENTITIES, _FACES = 18, 20  # P and K
 _WARM = 6
-_MEMORY = 2**40  # of address space, which is no limit
+_MEMORY = 2**40  # limit of address space, higher than any use
 _TIMEOUT = 600.0
 
 
 class Work(NamedTuple):
-    """Files of one size and what becomes of them."""
+    """Files of one size, the size that they are resized to, and how many batches are timed."""
 
     pixels: int
     size: int
@@ -64,16 +64,16 @@ WORKS = (Work(112, 112, 40), Work(250, 112, 16))
 
 
 class Contender(NamedTuple):
-    """Who takes a turn, asked for what, and which bare decoder it is compared with in the table."""
+    """Whose process takes the turn, its task with options, and the bare decoder that the table compares it with."""
 
     whose: str
     task: str
     options: dict[str, Any]
-    beside: str
+    bare: str
 
 
 def contenders(cores: int) -> dict[str, Contender]:
-    """Who takes turns on this many cores, by name."""
+    """The contenders on this many cores, by name."""
     found = {}
     for workers in sorted({cores, *(2**n for n in range(cores.bit_length()) if 2**n <= cores)}):
         processes = f"{workers} process{'es' * (workers != 1)}"
@@ -91,7 +91,7 @@ def contenders(cores: int) -> dict[str, Contender]:
 
 
 def draw(folder: Path, pixels: int, people: int = _PEOPLE, faces: int = _FACES_OF_EACH) -> int:
-    """Writes the JPEGs, as many people at once as there are cores; returns their mean size in bytes."""
+    """Writes the JPEGs, one person per core at a time; returns their mean size in bytes."""
     # Not forked: this process may have threads.
     with ProcessPoolExecutor(len(os.sched_getaffinity(0)), multiprocessing.get_context("spawn")) as pool:
         list(pool.map(partial(_draw_person, folder, pixels, faces), range(people)))
@@ -109,7 +109,7 @@ def _draw_person(folder: Path, pixels: int, faces: int, person: int) -> None:
 def turn(
     child: Child, task: str, options: dict[str, Any], work: Work, folder: Path, timeout: float = _TIMEOUT
 ) -> dict[str, float]:
-    """Images a second of one contender in one turn, and what a face costs the main process where that is known."""
+    """Images a second of one contender in one turn, and the cost of a face in the main process where it is known."""
     about: dict[str, Any] = {"folder": str(folder), "size": work.size} | options
     if task == "decoder":
         return child.ask(timeout, task, **about, images=(_WARM + work.batches) * _IDENTITIES * _FACES)
@@ -120,7 +120,7 @@ def turn(
 def measure(
     children: dict[str, Child], work: Work, folder: Path, turns: int, cores: int
 ) -> dict[str, list[dict[str, float]]]:
-    """The figures of each contender in each round; nothing of those whose process is missing or fails."""
+    """The figures of each contender in each round, without those whose process is missing or fails."""
     figures: dict[str, list[dict[str, float]]] = {
         name: [] for name, contender in contenders(cores).items() if contender.whose in children
     }
@@ -136,14 +136,14 @@ def measure(
 
 
 def table(figures: dict[str, list[dict[str, float]]], cores: int) -> list[str]:
-    """Rows of rates, of ratios to those of a bare decoder in as many processes, and of the main process's time."""
+    """Rows with rates, their ratios to a bare decoder in the same number of processes, and the main process's time."""
     lines = [
         "| | images/s | lowest to highest | of the bare decoder | main process, µs a face | its main thread |",
         "|---|---|---|---|---|---|",
     ]
     rates = {name: [each["images_per_second"] for each in turns] for name, turns in figures.items()}
     for name, each in rates.items():
-        bare = rates[contenders(cores)[name].beside]
+        bare = rates[contenders(cores)[name].bare]
         ratio = statistics.median(one / other for one, other in zip(each, bare, strict=True))
         costs = []
         for key in ("main_microseconds", "main_thread_microseconds"):

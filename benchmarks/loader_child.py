@@ -1,4 +1,4 @@
-"""Our loader and our decoder alone, asked for one turn at a time: see benchmarks/loader.py."""
+"""Times our loader, and our decoder alone, asked for one turn at a time: see benchmarks/loader.py."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def loader(
     lent: bool = True,
     keep: bool = False,
 ) -> dict[str, Any]:
-    """Images a second from our loader, and the processor time that one takes of this process, and of this thread.
+    """Images a second from our loader, and the processor time of one in this process and in this thread.
 
     Args:
       folder: <identity>/<image>.
@@ -37,10 +37,10 @@ def loader(
       identities: of a batch.
       faces: of each of them.
       workers: processes that decode.
-      warm: batches that pass before the clock starts.
+      warm: batches before the clock starts.
       batches: how many are timed.
-      lent: batches are read where the workers wrote them; else each is copied.
-      keep: faces are decoded once and kept, as with data.cache=host; the clock starts when all have been.
+      lent: whether batches are read where the workers wrote them; otherwise each is copied.
+      keep: whether faces are decoded once and kept, as with data.cache=host; the clock starts after all are decoded.
     """
     source: FaceSource = FolderSource(folder)
     if keep:
@@ -49,7 +49,7 @@ def loader(
             source.load(record, (size, size))
     plan = BatchPlan(source.index, size=identities * faces, faces_per_identity=faces, random_negatives=0)
     load = Loader(source, plan, (size, size), identities * faces, workers=workers)
-    # More is asked for than is timed, so that as much is read ahead at the end as at the beginning.
+    # More batches are asked for than timed, so that the same number is read ahead at the end as at the beginning.
     with load(0, 2 * (warm + batches), lent) as loaded:
         for _ in range(warm):
             next(loaded)
@@ -68,7 +68,7 @@ def loader(
 
 
 def decoder(folder: str, size: int, workers: int, images: int) -> dict[str, Any]:
-    """Images a second that as many processes decode when they do nothing else with them."""
+    """Images a second that this many processes decode and discard."""
     source = FolderSource(folder)
     shares = np.array_split(np.resize(np.random.default_rng(0).permutation(source.index.records), images), workers)
     barrier = multiprocessing.Barrier(workers + 1)

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, in the words that are printed with it."""
+"""Describes the machine of a measurement, for the text printed with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def describe_machine(packages: tuple[str, ...] = ("jax", "jaxlib", "numpy")) -> 
 
 
 def in_words(machine: dict[str, str | int | float]) -> str:
-    """One sentence."""
+    """The description as one sentence."""
     first = ("processor", "cores", "memory_gib", "system", "date")
     versions = ", ".join(f"{name} {value}" for name, value in machine.items() if name not in first)
     cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"

@@ -1,13 +1,13 @@
-"""All networks by the recipe, each for the same minutes or steps: Table 3 and Figure 4 as far as a machine goes.
+"""Trains all networks by the recipe, for the same minutes or steps each: Table 3 and Figure 4 on one machine.
 
     python -m benchmarks.networks --data faces --minutes 20 --lfw lfw_view1
     python -m benchmarks.networks --data faces --minutes 60 --config.model.dtype=bfloat16        (on a GPU)
     python -m benchmarks.networks --data faces --steps 1000 "--config.model.input_size=(64, 64)"
 
 Every network trains at its own input size, or at that of `--config.model.input_size`, the cheapest first, on the
-identities that `benchmarks.reproduce` leaves it, and is judged as there. In the same minutes a small network sees more
-faces; in the same steps all see the same ones, and a larger one takes its time. One that fails is named, and the others
-go on. Interrupted, the same command resumes.
+identities that `benchmarks.reproduce` trains on, and is judged in the same way. In the same minutes a small network
+sees more faces; in the same steps all see the same faces, and a larger network takes longer. A network that fails is
+named, and the others still run. Interrupted, the same command resumes.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from facenet_jax.sweeps.launchers import Runner
 from facenet_jax.training.health import has_collapsed
 from facenet_jax.training.metrics import read_metrics
 
-# Deeper networks collapse at the recipe's rate, NN4 at a third of it too unless negatives are random semi-hard ones
-# (docs/experiments/networks.md); NN1 to NN3 trained so at the first attempt.
+# Deeper networks collapse at the recipe's learning rate; NN4 also at a third of it, unless negatives are random
+# semi-hard ones (docs/experiments/networks.md). NN1 to NN3 trained with these options at the first attempt.
 _OWN = {
     "nns2": [],
     "nns1": ["--config.optimizer.learning_rate=0.0003"],
@@ -40,7 +40,7 @@ _HEADS = {"val_far_0.01": "VAL at FAR 1e-2", "val_far_0.001": "at 1e-3", "lfw_ac
 
 
 def own_options(network: str) -> list[str]:
-    """What a network gets before the options of the command, at its own input size."""
+    """The options of a network, which come before those of the command; with its own input size."""
     return [
         f"--config.model.name={network}",
         f"--config.model.input_size={models.NETWORKS[network].input_size}",
@@ -49,7 +49,7 @@ def own_options(network: str) -> list[str]:
 
 
 def row_of(network: str, task: Task) -> dict[str, Any]:
-    """Trains and judges one; its row.
+    """Trains and judges a network; returns its row.
 
     Raises:
       Ended: it failed, or was asked to stop.
@@ -72,13 +72,13 @@ def row_of(network: str, task: Task) -> dict[str, Any]:
 
 
 def collapsed(run: Path) -> bool:
-    """Whether the spread at the end is that of a collapse."""
+    """Whether the run ended in a collapse, by its spread."""
     spreads = [row["spread"] for row in read_metrics(run) if "spread" in row]
     return has_collapsed(spreads[-1], max(spreads))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, the best VAL first; one that failed or collapsed comes last and says so."""
+    """Markdown, the best VAL first; networks that failed or collapsed come last, with a remark."""
     found = heads_of(rows, _HEADS)
     heads = ["network", "input", "parameters", "multiply-adds", "images/s", "minutes", "faces seen"]
     heads += found.values()
@@ -104,7 +104,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def report(task: Task, rows: list[dict[str, Any]], title: str) -> None:
-    """OUT/networks.html: the page of what was judged, with Table 3 and Figure 4, and without pictures of faces.
+    """Writes OUT/networks.html: a page of the judged networks with Table 3 and Figure 4, without pictures of faces.
 
     Raises:
       Ended: it failed, or was asked to stop.

@@ -1,11 +1,11 @@
-"""The index and the plan at the paper's scale: 8 million identities, 200 million faces.
+"""Measures the index and the plan at the paper's scale: 8 million identities, 200 million faces.
 
     python -m benchmarks.plan                     (or `make bench-plan`)
     python -m benchmarks.plan --identities 100000
 
-A histogram with a heavy tail is drawn, its index written out of core, opened by another process, and planned on. Times
-and the most memory held are printed and go, with all figures, to benchmarks/results. Linux only: it is asked how much
-memory a process took.
+Numbers of faces with a heavy tail are drawn, their index is written out of core, opened by another process, and batches
+are planned on it. Times and peak memory are printed and go, with all figures, to benchmarks/results. Linux only, which
+reports the peak memory of a process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.lines import ROOT, Child
 from benchmarks.machine import describe_machine, in_words
 
-_MEMORY = 2**36  # of address space, which is no limit: what is held is measured
+_MEMORY = 2**36  # limit of address space, higher than any use; the memory held is measured
 _TIMEOUT = 600.0
 _SIZE = 1800
 _BATCHES = 500
@@ -38,7 +38,7 @@ def measure(identities: int, mean: float, folder: str) -> dict[str, Any]:
         planned = child.ask(_TIMEOUT, "plan", size=_SIZE)
         first = child.ask(_TIMEOUT, "batch", epoch=0)
         batches = child.ask(_TIMEOUT, "batches", epoch=0, number=_BATCHES)
-        # Two epochs are at hand while batches are read ahead over a border; a third takes the place of the first.
+        # Two epochs are in memory while batches are read ahead across their border; a third replaces the first.
         later = [child.ask(_TIMEOUT, "batch", epoch=epoch) for epoch in (1, 2)]
         late_batches = child.ask(_TIMEOUT, "batches", epoch=2, number=_BATCHES)
         quantiles = child.ask(_TIMEOUT, "histogram")["quantiles"]
@@ -70,7 +70,7 @@ def measure(identities: int, mean: float, folder: str) -> dict[str, Any]:
 
 
 def report(found: dict[str, Any], machine: dict[str, str | int | float]) -> str:
-    """The table, with what the project aims at."""
+    """The table, with the project's aims."""
     rows = [
         ("index written out of core", f"{found['build_seconds']:.1f} s", ""),
         ("  most memory held meanwhile", _mib(found["build_peak_bytes"]), "500 MiB"),

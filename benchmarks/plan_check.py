@@ -1,7 +1,7 @@
-"""`facenet-jax plan` held against steps that were taken: predicted and measured time, 1 and 8 devices of this machine.
+"""Compares the time that `facenet-jax plan` predicts with measured steps, on 1 and 8 simulated devices of this machine.
 
-Rates are measured, and the step compiled and timed, one after the other in one run, so that the machine is the same for
-all of them. Run when nothing else does:
+Rates are measured, and the step compiled and timed, one after the other in one run, so that conditions are the same.
+Run it on an idle machine:
 
     python -m benchmarks.plan_check --out benchmarks/results/plan_check
 """
@@ -47,7 +47,7 @@ def measured(config: str, batch: int, devices: int) -> dict[str, float]:
 
 
 def measure(config_name: str, batch: int, devices: int) -> dict[str, float]:
-    """Takes steps on random pixels: the median and the extremes of their seconds, two first ones left out."""
+    """Runs steps on random pixels: the median and the extremes of their seconds, without the first two."""
     import jax
     import numpy as np
 
@@ -107,8 +107,8 @@ def main() -> None:
         "interconnect",
         "predicted, s",
         "measured, s",
+        "measured / predicted",
     ]
-    heads += ["measured / predicted"]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     print("\n".join(lines), flush=True)
     rows = []
@@ -131,7 +131,7 @@ def main() -> None:
             cells += [f"{found.seconds:.2g}", f"{taken['median']:.2g} ({taken['least']:.2g} to {taken['most']:.2g})"]
             lines.append("| " + " | ".join([*cells, f"{taken['median'] / found.seconds:.2f}"]) + " |")
             print(lines[-1], flush=True)
-            _write(options.out, lines, rows)  # after each, so that an end before the last loses none
+            _write(options.out, lines, rows)  # after each case, so that an interrupted measurement keeps its figures
 
 
 if __name__ == "__main__":

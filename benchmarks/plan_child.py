@@ -1,4 +1,4 @@
-"""The index and the plan at any size, asked for one thing at a time: see benchmarks/plan.py."""
+"""Times the index and the plan at any size, asked for one thing at a time: see benchmarks/plan.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST = 10_000
 
 
 def drawn_counts(identities: int, mean: float) -> Iterator[NDArray[np.int64]]:
-    """Faces of made-up identities, in chunks."""
+    """Numbers of faces of synthetic identities, in chunks."""
     random = np.random.default_rng(0)
     for first in range(0, identities, _CHUNK):
         counts = random.lognormal(np.log(mean) - _DEVIATION**2 / 2, _DEVIATION, min(_CHUNK, identities - first))
@@ -34,7 +34,7 @@ class Plan:
     """An index and a plan on it."""
 
     def build(self, folder: str, identities: int, mean: float) -> dict[str, Any]:
-        """Writes an index, as a prepared dataset has it."""
+        """Writes an index in the form of a prepared dataset."""
 
         def write() -> float:
             write_names(Path(folder) / "names", (f"person-{i:08d}" for i in range(identities)), identities)
@@ -65,7 +65,7 @@ class Plan:
         return {"quantiles": np.quantile(counts, [0, 0.5, 0.9, 0.99, 1]).tolist()}
 
     def split(self) -> dict[str, Any]:
-        """Chooses who is held out, a hundredth; the value is how many."""
+        """Chooses a hundredth of the identities to hold out; the value is how many."""
         return timed(lambda: float(len(split_holdout(self.index, 0.01)[1])), 1)
 
     def plan(self, size: int) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Plan:
         return timed(lambda: float(self.plan_.batch(step).records[0]), 1)
 
     def batches(self, epoch: int, number: int) -> dict[str, Any]:
-        """Batches spread over an epoch: the seconds of each, the shortest of three turns."""
+        """Batches at even intervals of an epoch: the seconds of each, the shortest of three turns."""
         steps = epoch * self.plan_.batches_per_epoch + np.linspace(1, self.plan_.batches_per_epoch - 1, number).astype(
             int
         )

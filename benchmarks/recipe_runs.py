@@ -1,4 +1,4 @@
-"""Runs of the recipe for a number of minutes, judged on people set aside: for `reproduce` and `networks`."""
+"""Runs the recipe for a number of minutes and judges it on people set aside: for `reproduce` and `networks`."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ from facenet_jax.training.run_directory import read_run
 
 ALIGNED = "aligned112"
 _TRAIN_PAIRS, TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
-# Of the trial: first a few steps, then as many more as a minute has.
+# Steps of the trial: a few first, then as many as fit into a minute, at most 30.
 _FIRST_STEPS, _TRIAL_STEPS = 4, 30
-# Beyond this many times its own steps a recipe overfits; one meant for more steps takes over, which takes no more than
-# its own. Both were seen with this many faces (docs/experiments/longer_runs.md); with more faces the limits grow too.
+# Beyond _TOO_LONG times its own steps a recipe overfits, and the longer one replaces it, for at most its own steps, as
+# measured with _FACES faces (docs/experiments/longer_runs.md); with more faces the limits grow in proportion.
 _TOO_LONG, _FACES = 1.5, 23_654
 _ASKED, _LOCK = "asked.json", ".lock"
-# Which recipe a trial led to, and for how many steps.
+# The file with the recipe that a trial led to, and its number of steps.
 STEPS = "steps.json"
-# What a run gets from here.
+# Config keys that are set here.
 _OURS = ("steps", "seed", "data.path", "data.mixture", "data.exclude", "eval.path", "eval.every", "checkpoint.every")
 
 
 @dataclass
 class Task:
-    """What to train on, for how long, and where everything goes.
+    """The data to train on, the time to train for, and the folder for the results.
 
     Attributes:
       data: a folder `<identity>/<image>`, or a prepared dataset.
-      out: the folder for all of it.
+      out: the folder for all results.
       minutes: of training.
       config: the recipe.
       overrides: `--config.…` options.
       lfw: LFW's development view, or None.
       run: starts commands.
-      longer: another recipe, where many more steps fit into the minutes than the first one takes.
-      steps: of training, whatever time they take, in place of the minutes.
+      longer: another recipe, for when many more steps fit into the minutes than the first one takes.
+      steps: of training, in place of the minutes.
       own: options that some runs get before the overrides, a list for each such run.
-      source, aside: all faces, and who is judged; set as the task is entered, which holds `out` for this process.
+      source, aside: all faces, and the people set aside; set when the task is entered, which also locks `out`.
     """
 
     data: Path
@@ -73,10 +73,10 @@ class Task:
     _lock: IO[str] = field(init=False, repr=False)
 
     def __enter__(self) -> Task:
-        """Looks at everything that was given, and sets people aside, before the first minute is spent.
+        """Checks all options and sets people aside, before any training.
 
         Raises:
-          InputError: something is wrong, or `out` holds runs of something else or is another process's.
+          InputError: an option is wrong, `out` holds runs with others, or another process works in it.
         """
         if self.steps is not None and self.steps < 2:
             raise InputError(f"--steps={self.steps}: give a number above 1.")
@@ -108,7 +108,7 @@ class Task:
         if file.exists():
             before = kept(file)
             other = [key for key, value in asked.items() if before.get(key) != value]
-            # Of minutes and steps one is None: what the runs there were given is stated.
+            # Of minutes and steps one is None: the message names the one that the runs there had.
             for key in (key for key in other if before.get(key) is not None):
                 was = "other faces" if key == "data" else f"{key} {before[key]}"
                 raise InputError(f"--out={self.out} holds runs with {was}; give another --out, or remove it.")
@@ -146,17 +146,17 @@ class Task:
         self.start([sys.executable, "-m", "facenet_jax", *arguments])
 
     def start(self, words: list[str], **environment: str) -> None:
-        """Runs any command; see `facenet`."""
+        """Runs any command; raises Ended as `facenet` does."""
         code = self.run(Command(words, "", environment))
         if code or self.run.asked is not None:
             raise Ended(code or 128 + (self.run.asked or 0))
 
 
 def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path:
-    """The recipe for the task's steps, or for as many as a trial says fit into its minutes; the run, in `folder`.
+    """Trains by the recipe for the task's steps, or for as many as fit into its minutes by a trial; returns the run.
 
-    Which of the task's two recipes it is depends on how many fit, and with that on the machine. Warm-up and the fall of
-    the rate keep their shares of `config.steps`. `more` are options before the task's own.
+    Which of the task's two recipes is trained depends on how many steps fit, and so on the machine. Warm-up and the
+    fall of the rate keep their shares of `config.steps`. `more` are options before the task's own.
 
     Raises:
       Ended: training failed, or was asked to stop.
@@ -187,7 +187,7 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
 
 
 def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -> tuple[str, int, int]:
-    """Which recipe, how many of its steps are taken, and how many fit into the task's minutes; asked once a folder."""
+    """The recipe, how many of its steps to take, and how many fit into the task's minutes; found once for a folder."""
     file = folder / STEPS
     if not file.exists():
         base = [f"--config={task.config}", *options]
@@ -206,7 +206,7 @@ def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -
 
 
 def _trial(task: Task, folder: Path, base: list[str], steps: int) -> float:
-    """Steps a second. Nothing is saved on the way: that would run during the steps that are timed."""
+    """Steps a second. It saves only at the end, since saving would overlap with the steps that are timed."""
     workdir = folder / f"trial-{steps}"
     constant = ["--config.optimizer.finalise_steps=0", "--config.optimizer.warmup_steps=0"]
     task.facenet("train", f"--workdir={workdir}", *base, *constant, *_steps(steps, saves=1), "--config.log.every=1")
@@ -218,7 +218,7 @@ def _steps(steps: int, saves: int) -> list[str]:
 
 
 def kept(file: Path) -> Any:
-    """What an earlier call has written.
+    """The content of a JSON file of an earlier call.
 
     Raises:
       InputError: it is damaged.
@@ -226,17 +226,17 @@ def kept(file: Path) -> Any:
     try:
         return json.loads(file.read_text())
     except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); remove it, and what it says is found out again.") from error
+        raise InputError(f"{file} is damaged ({error}); remove it, and it is made again.") from error
 
 
 def seen(run: Path) -> dict[str, float]:
-    """Faces that a finished run has seen, and its minutes by the rate of its last life; evaluations left out."""
+    """Faces that a finished run has seen, and its minutes by its last rate, without evaluations."""
     images, rate = read_metrics(run)[-1]["step"] * _batch(run), _last_rate(run)
     return {"images": images, "images_per_second": rate, "minutes": images / rate / 60}
 
 
 def _batch(run: Path) -> int:
-    """Faces in a batch of a run; of few people they are fewer than its recipe's."""
+    """Faces in a batch of a run, which has fewer than its recipe if there are few people."""
     return int(read_run(run)["config"]["batch.size"])
 
 
@@ -246,20 +246,20 @@ def _last_rate(run: Path) -> float:
 
 
 def judged(task: Task, name: str) -> Path:
-    """Where `judge` puts what it finds."""
+    """The folder for the results of `judge`."""
     return task.out / "judged" / name
 
 
 def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, Any]:
     """VAL on the people set aside and accuracy on LFW of a run or of files of embeddings, with standard errors.
 
-    Embeddings are kept, and found again where neither the network nor the faces have changed.
+    Embeddings are kept, and used again if neither the network nor the faces have changed.
 
     Raises:
       Ended: an evaluation failed, or was asked to stop.
     """
     out = judged(task, name)
-    for file in out.glob("*.json"):  # of faces that lay elsewhere, `evaluate` would leave it next to its own
+    for file in out.glob("*.json"):  # if the faces were moved, `evaluate` would keep the old file next to the new one
         file.unlink()
     task.facenet("evaluate", "holdout", f"--embedder={reserved}", f"--data={task.aside.folder}", f"--out={out}")
     result = kept(out / "holdout.json")["embedders"][0]["result"]
@@ -281,7 +281,7 @@ def judge(task: Task, name: str, reserved: Path, lfw: Path | None) -> dict[str, 
 
 
 def heads_of(rows: Sequence[dict[str, Any]], heads: dict[str, str]) -> dict[str, str]:
-    """Those of a table's heads that rows have figures for, and what few people set aside have in their place."""
+    """The headings of a table for which rows have figures, and others for those that few people give instead."""
     there = {key for row in rows for key in row}
     fars = sorted(float(key.removeprefix("val_far_")) for key in there if key.startswith("val_far_"))
     few = {f"val_far_{far:g}": f"VAL at FAR {far:g}" for far in reversed(fars) if f"val_far_{far:g}" not in heads}
@@ -290,7 +290,7 @@ def heads_of(rows: Sequence[dict[str, Any]], heads: dict[str, str]) -> dict[str,
 
 
 def percent(row: dict[str, Any], key: str) -> str:
-    """A figure of `judge` with its standard error, where it has one; a dash where it is not there."""
+    """A figure of `judge` with its standard error, if it has one; a dash if there is no figure."""
     if key not in row:
         return "-"
     error = row["standard_errors"].get(key)

@@ -1,19 +1,18 @@
-"""The recipe on a folder of faces for a number of minutes, compared with what people use today for as many; one table.
+"""Trains the recipe on a folder of faces for some minutes, and on request a PyTorch peer for as long; writes a table.
 
     python -m benchmarks.reproduce --data faces --minutes 40          (or `make reproduce DATA=faces MINUTES=40`)
     python -m benchmarks.reproduce --data faces --minutes 40 --peer --seeds 0,1,2 --lfw lfw_view1
 
-150 identities with five faces or more (a third of them, where there are few) are set aside, the same ones each time,
-and judged at the end and never before: VAL at a FAR over five splits of them (section 4.1). `--lfw` is a folder with
+150 identities with five faces or more (a third of them, if there are few) are set aside, the same ones each time, and
+judged only at the end: VAL at a FAR over five splits of them (section 4.1). `--lfw` is a folder with
 LFW's pairsDevTrain.txt, pairsDevTest.txt and the images in aligned112/: accuracy on DevTest with the threshold that is
 best on DevTrain. The data are a folder <identity>/<image>, or what `facenet-jax prepare` made.
 
-The schedule wants to know its number of steps, so a short trial finds how many fit into the minutes; the trial is not
-counted, and neither are evaluations. Where many more fit than recipe_cpu takes, recipe_cpu_long is trained, for no more
-steps than its own (with more faces than it was found on, for as many times more), since it would overfit.
-`--peer` trains NN4 with batch normalisation in PyTorch (benchmarks/peers), in the environment that the first call
-makes. Interrupted, the same command resumes: the recipe from its last step, PyTorch from the beginning of the seed that
-it was at.
+The schedule depends on the number of steps, so a short trial finds how many fit into the minutes; trial and evaluations
+are not counted. If many more fit than recipe_cpu takes, it would overfit, so recipe_cpu_long is trained, for at most
+its own steps (in proportion more with more faces than it was tuned on). `--peer` trains NN4 with batch normalisation in
+PyTorch (benchmarks/peers), in an environment that the first call makes. Interrupted, the same command resumes: the
+recipe from its last step, PyTorch from the beginning of its current seed.
 """
 
 from __future__ import annotations
@@ -44,10 +43,10 @@ _RECIPE, _LONGER = "recipe_cpu", "recipe_cpu_long"
 
 
 def yardstick(task: Task, python: Path, clock: str, seed: int) -> Path:
-    """The peer, for the same minutes; the folder with the embeddings that it gave.
+    """Trains the peer for the same minutes; returns the folder with its embeddings.
 
     Raises:
-      InputError: it has been run by another clock.
+      InputError: it was trained by another clock before.
       Ended: it failed, or was asked to stop.
     """
     out = task.out / f"yardstick-{seed}"
@@ -58,7 +57,7 @@ def yardstick(task: Task, python: Path, clock: str, seed: int) -> Path:
             raise InputError(f"--clock={clock}: {out} was trained by --clock={done['clock']}; give that one.")
         if set(folders) <= set(done["judged"]):
             return out
-        (out / _DONE).unlink()  # trained again it is another network, and half of its files would be of each
+        (out / _DONE).unlink()  # training again gives another network, and files of both would be mixed
     judged = {name: FolderSource(folder, singles=True) for name, folder in folders.items()}
     source = task.source
     assert isinstance(source, FolderSource)
@@ -87,7 +86,7 @@ def yardstick(task: Task, python: Path, clock: str, seed: int) -> Path:
 
 
 def refuse_namesakes(task: Task) -> None:
-    """Refuses LFW for the peer where it has people who may be trained on: the recipe's evaluation leaves them out.
+    """Refuses LFW for the peer if it has people in the training faces, whom only the recipe's evaluation leaves out.
 
     Raises:
       InputError: somebody of LFW's test pairs has the name of somebody in the faces.
@@ -104,7 +103,7 @@ def refuse_namesakes(task: Task) -> None:
 
 
 def table(rows: dict[str, list[dict[str, Any]]]) -> str:
-    """Markdown: one seed's figures with standard errors; of several the mean, and from the lowest to the highest."""
+    """Markdown: the figures of one seed with standard errors, or of several the mean, the lowest and the highest."""
     heads = {
         "minutes": "minutes of training",
         "images": "faces seen",
@@ -181,7 +180,7 @@ def seeds_of(text: str) -> list[int]:
     """Whole numbers, each once.
 
     Raises:
-      InputError: they are not.
+      InputError: the text is something else.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts) or len({int(part) for part in parts}) < len(parts):
@@ -190,7 +189,7 @@ def seeds_of(text: str) -> list[int]:
 
 
 def write(rows: dict[str, list[dict[str, Any]]], out: Path) -> None:
-    """The table so far, and the same for programs."""
+    """Writes the table so far, as Markdown and as JSON."""
     machine = describe_machine()
     write_whole(out / "reproduce.md", f"{table(rows)}\n\n{in_words(machine)}\n")
     write_whole(out / "reproduce.json", json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Identities that are judged at the end and never trained on: the same ones each time, chosen by their names."""
+"""Sets identities aside that are judged at the end and never trained on, always the same ones, chosen by name."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from facenet_jax.images.decode import BadFace, decode
 from facenet_jax.runtime.files import write_whole
 
 MOST, MIN_FACES = 150, 5
-_FEWEST = 2  # one alone has no pair of different people
+_FEWEST = 2  # for a pair of different people
 _LIST = "reserved.txt"
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """What was set aside.
+    """The people set aside.
 
     Attributes:
-      folder: `<person>/<image>`, those of their faces that can be decoded: links to a folder's, copies of a prepared
-        dataset's.
+      folder: `<person>/<image>`, their faces that can be decoded: links to those of a folder, copies of those of a
+        prepared dataset.
       names: a text file with the people's names, as `config.data.exclude` takes it.
       people: how many.
       bad: how many of their faces cannot be decoded.
@@ -39,7 +39,7 @@ class SetAside:
 
 
 def chosen_people(source: FolderSource | PreparedSource) -> list[int]:
-    """Numbers of 150 identities with five faces or more, or of a third of them where these are few.
+    """Numbers of 150 identities with five faces or more, or of a third of them if there are few.
 
     Raises:
       InputError: fewer than six identities have five faces.
@@ -58,7 +58,7 @@ def chosen_people(source: FolderSource | PreparedSource) -> list[int]:
 def set_aside(source: FolderSource | PreparedSource, people: list[int], out: Path) -> SetAside:
     """Puts the faces of these people into `<out>/reserved` and their names into `reserved.txt`.
 
-    Where they lie there already they are left as they are: another process may be reading them.
+    If they are there already they are left as they are, since another process may be reading them.
     """
     index = source.index
     folder, fresh, names = out / "reserved", out / ".reserved", out / _LIST
@@ -67,8 +67,8 @@ def set_aside(source: FolderSource | PreparedSource, people: list[int], out: Pat
     taken = set(index.names)
     free = (name for name in (f"set-aside-{place:04d}" for place in itertools.count()) if name not in taken)
     for number in people:
-        # A folder's own names. Those of a prepared set may be no file names; in their place stand names that nobody
-        # there has, or an evaluation would leave these people out as some who were trained on.
+        # A folder's own names are used. Those of a prepared dataset may not be valid file names and are replaced, by
+        # names that nobody there has: an evaluation would leave out people with the name of somebody trained on.
         person = fresh / (index.names[number] if isinstance(source, FolderSource) else next(free))
         person.mkdir(parents=True)
         for record in range(int(index.offsets[number]), int(index.offsets[number + 1])):
@@ -84,7 +84,7 @@ def set_aside(source: FolderSource | PreparedSource, people: list[int], out: Pat
 
 
 def _contents(folder: Path) -> set[tuple[str, str | bytes]]:
-    """Every file, with where it leads or what is in it; a person without a face too."""
+    """Every file with its content, or with its target if it is a link; also folders without a face."""
     found: set[tuple[str, str | bytes]] = set()
     for path in folder.rglob("*"):
         what = os.readlink(path) if path.is_symlink() else b"" if path.is_dir() else path.read_bytes()
@@ -93,7 +93,7 @@ def _contents(folder: Path) -> set[tuple[str, str | bytes]]:
 
 
 def _put(source: FolderSource | PreparedSource, record: int, person: Path) -> bool:
-    """Whether the face can be decoded, and so was put into the person's folder."""
+    """Puts a face into the person's folder if it can be decoded; returns whether it could."""
     try:
         if isinstance(source, FolderSource):
             face = Path(source.describe(record))
@@ -102,7 +102,7 @@ def _put(source: FolderSource | PreparedSource, record: int, person: Path) -> bo
         else:
             data = source.read(record)
             decode(data, (32, 32))
-            suffix = ".jpg" if data.startswith(b"\xff\xd8") else ".png"  # readers go by what is in it
+            suffix = ".jpg" if data.startswith(b"\xff\xd8") else ".png"  # readers go by the content
             (person / f"{record:09d}{suffix}").write_bytes(data)
     except BadFace:
         return False

@@ -1,16 +1,16 @@
-"""What a face costs in training on a CPU: our networks, in parts or at once, compared with NN4 in PyTorch.
+"""Measures the cost of a face in training on a CPU: our networks, in parts or at once, compared with NN4 in PyTorch.
 
     python -m benchmarks.step                     (or `make bench-step`)
     python -m benchmarks.step --turns 2
     python -m benchmarks.step --recipe --beside ../other
 
-A network's embeddings of a batch of random images at 96x96 and the gradient of their weighted sum: a step without
-selection, loader and optimiser. Contenders are processes that take turns on all processors; the median of the turns
-counts. The peer is NN4 with batch normalisation, channels last, as PyTorch's users would write it.
+It times a network's embeddings of a batch of random images at 96x96 and the gradient of their weighted sum: a step
+without selection, loader and optimiser. Contenders are processes that take turns on all processors; figures are medians
+of the turns. The peer is NN4 with batch normalisation, channels last, as PyTorch's users would write it.
 
-With --recipe: whole runs of `facenet-jax train --config=recipe_cpu` on JPEGs of drawn faces, with the recipe's random
-changes and without any, by this checkout and by another that is named; they take turns. Counted are the seconds of all
-processors, the loader's processes' too, that some steps take after a first few, and the seconds that pass.
+With --recipe it times whole runs of `facenet-jax train --config=recipe_cpu` on JPEGs of drawn faces, with the recipe's
+random changes and without any, by this checkout and by another one, which take turns: processor seconds, with those of
+the loader's processes, and elapsed seconds of some steps after the first few.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from facenet_jax.config import load_config
 from facenet_jax.training.metrics import read_metrics
 
 FACES = {"nns2": 360, "nns1": 240, "nn4": 120}
-# Our own, by what the command `facenet-jax train` does: (rows in parts, memory in huge pages).
+# Forms of our own step: (rows in parts, memory in huge pages); `facenet-jax train` has the last.
 FORMS = {"at once": (False, "0"), "in parts": (True, "0"), "in parts, huge pages (as `train` does)": (True, "1")}
 PEER = "PyTorch, batch norm"
-_MEMORY = 2**36  # of address space: no limit
+_MEMORY = 2**36  # limit of address space, higher than any use
 _TIMEOUT = 900.0
-# Of the recipe: people and faces of each, and the steps that do not count.
+# With --recipe: people, faces of each, and steps before the timed ones.
 _PEOPLE, _FACES_OF_EACH, _WARM = 80, 15, 4
 _LOOK = 0.02  # seconds between two looks at a run
 
@@ -89,12 +89,12 @@ def report(found: dict[str, dict[str, list[float]]]) -> str:
 
 
 def measure_recipe(turns: int, steps: int, beside: Path | None) -> dict[str, list[dict[str, float]]]:
-    """What a step of the recipe takes by each contender, by turn: see `_recipe_step`.
+    """The time of a step of the recipe by each contender, by turn: see `_recipe_step`.
 
     Args:
       turns: how many; each is a run.
-      steps: that count.
-      beside: another checkout; None: this one alone.
+      steps: how many are timed.
+      beside: another checkout; None: only this one.
     """
     augment = load_config("recipe_cpu", []).data.augment
     unchanged = ["--config.data.flip=False", *(f"--config.data.augment.{name}=0" for name in augment)]
@@ -118,10 +118,10 @@ def measure_recipe(turns: int, steps: int, beside: Path | None) -> dict[str, lis
 
 
 def _recipe_step(checkout: Path, options: list[str], steps: int, workdir: Path) -> dict[str, float]:
-    """Processor seconds, and seconds, of a step of a run that is ended after that many.
+    """Processor seconds and elapsed seconds of a step, of a run that is killed after the timed steps.
 
     Raises:
-      Refused: it ends by itself.
+      Refused: the run ended by itself.
     """
     arguments = [f"--config={ROOT / 'configs' / 'recipe_cpu.py'}", f"--workdir={workdir}", *options]
     arguments += ["--config.eval.every=0", f"--config.log.every={_WARM}"]
@@ -152,10 +152,10 @@ def _recipe_step(checkout: Path, options: list[str], steps: int, workdir: Path) 
 
 
 def _processor_seconds(session: int) -> float:
-    """Of all processes of a session so far."""
+    """Processor seconds of all processes of a session so far."""
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the process has ended
             fields = stat.read_text().rpartition(")")[2].split()
             ticks += (int(fields[11]) + int(fields[12])) * (int(fields[3]) == session)
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -186,7 +186,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="where the figures go")
     parser.add_argument("--recipe", action="store_true", help="whole steps of recipe_cpu, with its changes and without")
     parser.add_argument(
-        "--steps", type=int, default=20, help="that count in a turn of the recipe, by fours (%(default)s)"
+        "--steps", type=int, default=20, help="timed steps in a turn of the recipe, a multiple of 4 (%(default)s)"
     )
     parser.add_argument("--beside", type=Path, help="another checkout of this repository, for --recipe")
     options = parser.parse_args()
@@ -212,7 +212,7 @@ def main() -> None:
         print(report({network: found[network]}), flush=True)
     machine = describe_machine()
     text = (
-        "# What a face costs in training on a CPU\n\nForward and backward at 96x96, standardised kernels; medians of "
+        "# The cost of a face in training on a CPU\n\nForward and backward at 96x96, standardised kernels; medians of "
         f"{options.turns} turns.\n\n{report(found)}\n\n{in_words(machine)}\n"
     )
     _write(options.results, "step", text, {"machine": machine, "seconds_a_face": found})

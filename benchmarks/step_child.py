@@ -1,4 +1,4 @@
-"""Embeddings of a batch and the gradient of their weighted sum, by our networks; asked by lines (benchmarks.lines)."""
+"""Times embeddings of a batch and the gradient of their weighted sum by our networks: see benchmarks/step.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ours:
     """One network with standardised kernels at 96x96, and a batch."""
 
     def prepare(self, network: str, faces: int, in_parts: bool) -> dict[str, Any]:
-        """Compiles, and runs once."""
+        """Compiles the step, and runs it once."""
         model = models.build(network, norm="weight")
         rng = np.random.default_rng(0)
         images = jnp.asarray(rng.integers(0, 256, (faces, 96, 96, 3), np.uint8))

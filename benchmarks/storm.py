@@ -1,14 +1,14 @@
-"""A storm of damaged inputs over every reader: seeded, bounded, and gone on with by seed and number.
+"""Gives damaged inputs to every reader; any case can be repeated by its seed and number.
 
     python -m benchmarks.storm --cases 10000 --seed 0              # all kinds
     python -m benchmarks.storm --cases 1 --seed 0 --first 4711     # one case again
     python -m benchmarks.storm --cases 300 --only index            # one kind
     python -m benchmarks.storm --cases 0 --kills 10                # processes killed instead: see storm_kills
 
-Each case damages one file of a small undamaged input and has the function read it that a command would. It must
-refuse with one sentence (InputError, BadFace, TrainingError), or read what is legitimate: where the format has a
-checksum, what it would have read of the undamaged file. Another exception, a dead process, a hang and memory beyond
-the limit are findings. The exit code is 1 where there is one.
+Each case damages one file of a small undamaged input and reads it by the function that a command would use. That must
+refuse it with one sentence (InputError, BadFace, TrainingError), or read something legitimate: if the format has a
+checksum, the same as from the undamaged file. Any other exception, a dead process, a hang and memory beyond the limit
+are findings. The exit code is 1 if there are any.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from typing import Any, NamedTuple
 
 from benchmarks.storm_damage import damaged
 
-_SECONDS = 60  # for one case, on a machine that is shared
-_MEMORY = 6 * 2**30  # more than what a process has after it read each kind undamaged: decoding may take 1.2 GB
+_SECONDS = 60  # for one case, on a shared machine
+_MEMORY = 6 * 2**30  # beyond that of a process after it read each kind undamaged: decoding may take 1.2 GB
 _SENTENCE = 2000
 
 
 class Case(NamedTuple):
-    """What became of a case.
+    """A case and its result.
 
     Attributes:
-      number: of it, by which it can be made again.
-      kind: of the input.
-      harm: what was done to which file.
+      number: its number, by which it can be repeated.
+      kind: the kind of input.
+      harm: the damage, and the file.
       end: refused, same, read; or `finding`.
-      words: the sentence, or what was found.
+      words: the sentence of the refusal, or the finding.
     """
 
     number: int
@@ -63,8 +63,8 @@ class Storm:
     Args:
       place: an empty folder.
       seed: of all cases.
-      only: the kinds, where not all are wanted.
-      slow: whether kinds that take long are among them.
+      only: the kinds; empty: all.
+      slow: whether to include slow kinds.
     """
 
     def __init__(self, place: Path, seed: int, only: Sequence[str] = (), slow: bool = True) -> None:
@@ -125,7 +125,7 @@ def _fresh(source: Path, work: Path) -> None:
 
 
 def _child(options: argparse.Namespace) -> None:
-    """Runs cases one after another, each a line of JSON; the parent ends it when one takes too long."""
+    """Runs cases one after another and writes a line of JSON for each; the parent kills it if one takes too long."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     with tempfile.TemporaryDirectory() as place:
@@ -138,7 +138,7 @@ def _child(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> Iterator[Case]:
-    """The cases, in processes of their own: one that dies or hangs is a finding, and the next goes on."""
+    """Runs the cases in processes of their own: one that dies or hangs is a finding, and another process goes on."""
     number, last = options.first, options.first + options.cases
     while number < last:
         command = [sys.executable, "-m", "benchmarks.storm", "--child", f"--seed={options.seed}", f"--first={number}"]
@@ -163,13 +163,13 @@ def run(options: argparse.Namespace) -> Iterator[Case]:
 
 
 def _missing(only: Sequence[str]) -> list[str]:
-    """The packages that are not installed and that kinds need: without these a seed would have other cases."""
+    """The packages that kinds need and that are not installed: without them a seed would give other cases."""
     kinds = Storm(Path(), 0, only).kinds
     return sorted({kind.needs for kind in kinds if kind.needs and find_spec(kind.needs) is None})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command."""
+    """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Damages bytes as disks, copies and strangers do: cut off, flipped, lost, twice, huge lengths, odd words."""
+"""Damages bytes: cut off, flipped, lost, doubled, with huge lengths or hostile words."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import random
 import struct
 from collections.abc import Callable
 
-# Words that readers of text trip over: a digit that int() refuses, more digits than int() takes, numbers that are none,
-# brackets deeper than any recursion, bytes that are not UTF-8, a line end of another system, an end of text.
+# Words that are hard for readers of text: a digit that int() refuses, more digits than int() takes, NaN and infinity,
+# brackets deeper than any recursion, bytes that are not UTF-8, line ends of other systems, a null byte.
 _WORDS = (
     "²".encode(),
     b"9" * 5000,
@@ -33,7 +33,7 @@ _LENGTHS = (0, 1, 0x7F, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 
 
 
 def damaged(data: bytes, rng: random.Random) -> tuple[bytes, str]:
-    """The bytes with one damage, or rarely up to four, and in words what it was."""
+    """The bytes with one damage, or up to four, and the names of the damages."""
     words = []
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         harm = rng.choice(_HARMS)
@@ -112,7 +112,7 @@ def _word(data: bytes, rng: random.Random) -> bytes:
 
 
 def _value(data: bytes, rng: random.Random) -> bytes:
-    """Another value where text has one: behind a colon, a comma, a blank or a tab."""
+    """Replaces a value of a text: after a colon, a comma, a blank or a tab."""
     marks = [at for at, byte in enumerate(data[:20_000]) if byte in b":, \t"]
     if not marks:
         return _word(data, rng)

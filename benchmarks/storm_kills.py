@@ -1,7 +1,7 @@
-"""A storm of kills: commands killed at random moments of their work, run again, and compared with one never killed.
+"""Kills commands at random moments, runs them again, and compares the results with those of commands never killed.
 
-The moment is drawn from the time in which a warm command (its programs compiled before, and kept) works: from when the
-first of its files is there up to its end. Every other kill of `train` falls within 0.3 s after a checkpoint was begun.
+The moment is drawn from the time in which a warm command (whose programs were compiled before) works: from its first
+file to its end. Every other kill of `train` comes within 0.3 s after a checkpoint was begun.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class Job(NamedTuple):
     """A command that is killed.
 
     Attributes:
-      name: of it.
-      arguments: without the folder or file that it writes, for which there is a `{out}`.
-      end: what of it must be as if it had never been killed.
-      saves: a pattern of what is there only while it saves.
+      name: its name.
+      arguments: its arguments, with `{out}` for the folder or file that it writes.
+      end: reads the result that must be the same as without a kill.
+      saves: a pattern of files that exist only while it saves.
     """
 
     name: str
@@ -62,17 +62,17 @@ class Job(NamedTuple):
 
 
 def storm_of_kills(kills: int, seed: int, only: Sequence[str] = ()) -> int:
-    """Kills each command a number of times, and says what it saw.
+    """Kills each command a number of times, and prints the results.
 
     Args:
       kills: of each command.
       seed: of the moments.
-      only: the names of the commands, where not all are wanted; `train` runs at least once, for its network.
+      only: the names of the commands; empty: all. `train` runs at least once, for its network.
 
     Returns:
-      How many times the end was another.
+      How many times the result was another.
     """
-    # Imported once: each command begins where its own work does, and most kills fall into that.
+    # Imported here, before the forks, so that most kills come during the commands' own work.
     import orbax.checkpoint  # noqa: F401
 
     import facenet_jax.cli  # noqa: F401
@@ -87,7 +87,7 @@ def storm_of_kills(kills: int, seed: int, only: Sequence[str] = ()) -> int:
         for turn, job in enumerate((train, *others, train)):  # first for the network; its kills take longest
             whole = place / f"{job.name}-whole{_suffix(job)}"
             if not whole.exists() and _run(job, whole) != 0:
-                raise RuntimeError(f"{job.name} fails even where nobody kills it")
+                raise RuntimeError(f"{job.name} fails without being killed")
             if turn == 0 or (only and job.name not in only):
                 continue
             rng = random.Random(f"{seed}/{job.name}")
@@ -100,7 +100,7 @@ def storm_of_kills(kills: int, seed: int, only: Sequence[str] = ()) -> int:
                 saving = job.saves if number % 2 else ""
                 after = rng.uniform(0, 0.3 if saving else seconds)
                 found = _kill(job, out, saving, rng.randint(1, 5) if saving else 1, after)
-                if found == "ended":  # `cluster` writes nothing where it has finished
+                if found == "ended":  # `cluster` refuses a finished folder
                     counts.update([found])
                     continue
                 code = _run(job, out)
@@ -136,7 +136,7 @@ def _suffix(job: Job) -> str:
 
 
 def _start(job: Job, out: Path) -> int:
-    """Starts a command in a process of its own; its number."""
+    """Starts a command in a process of its own; returns its id."""
     child = os.fork()
     if not child:
         from facenet_jax.cli import main
@@ -155,12 +155,12 @@ def _start(job: Job, out: Path) -> int:
 
 
 def _run(job: Job, out: Path) -> int:
-    """The exit code of a command that nobody kills."""
+    """Runs a command without killing it; returns its exit code."""
     return os.waitstatus_to_exitcode(os.waitpid(_start(job, out), 0)[1])
 
 
 def _seconds_of_work(job: Job, out: Path) -> float:
-    """From the first file of a command to its end."""
+    """Runs a command; returns the seconds from its first file to its end."""
     child, began = _start(job, out), 0.0
     while not os.waitpid(child, os.WNOHANG)[0]:
         began = began or (time.monotonic() if _begun(job, out) else 0.0)
@@ -169,12 +169,12 @@ def _seconds_of_work(job: Job, out: Path) -> float:
 
 
 def _begun(job: Job, out: Path) -> bool:
-    """Whether the first of a command's files is there: it, or what is next to it while it is written."""
+    """Whether a command's first file exists: its output, or a temporary file next to it."""
     return out.exists() or any(out.parent.glob(f".{out.name}*"))
 
 
 def _kill(job: Job, out: Path, saving: str, nth: int, after: float) -> str:
-    """Kills a command after a number of seconds of its work, or of its nth save: killed, saving, or ended before."""
+    """Kills a command some seconds after its first file or its nth save; returns "killed", "saving" or "ended"."""
     child = _start(job, out)
     seen: set[Path] = set()
     while not os.waitpid(child, os.WNOHANG)[0]:
@@ -196,7 +196,7 @@ def _kill(job: Job, out: Path, saving: str, nth: int, after: float) -> str:
 
 
 def _end(job: Job, out: Path) -> str:
-    """A digest of what a command left; in a process of its own, as none can be forked once it uses JAX."""
+    """A digest of a command's result; computed in a child process, since this one cannot fork after using JAX."""
     ours, theirs = os.pipe()
     child = os.fork()
     if not child:
@@ -254,7 +254,6 @@ def _end_of_index(root: Path) -> Any:
     from facenet_jax.recognition.index_files import load_index
 
     index = load_index(root)
-
     return index.people, index.files, index.person.tolist(), index.contents.tobytes(), _bytes(root, "faces", "index")
 
 

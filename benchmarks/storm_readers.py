@@ -1,4 +1,4 @@
-"""Every reader of files with a small undamaged input for each, and what must hold of what it reads."""
+"""Lists every reader of files, with a small undamaged input for each and assertions about what it reads."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ class Kind:
     """A kind of input.
 
     Attributes:
-      name: of it.
+      name: its name.
       make: writes an undamaged one into an empty folder.
-      read: what a command reads of it, for which equal readings are equal; its assertions say which are legitimate.
-      harmed: patterns of the files that are damaged.
-      checked: whether the format has a checksum: then a reading must be that of the undamaged input.
+      read: reads it as a command does and returns what was read; its assertions say what is legitimate.
+      harmed: patterns of the files to damage.
+      checked: whether the format has a checksum, so that anything read must equal the undamaged input.
       weight: how often it is damaged, compared with others.
-      slow: whether reading takes long enough that the tests leave most of it to `make storm`.
-      needs: the package without which it is neither made nor read, or "".
+      slow: whether reading is so slow that the tests leave most of it to `make storm`.
+      needs: the package needed to make and read it, or "".
     """
 
     name: str
@@ -369,7 +369,7 @@ def _read_prepared(folder: Path) -> Any:
         except BadFace as bad:
             faces.append(np.array(bad.reason.words))
     lost = sum(face.ndim == 0 for face in faces)
-    if lost:  # a bad face is said and counted: the others must be as they were
+    if lost:  # damaged faces are reported and counted
         raise InputError(f"{lost} faces are damaged.")
     whose = source.index.identity_of(np.arange(source.index.records))
     return faces, whose, source.digest

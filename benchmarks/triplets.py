@@ -1,4 +1,4 @@
-"""Selection, loss and gradient against the peers and against a floor, by size of batch.
+"""Times selection, loss and gradient, compared with peers and with a floor, by size of batch.
 
     python -m benchmarks.triplets                     (or `make bench-triplets`)
     python -m benchmarks.triplets --sizes 180,360 --without-peers
@@ -6,13 +6,13 @@
 Value and gradient of the semi-hard triplet loss on one batch of embeddings, by
 
 - ours: `facenet_jax.triplets.triplet_loss_and_gradient`;
-- the floor: the Gram matrix, one pass over it and the gradient's two products, and nothing else;
+- the floor: only the Gram matrix, one pass over it and the gradient's two products;
 - the tiled form, as in TensorFlow Addons' `triplet_semihard_loss`, written in JAX from its definition;
 - the miner and the loss of pytorch-metric-learning, in the environment that benchmarks/peers makes.
 
-All take turns in one run, in processes with as many processors and as much memory as each other; times are medians,
-ratios are medians of the ratios of single turns. Tables go to the screen and, with the figures, to benchmarks/results.
-Linux only: it is asked how much memory a process took.
+All take turns in one run, in processes with the same processors and memory; times are medians, ratios are medians of
+the ratios of single turns. Tables go to the screen and, with the figures, to benchmarks/results. Linux only, which
+reports the peak memory of a process.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ from benchmarks.peers.environment import peers_python
 from benchmarks.triplets_table import report
 
 SIZES = (180, 360, 720, 1800, 7200, 65_536)
-# Beyond this size the peers, who need terabytes, are not asked.
+# The peers are not asked beyond this size, where they need terabytes.
 PEERS_UP_TO = 10_000
 EMBEDDING_SIZE = 128
 CONTENDERS = ("ours", "floor", "tiled", "miner")
-# A turn lasts at least this long, and a contender that has had this many seconds at a size skips further turns.
+# A turn lasts at least _TURN seconds; a contender that has had _ENOUGH seconds at a size skips further turns; one whose
+# first call took more than _SLOW has no turns.
 _TURN, _ENOUGH, _SLOW = 0.05, 12.0, 10.0
 _TIMEOUT = 600.0
 
@@ -52,12 +53,12 @@ class Measured:
     """One contender at one size.
 
     Attributes:
-      refused: why there is no time, or nothing.
-      seconds: of each turn, a call; None where it had no turn.
-      temporaries: bytes beyond arguments and results that its compiled program asks for (JAX only).
+      refused: why there is no time; empty if there is one.
+      seconds: of a call, for each turn; None for a turn that it skipped.
+      temporaries: bytes that its compiled program allocates beyond arguments and results (JAX only).
       grown: bytes by which its process grew in the first call.
-      peak: bytes that its process held at most in all, after the first call.
-      needs: bytes without which it cannot do, where it was refused.
+      peak: peak bytes of its process, after the first call.
+      needs: the least bytes that it needs, where it was refused.
       value: the loss.
     """
 
@@ -71,15 +72,15 @@ class Measured:
 
 
 def faces_per_identity(size: int) -> int:
-    """The most that divides the batch, up to 40 as in the paper, and with four identities at least."""
+    """The largest divisor of the batch up to 40, as in the paper, that leaves at least four identities."""
     return max(k for k in range(1, min(40, size // 4) + 1) if size % k == 0)
 
 
 def make_batch(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Unit embeddings float32 [B, d] around one centre an identity, and labels int32 [B].
+    """Unit embeddings float32 [B, d] around a centre for each identity, and labels int32 [B].
 
-    Some identities are tight and some loose: distances within one lie around 0.8 to 1.8, those between two around 2. So
-    many pairs have a negative inside the margin and many have not, as in the middle of training.
+    Some identities are tight and some loose: distances within one are about 0.8 to 1.8, those between two about 2. So
+    many pairs have a negative inside the margin and many do not, as in the middle of training.
     """
     rng = np.random.default_rng(seed)
 
@@ -101,13 +102,13 @@ def measure(
 
     Args:
       size: faces in the batch.
-      python: the peers' interpreter, where there is one.
+      python: the peers' interpreter; None: without peers.
       threads: processors that each may use.
       memory: bytes of address space that each may use.
       repeats: turns.
 
     Returns:
-      What was measured by contender, and what the batch looks like.
+      The figures by contender, and the statistics of the batch.
     """
     measured = {name: Measured() for name in CONTENDERS}
     with contextlib.ExitStack() as stack:
@@ -132,7 +133,7 @@ def measure(
 
 
 def _first_call(name: str, size: int, children: dict[str, Child], found: Measured, labels: np.ndarray) -> bool:
-    """Prepares a contender and calls it once; whether it may go on."""
+    """Prepares a contender and calls it once; returns whether it takes further turns."""
     if name in ("tiled", "miner") and size > PEERS_UP_TO:
         found.refused, found.needs = "not tried", _least_bytes(name, labels)
         return False
@@ -153,7 +154,7 @@ def _first_call(name: str, size: int, children: dict[str, Child], found: Measure
         return False
     found.grown, found.peak, found.value = first["grown"], first["peak"], first["value"]
     _say(f"{size:>7,} faces: {name} took {first['seconds']:.3g} s at first")
-    if first["seconds"] > _SLOW:  # nothing to warm up that would show
+    if first["seconds"] > _SLOW:  # warming up makes no difference
         found.seconds.append(first["seconds"])
         return False
     return True
@@ -170,7 +171,7 @@ def _take_turn(child: Child, name: str, found: Measured) -> None:
 
 
 def _least_bytes(name: str, labels: np.ndarray) -> int | None:
-    """What a peer cannot do without: its tiles of distances; or three indices, 8 bytes each, of every triplet."""
+    """The least bytes of a peer: its tiles of distances, or three 8-byte indices of every triplet."""
     size = len(labels)
     if name == "tiled":
         return 4 * size**3
@@ -181,7 +182,7 @@ def _least_bytes(name: str, labels: np.ndarray) -> int | None:
 
 
 def measure_steps(networks: dict[str, int], *, threads: int, memory: int) -> dict[str, dict[str, Any]]:
-    """Seconds a face of training steps in chunks, by network; networks: name -> faces in the step that is timed."""
+    """Seconds a face of training steps in chunks, by network; `networks`: name -> faces in the timed step."""
     steps = {}
     for network, faces in networks.items():
         _say(f"a training step of {network}, {faces} faces in chunks of 24")

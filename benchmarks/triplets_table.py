@@ -1,4 +1,4 @@
-"""The figures of benchmarks/triplets.py as Markdown."""
+"""Writes the figures of benchmarks/triplets.py as Markdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def report(results: dict[str, Any]) -> str:
     """The whole page.
 
     Args:
-      results: what benchmarks/triplets.py writes as JSON.
+      results: the content of the JSON file of benchmarks/triplets.py.
     """
     limits, sizes = results["limits"], results["sizes"]
     by_size = {int(size): row["contenders"] for size, row in sizes.items()}
@@ -48,7 +48,7 @@ def seconds(found: dict[str, Any]) -> float | None:
 
 
 def ratio(one: dict[str, Any], other: dict[str, Any]) -> float | None:
-    """How many times longer one took: the median over the turns that both had, or of their medians where none is."""
+    """How many times longer one took: the median over turns that both had, or else the ratio of their medians."""
     paired = [a / b for a, b in zip(one["seconds"], other["seconds"], strict=False) if a is not None and b is not None]
     if len(paired) > 1:
         return float(np.median(paired))
@@ -57,7 +57,7 @@ def ratio(one: dict[str, Any], other: dict[str, Any]) -> float | None:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """Markdown whose columns line up on a screen too."""
+    """A Markdown table with aligned columns."""
     widths = [max(len(line[i]) for line in (header, *rows)) for i in range(len(header))]
     lines = ["| " + " | ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) + " |"
              for line in (header, *rows)]  # fmt: skip
@@ -107,7 +107,7 @@ def _memory(by_size: dict[int, Any]) -> str:
 
 
 def _large(by_size: dict[int, Any]) -> list[str]:
-    """The largest batch: what the whole process took."""
+    """A sentence about the memory of the whole process with the largest batch."""
     size = max(by_size)
     found = by_size[size]["ours"]
     if found["refused"]:
@@ -116,7 +116,7 @@ def _large(by_size: dict[int, Any]) -> list[str]:
 
 
 def _shares(results: dict[str, Any], by_size: dict[int, Any]) -> list[str]:
-    """What selection and loss take of a training step with the paper's batch."""
+    """The share of selection and loss in a training step with the paper's batch."""
     if not results["steps"]:
         return []
     ours = seconds(by_size[1800]["ours"])

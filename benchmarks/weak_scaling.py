@@ -1,4 +1,4 @@
-"""What each device sends in a step as devices are added, each with the same number of faces, from compiled programs.
+"""Reads from compiled programs what each device sends in a step, for more and more devices with the same faces each.
 
 Nothing runs: the whole training step is compiled for 1 to 512 simulated devices, and its collectives are read. Run:
 
@@ -12,13 +12,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
+from facenet_jax.evaluation.plot_style import BLUE, ORANGE, SKY, VERMILION, one_panel, save
 from facenet_jax.planning.predict import by_purpose
 from facenet_jax.planning.program import Program, compile_for
 
-# What the columns are called, and which purposes they add up.
+# The columns of the table, and the purposes that each adds up.
 COLUMNS = {
     "embeddings": ("embeddings",),
     "gradient of the embeddings": ("gradient of the embeddings",),
@@ -28,7 +26,7 @@ COLUMNS = {
 
 
 def sent(program: Program) -> dict[str, float]:
-    """Bytes that a device sends in a step, by column; an unknown purpose is an error."""
+    """Bytes that a device sends in a step, by column; raises KeyError for an unknown purpose."""
     column = {purpose: name for name, purposes in COLUMNS.items() for purpose in purposes}
     totals = dict.fromkeys(COLUMNS, 0.0)
     for _, purpose, _, count in by_purpose(program):
@@ -48,12 +46,11 @@ def table(programs: list[Program]) -> str:
 
 
 def picture(programs: list[Program], path: Path) -> None:
-    """Bytes sent against devices, both logarithmic."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    """Draws bytes sent against devices, both logarithmic."""
+    figure, axes = one_panel(7, 4.5)
     several = [p for p in programs if p.devices > 1]
-    # Embeddings and their gradient are the same number of bytes: the one is drawn around the other.
-    styles = (("#0072B2", "o", 10), ("#56B4E9", "s", 5), ("#E69F00", "D", 6), ("#D55E00", "^", 7))
+    # Embeddings and their gradient have the same number of bytes: one mark is drawn around the other.
+    styles = ((BLUE, "o", 10), (SKY, "s", 5), (ORANGE, "D", 6), (VERMILION, "^", 7))
     for name, (colour, marker, size) in zip(COLUMNS, styles, strict=True):
         bytes_sent = [sent(p)[name] for p in several]
         axes.loglog([p.devices for p in several], bytes_sent, color=colour, marker=marker, markersize=size, label=name)
@@ -61,10 +58,8 @@ def picture(programs: list[Program], path: Path) -> None:
     axes.minorticks_off()
     axes.set_xlabel(f"devices, {several[0].rows // several[0].devices} faces on each")
     axes.set_ylabel("bytes that a device sends in a step")
-    axes.grid(True, color="#DDDDDD", linewidth=0.7)
     axes.legend(frameon=False)
-    FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=150, format="png")
+    save(figure, path)
 
 
 def main() -> None:

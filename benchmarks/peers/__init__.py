@@ -1,1 +1,1 @@
-"""What others built, run in an environment of its own next to ours."""
+"""Peers: other projects' code, run in an environment of its own."""

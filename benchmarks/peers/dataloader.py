@@ -1,6 +1,6 @@
-"""PyTorch's DataLoader with a sampler of P identities x K faces, asked for turn by turn: see benchmarks/loader.py.
+"""Times PyTorch's DataLoader with a sampler of P identities x K faces, turn by turn: see benchmarks/loader.py.
 
-Fed in two ways: with Pillow, as is common, and with the decoder that our own loader has, so that only loading differs.
+It decodes with Pillow, as is common, or with our own loader's decoder, so that only loading differs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from facenet_jax.images.decode import decode
 
 
 class Folder(Dataset[tuple[torch.Tensor, int]]):
-    """<identity>/<image>, cut about the centre, resized: uint8 [size, size, 3]."""
+    """Images of <identity>/<image>, centre-cropped and resized: uint8 [size, size, 3]."""
 
     def __init__(self, folder: str, size: int, with_pillow: bool) -> None:
         people = sorted(path for path in Path(folder).iterdir() if path.is_dir())
@@ -84,7 +84,7 @@ def loader(
     loaded = iter(DataLoader(data, batch_sampler=sampler, num_workers=workers))
     for _ in range(warm):
         next(loaded)
-    # More is asked for than is timed, so that as much is read ahead at the end as at the beginning.
+    # More batches are asked for than timed, so that the same number is read ahead at the end as at the beginning.
     started = time.perf_counter()
     for _ in range(batches):
         images, _ = next(loaded)
@@ -96,7 +96,7 @@ def loader(
 
 
 def versions() -> dict[str, Any]:
-    """What this environment holds."""
+    """The versions of this environment."""
     return {"torch": torch.__version__}
 
 

@@ -1,4 +1,4 @@
-"""A training step of Table 2 with batch normalisation in PyTorch, as written and compiled: see benchmarks/device.py."""
+"""Times a training step of Table 2 with batch normalisation in PyTorch, plain or compiled: see benchmarks/device.py."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from benchmarks.peers.network import Table2, pixels
 def step(
     table: dict[str, dict[str, Any]], size: list[int], faces: int, compiled: bool, turns: int, steps: int
 ) -> dict[str, Any]:
-    """Seconds of a step, channels last, in bfloat16 where autocast takes it, with fused Adam, on random pixels.
+    """Seconds of a step, channels last, in bfloat16 by autocast, with fused Adam, on random pixels.
 
     Args:
       table: see benchmarks.peers.table.
       size: rows and columns of the input.
       faces: in the batch.
-      compiled: by torch.compile.
+      compiled: whether by torch.compile.
       turns, steps: the median of this many turns, each of this many steps sent one after another.
     """
     where = "cuda" if torch.cuda.is_available() else "cpu"

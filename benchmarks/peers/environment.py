@@ -1,4 +1,4 @@
-"""The peers' environment, next to this file and not in git; the first benchmark that needs it makes it."""
+"""Makes the peers' environment, next to this file and not in git, when a benchmark first needs it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REQUIREMENTS = FOLDER / "requirements.txt"
 
 
 def peers_python(folder: Path = FOLDER / ".venv") -> Path | str:
-    """The interpreter of the peers' environment, or one line that says why there is none.
+    """The interpreter of the peers' environment, or a sentence that says why there is none.
 
     The environment is made when it is missing or when the requirements have changed since.
     """
@@ -25,7 +25,7 @@ def peers_python(folder: Path = FOLDER / ".venv") -> Path | str:
     try:
         venv.create(folder, with_pip=True, clear=True)
         pip: list[str | Path] = [python, "-m", "pip", "install", "--disable-pip-version-check", "-r", REQUIREMENTS]
-        # pip says what it does on standard output, which here holds results, and what is wrong on standard error.
+        # pip's progress goes to standard error, since standard output is for results; its errors are captured.
         subprocess.run(pip, check=True, stdout=sys.stderr, stderr=subprocess.PIPE, text=True)
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or "").strip().splitlines() or [str(error)]
@@ -37,7 +37,7 @@ def peers_python(folder: Path = FOLDER / ".venv") -> Path | str:
 
 
 def torch_python(folder: Path = FOLDER / ".venv") -> Path | str:
-    """An interpreter that has PyTorch already, this one or that of the peers, or why there is none; makes nothing."""
+    """An interpreter that has PyTorch, this one or the peers', or why there is none; installs nothing."""
     if importlib.util.find_spec("torch"):
         return Path(sys.executable)
     python = folder / "bin" / "python"

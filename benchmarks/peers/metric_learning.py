@@ -1,7 +1,7 @@
-"""pytorch-metric-learning's semi-hard miner and triplet loss, value and gradient: asked by lines of JSON.
+"""Times value and gradient of pytorch-metric-learning's semi-hard miner and triplet loss, asked by lines of JSON.
 
 The miner lists every triplet with D(a, p) < D(a, n) <= D(a, p) + margin, many for a pair where the paper takes one,
-and the loss is the mean over those above 0.
+and the loss is the mean of those above 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.lines import serve, timed
 
 
 class Miner:
-    """The batch that is at hand."""
+    """A batch, the miner and the loss."""
 
     def __init__(self) -> None:
         squared = LpDistance(normalize_embeddings=False, p=2, power=2)
@@ -40,7 +40,7 @@ class Miner:
         return timed(self.value_and_gradient, calls)
 
     def value_and_gradient(self) -> float:
-        """The loss; the gradient is left with the embeddings."""
+        """The loss; the gradient is in `embeddings.grad`."""
         self.embeddings.grad = None
         loss = self.loss(self.embeddings, self.labels, self.miner(self.embeddings, self.labels))
         loss.backward()
@@ -48,7 +48,7 @@ class Miner:
 
 
 def versions() -> dict[str, Any]:
-    """What this environment holds."""
+    """The versions of this environment."""
     return {"torch": torch.__version__, "pytorch-metric-learning": metadata.version("pytorch-metric-learning")}
 
 

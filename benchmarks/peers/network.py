@@ -9,7 +9,7 @@ from torch import nn
 
 
 def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """With batch normalisation and a ReLU."""
+    """A convolution with batch normalisation and a ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(outputs),

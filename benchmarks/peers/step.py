@@ -1,4 +1,4 @@
-"""The same for NN4 with batch normalisation in PyTorch, channels last; asked by lines (benchmarks.lines)."""
+"""Times a step of NN4 with batch normalisation in PyTorch, channels last: see benchmarks/step.py."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from benchmarks.peers.network import Table2, pixels
 
 
 class Peer:
-    """The yardstick's network and a batch."""
+    """The peer's network and a batch."""
 
     def prepare(self, table: dict[str, dict[str, Any]], faces: int) -> dict[str, Any]:
-        """Runs once."""
+        """Makes the network and the batch, and runs a step."""
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         rng = np.random.default_rng(0)
         images = torch.from_numpy(rng.integers(0, 256, (faces, 3, 96, 96), np.uint8))

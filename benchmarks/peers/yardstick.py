@@ -1,12 +1,12 @@
-"""What people train today: NN4 with batch normalisation in PyTorch, with pytorch-metric-learning's miner and loss.
+"""Trains what is common today: NN4 with batch normalisation in PyTorch, with pytorch-metric-learning's miner and loss.
 
     python -m benchmarks.peers.yardstick job.json
 
 The job lists the faces of each identity to train on, the minutes after which faces are embedded, and those faces. The
-library's defaults stand: semi-hard triplets of TripletMarginMiner, TripletMarginLoss with margin 0.2,
-batches of 20 identities with 15 faces each from MPerClassSampler, Adam at 0.001, identities with five images or more,
-mirrored every other time. Faces are decoded once and kept, which costs the peer nothing later; those that cannot be are
-counted and passed over. Minutes are of training alone, on a wall clock or of processor time.
+library's defaults are used: semi-hard triplets of TripletMarginMiner, TripletMarginLoss with margin 0.2, batches of 20
+identities with 15 faces each from MPerClassSampler, Adam at 0.001, identities with five images or more, half of the
+faces mirrored. Faces are decoded once, before the clock starts; those that cannot be decoded are counted and passed
+over. Minutes are of training alone, in wall-clock or processor time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIN_FACES = 5
 
 
 def load(files: list[str], size: int) -> tuple[torch.Tensor, list[int]]:
-    """uint8 [N, 3, size, size] of the files that can be decoded, and which these are."""
+    """uint8 [N, 3, size, size] of the files that can be decoded, and the places of these."""
     images, kept = [], []
     for place, file in enumerate(files):
         try:
@@ -48,7 +48,7 @@ def load(files: list[str], size: int) -> tuple[torch.Tensor, list[int]]:
 
 @torch.no_grad()
 def embed(network: nn.Module, images: torch.Tensor) -> np.ndarray:
-    """float32 [N, 128], with the averages of batch normalisation."""
+    """Embeddings float32 [N, 128], with the running averages of batch normalisation."""
     network.eval()
     points = torch.cat([network(pixels(part)) for part in images.split(128)])
     network.train()
@@ -56,7 +56,7 @@ def embed(network: nn.Module, images: torch.Tensor) -> np.ndarray:
 
 
 def main() -> None:
-    """Trains and embeds; a line of JSON a minute or so goes to `<out>/log.jsonl`."""
+    """Trains and embeds; writes a line of JSON to `<out>/log.jsonl` every 20 steps."""
     job = json.loads(Path(sys.argv[1]).read_text())
     torch.manual_seed(job["seed"])
     np.random.seed(job["seed"])

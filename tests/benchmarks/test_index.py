@@ -12,7 +12,7 @@ def test_a_small_index():
     assert 0 < found["largest_error"] <= found["error_at_most"]
     assert found["forms"]["float32"]["bytes"] > 3 * found["forms"]["int8"]["bytes"]
     text = report(found, {"date": "today", "processor": "one", "cores": 1, "memory_gib": 1, "system": "Linux"})
-    assert "600 made-up faces of 60 people" in text
+    assert "600 synthetic faces of 60 people" in text
     assert text.count("\n| ") == 4
 
 
