@@ -1,4 +1,4 @@
-"""A bucket in memory, in the place of gs://: nothing in it can be reached by `open`."""
+"""A fixture: a bucket in memory at gs://, which `open` cannot read."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from fsspec.registry import _registry
 
 
 class MemoryBucket(MemoryFileSystem):
-    """What gcsfs is to fsspec."""
+    """Replaces gcsfs in fsspec."""
 
     protocol = ("gcs", "gs")
     store: ClassVar[dict] = {}
@@ -23,7 +23,7 @@ class MemoryBucket(MemoryFileSystem):
 
 @pytest.fixture
 def bucket(monkeypatch):
-    """Its address; it is empty at first."""
+    """The address of an empty bucket."""
     fsspec.register_implementation("gcs", MemoryBucket, clobber=True)
     backend.fsspec_backend._get_filesystem.cache_clear()
     monkeypatch.setattr(MemoryBucket, "store", {})

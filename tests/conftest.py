@@ -1,4 +1,4 @@
-"""Eight simulated devices in every test process, and programs compiled once."""
+"""Gives every test process eight simulated devices and a cache of compiled programs."""
 
 import gc
 import os
@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = (
     f"{quick_flags()} {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
-# Compiled programs are kept between runs of the tests, beside pytest's own cache.
+# Compiled programs are kept between runs of the tests, in pytest's cache folder.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
@@ -26,8 +26,8 @@ settings.register_profile(
 )
 settings.load_profile("repository")
 
-# Files that take longest begin first, so that no process is left alone with one of them at the end. Those of a folder
-# stand together: what its tests share is made once.
+# The slowest files start first, so that no process is left alone with one of them at the end. Files of a folder follow
+# each other, so that shared fixtures are made once.
 SLOWEST = (
     *(f"training/test_{name}.py" for name in ("processes", "loop", "step", "kill", "offline_selection")),
     *("runtime/test_compiled.py", "triplets/test_selection.py", "models/test_networks.py", "export/test_run.py"),
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What stays for as long as the tests do is not looked through for garbage again."""
+    """Freezes the objects that live as long as the tests, so that the garbage collector skips them."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""What tests of evaluations share: a command that is refused, made-up pictures."""
+"""Helpers for tests of commands and evaluations: refused commands, synthetic pictures and points."""
 
 import io
 
@@ -9,23 +9,25 @@ from facenet_jax.cli import main
 
 
 def refused(capsys, *arguments):
-    """The one sentence with which a command is refused."""
+    """The sentence with which a command is refused."""
     capsys.readouterr()
     assert main([str(argument) for argument in arguments]) == 2
     error = capsys.readouterr().err
     assert "Traceback" not in error
-    return error.strip().splitlines()[-1]
+    sentence = error.strip().splitlines()[-1]
+    assert sentence.startswith("facenet-jax: ")
+    return sentence
 
 
 def picture(seed, size=(8, 6)):
-    """PNG bytes of a made-up image."""
+    """PNG bytes of an image of noise."""
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype(np.uint8)).save(file, "PNG")
     return file.getvalue()
 
 
 def album(people, faces):
-    """Unit vectors float32 [people * faces, 16] that are nearer within a person, and whose each is."""
+    """Unit vectors float32 [people * faces, 16] that are nearer within a person, and the person of each."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(people), faces)
     points = rng.normal(size=(people, 16))[labels] + 0.7 * rng.normal(size=(len(labels), 16))
@@ -37,5 +39,5 @@ def distance(a, b):
 
 
 def expanded(counts):
-    """All numbers that DistanceCounts hold, ascending."""
+    """All numbers of DistanceCounts, ascending."""
     return np.repeat(counts.values, counts.counts)

@@ -1,4 +1,4 @@
-"""Hosts with addresses and cables of their own on this machine: network namespaces on a bridge."""
+"""Virtual hosts with their own addresses and cables on this machine: network namespaces on a bridge."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PORT = 8476
-# A host's name and its list of names are its own; the processes of others are not hidden from it.
+# Each host has its own name and /etc/hosts; processes are not isolated.
 HOST = 'hostname "$1" && mount --bind "$2" /etc/hosts && shift 2 && exec "$@"'
 
 
 class Hosts:
-    """Hosts h0, h1, ... at 10.77.0.1, 10.77.0.2, ..., each with a cable to one switch; of the machine's own network
-    nothing is used or changed."""
+    """Hosts h0, h1, ... at 10.77.0.1, 10.77.0.2, ..., each with a cable to one switch.
+
+    The machine's own network is neither used nor changed.
+    """
 
     def __init__(self, folder: Path, count: int) -> None:
         self.folder, self.count = folder, count
@@ -68,9 +70,9 @@ class Hosts:
         self._switch(f"-n {{switch}} link set port{host} up")
 
     def slow(self, *words: str) -> None:
-        """Has every host send through a queue of the kernel's, given in tc's words.
+        """Makes every host send through a queue of the kernel, given as for `tc`.
 
-        Skips the test where the kernel has none of that kind.
+        Skips the test if the kernel has no such queue.
         """
         for i in range(self.count):
             command = ["tc", "-n", self._host(i), "qdisc", "replace", "dev", "eth0", "root", *words]
@@ -79,7 +81,7 @@ class Hosts:
                 pytest.skip(f"this kernel has no queue `{words[0]}`: {done.stderr.strip()}")
 
     def fast(self) -> int:
-        """Takes the queue away again; how many packets it has dropped."""
+        """Removes the queue; returns how many packets it has dropped."""
         dropped = 0
         for i in range(self.count):
             shown = _output("tc", "-n", self._host(i), "-s", "-json", "qdisc", "show", "dev", "eth0")
@@ -94,7 +96,7 @@ class Hosts:
         return counted["bytes"], counted["packets"]
 
     def train(self, workdir: Path, *options: str, hosts: int | None = None) -> list[subprocess.Popen[bytes]]:
-        """Starts one process of `facenet-jax train` on each host; what each says goes to `<workdir>.<host>`."""
+        """Starts a process of `facenet-jax train` on each host; its output goes to `<workdir>.<host>`."""
         count = hosts or self.count
         environment = os.environ | {
             "JAX_PLATFORMS": "cpu",
@@ -124,11 +126,11 @@ class Hosts:
         return workdir.with_name(f"{workdir.name}.{host}")
 
     def said(self, workdir: Path, host: int) -> str:
-        """All that a host's processes have printed for a run."""
+        """The output of a host's processes of a run."""
         return self.said_in(workdir, host).read_text(errors="replace")
 
     def all_said(self, workdir: Path) -> str:
-        """What all hosts have printed, for a test that failed."""
+        """The output of all hosts, for the message of a failed test."""
         files = sorted(workdir.parent.glob(f"{workdir.name}.*"))
         return "\n".join(f"--- {file.name}\n{file.read_text(errors='replace')[-6000:]}" for file in files)
 

@@ -14,7 +14,7 @@ from facenet_jax.models.layers import (
     MaxPool,
 )
 
-# NNS2's kinds of rows, each once: a fifth of what it takes to trace and compile.
+# Each kind of NNS2's rows once, which takes a fifth of the time to trace and compile.
 SMALL_ROWS = (
     ("conv1", Conv, 16, 7, 2),
     ("pool1", MaxPool, 3, 2),
@@ -29,7 +29,7 @@ SMALL_ROWS = (
 
 
 def linear_network(path, size, layout, batch, open_size=False, value=None, d=4, weights=None):
-    """Writes pixels -> pixels @ weights, random if not given, and gives back the weights [rows x columns x 3, d]."""
+    """Writes pixels -> pixels @ weights, random by default; returns the weights [rows x columns x 3, d]."""
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     helper, kinds = onnx.helper, onnx.TensorProto
@@ -54,7 +54,7 @@ def linear_network(path, size, layout, batch, open_size=False, value=None, d=4, 
 
 
 def saved_run(workdir, data_path="drawn", steps=(4, 6), **overrides):
-    """A working directory with checkpoints of a network that nobody trained; gives it back as a string."""
+    """Writes a working directory with checkpoints of an untrained network; returns it as a string."""
     import jax
     import jax.numpy as jnp
 

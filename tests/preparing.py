@@ -1,4 +1,4 @@
-"""What tests of `prepare` share."""
+"""Helpers for tests of `prepare`: pictures, folders and prepared datasets."""
 
 import io
 from pathlib import Path
@@ -12,7 +12,7 @@ from facenet_jax.prepare.summary import FIGURE_FILE
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but locks and what the command draws."""
+    """Every file of a folder, without locks and the figure that the command draws."""
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
@@ -41,7 +41,7 @@ def two_people():
 
 
 def crowd(root: Path, people: int, faces: int, side: int = 16) -> Path:
-    """A folder of noise under many names, quick to make."""
+    """A folder of noise images under many names, quick to make."""
     rng = np.random.default_rng(0)
     for identity in range(people):
         (root / f"{identity:03d}").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Several JAX processes on this machine, as hosts of one mesh: what a test starts, and what each of them runs first."""
+"""Runs several JAX processes on this machine as the hosts of one mesh."""
 
 import os
 import socket
@@ -43,7 +43,7 @@ def start(script: Path, count: int, devices: int, *arguments: str) -> list[str]:
 
 
 def join() -> None:
-    """Makes this process one of those that `start` began."""
+    """Joins the mesh, in a process that `start` began."""
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")

@@ -1,4 +1,4 @@
-"""The triplet loss in float64, written as loops from section 3 of the paper."""
+"""A reference of the triplet loss in float64, written as loops from section 3 of the paper."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ import numpy as np
 
 class Reference(NamedTuple):
     triplets: list  # (a, p, n) for every anchor-positive pair that has a negative
-    gaps: list  # of each pair looked at, (a, p, gap): how far the distances are from another choice
+    gaps: list  # for each pair (a, p, gap): the least change of a distance that could change the choice
     loss: float
     gradient: np.ndarray
     pairs: int

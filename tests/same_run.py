@@ -1,4 +1,4 @@
-"""Holds a run that something happened to against one that nothing happened to."""
+"""Compares a disturbed run with an undisturbed one."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def params(workdir: Path, step: int) -> list[np.ndarray]:
 
 
 def assert_same_run(workdir: Path, undisturbed: Path, steps: int) -> None:
-    """The losses of all steps, and the parameters after the last, are the same to the bit."""
+    """Asserts that the losses of all steps and the parameters after the last are bit-identical."""
     found, wanted = (
         {row["step"]: row["loss"] for row in read_metrics(path) if "loss" in row and row["step"] <= steps}
         for path in (workdir, undisturbed)

@@ -1,4 +1,4 @@
-"""A folder served in this process, and what a browser sees of it."""
+"""Serves a folder in this process, and opens its pages in a browser."""
 
 import html
 import json
@@ -12,7 +12,7 @@ from facenet_jax.report.server import FolderServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-# No window is as narrow as a telephone; a frame is.
+# A browser window cannot be as narrow as a phone, but a frame can.
 _FRAME = '<iframe src="ADDRESS" width=WIDTH height=800 style="border: 0"></iframe>'
 _SCRIPT = """<script>
 addEventListener("load", () => {
@@ -36,7 +36,7 @@ addEventListener("load", () => {
 
 @contextmanager
 def serving(folder):
-    """The server of a folder, at work."""
+    """A running server of a folder."""
     with FolderServer(folder) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -48,7 +48,7 @@ def serving(folder):
 
 
 def seen_in_frames(folder, addresses, width, profile):
-    """What chromium sees of pages of a folder at a width; a page with frames is left in it."""
+    """The layout of a folder's pages in chromium at a width; leaves a page with frames in the folder."""
     frames = "".join(_FRAME.replace("ADDRESS", address).replace("WIDTH", str(width)) for address in addresses)
     (folder / "frames.html").write_text(f"<!doctype html><title>frames</title>{frames}{_SCRIPT}")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

@@ -1,4 +1,4 @@
-"""Faces of white noise, some of them not what they should be, to load batches from."""
+"""A source of white-noise faces, some of them bad, to load batches from."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ class CannotBePickled(Exception):
 
 @dataclass(frozen=True)
 class Stub:
-    """Twenty identities with ten faces; record r is white noise made from r. Some are not what they should be."""
+    """Twenty identities with ten faces; record r is white noise of seed r. Some are bad, raise or kill the process."""
 
     bad: tuple[int, ...] = ()
     raising: int = -1

@@ -1,4 +1,4 @@
-"""The command line: what it teaches, what it refuses, and with which exit code."""
+"""The command line: help, refusals and exit codes."""
 
 import os
 import subprocess
@@ -6,21 +6,11 @@ import sys
 
 import pytest
 
+from evaluating import refused
 from facenet_jax import __version__, models
 from facenet_jax.cli import main
 from facenet_jax.training import loop, preflight
 from tiny import TINY
-
-
-def refused(capsys, *arguments):
-    """The one sentence with which a command is refused."""
-    capsys.readouterr()
-    assert main(list(arguments)) == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    sentence = error.strip().splitlines()[-1]
-    assert sentence.startswith("facenet-jax: ")
-    return sentence
 
 
 @pytest.mark.parametrize(
@@ -48,7 +38,7 @@ def test_the_version_and_the_module():
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == f"facenet-jax {__version__}\n"
 
 
-def test_a_platform_that_is_not_there_is_one_sentence(tmp_path):
+def test_an_unknown_platform_is_refused_in_one_sentence(tmp_path):
     command = [sys.executable, "-m", "facenet_jax", "train", "--config=quickstart", f"--workdir={tmp_path / 'run'}"]
     found = subprocess.run(
         command, env=os.environ | {"JAX_PLATFORMS": "none"}, capture_output=True, text=True, check=False
@@ -69,7 +59,7 @@ def test_describe_ends_with_the_total(name, capsys):
     assert f"{multiply_adds:,}" in last
 
 
-def test_describe_says_what_each_device_holds(capsys):
+def test_describe_prints_the_bytes_on_each_device(capsys):
     assert main(["describe", "nn1", "--mesh=data=4,fsdp=2"]) == 0
     parameters, sums, together = capsys.readouterr().out.splitlines()[-3:]
     # 136M of the 140M parameters are in layers that are divided.
@@ -95,7 +85,7 @@ def test_describe_takes_options(capsys):
     assert end.value.code == 2
 
 
-def test_config_prints_what_it_would_take(capsys):
+def test_config_prints_keys_values_and_meanings(capsys):
     assert main(["config", "nn1", "--config.loss.margin=0.1"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert "--config.loss.margin=0.1" in out

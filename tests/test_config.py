@@ -1,4 +1,4 @@
-"""Configs: the six networks, names, overrides, and what is refused."""
+"""Configs: the six networks, names, overrides, and refused values."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_a_networks_config_is_the_paper(name):
 
 
 @pytest.mark.parametrize("file", sorted(find_config("nn1").parent.glob("*.py")), ids=lambda file: file.stem)
-def test_every_config_is_valid_and_says_how_to_run_it(file):
+def test_every_config_is_valid_and_names_its_command(file):
     load_config(str(file), [])
     assert f"facenet-jax train --config=configs/{file.name}" in file.read_text()
 
@@ -68,7 +68,7 @@ def test_overrides_keep_the_type_of_their_key():
         ("nn1", ["--config.optimizer.finalise_steps=6", "--config.optimizer.learning_rate=0.0003"], "0.0005, above"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_sentence(name, overrides, words):
+def test_mistakes_are_refused_in_one_sentence(name, overrides, words):
     with pytest.raises(InputError) as error:
         load_config(name, overrides)
     assert words in str(error.value)
@@ -88,7 +88,7 @@ def test_what_is_wrong_is_said_in_one_sentence(name, overrides, words):
         ),
     ],
 )
-def test_a_broken_config_file_is_told_as_such(text, words, tmp_path):
+def test_a_broken_config_file_is_refused(text, words, tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(text)
     with pytest.raises(InputError, match=words):
@@ -126,7 +126,7 @@ def test_the_difference_names_what_may_not_change():
     ]
 
 
-def test_a_run_from_before_an_option_went_goes_on_where_it_had_the_default():
+def test_a_run_with_an_option_that_was_removed_resumes_if_it_had_the_default():
     now = flatten(default_config())
     assert difference(now | REMOVED, now) == []
     assert not set(REMOVED) & set(now)
@@ -161,10 +161,10 @@ def test_a_run_from_before_a_key_existed_had_its_default():
         ("recipe_cpu", ["--config.steps=1"], 0, 0),
         ("recipe_cpu", ["--config.steps=100", "--config.optimizer.warmup_steps=7"], 7, 50),
         ("recipe_cpu", ["--config.steps=100", "--config.optimizer.finalise_steps=0"], 56, 0),
-        ("recipe_cpu_long", ["--config.steps=40"], 56, 0),  # it goes on with more steps, at the same rates
+        ("recipe_cpu_long", ["--config.steps=40"], 56, 0),  # it can resume with more steps, at the same rates
         ("recipe_gpu", ["--config.steps=2000"], 560, 0),
     ],
 )
-def test_a_shorter_run_needs_its_steps_alone(name, overrides, warmup, finalise):
+def test_a_shorter_run_needs_only_its_steps(name, overrides, warmup, finalise):
     config = load_config(name, overrides)
     assert (config.optimizer.warmup_steps, config.optimizer.finalise_steps) == (warmup, finalise)

@@ -1,4 +1,4 @@
-"""The public functions for a training loop of one's own, their docstrings' examples, and docs/own_loop.md."""
+"""The public functions for a user's own training loop, the examples of their docstrings, and docs/own_loop.md."""
 
 import doctest
 import os
@@ -24,7 +24,7 @@ BATCH = 16
 
 
 def some_batch(seed):
-    """Points on the sphere near enough to each other that margins matter, and identities of several sizes."""
+    """Points on the sphere that are near enough for margins to matter, and identities of several sizes."""
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(BATCH, 6)) + 1.5
     points /= np.linalg.norm(points, axis=1, keepdims=True)
@@ -59,7 +59,7 @@ def test_the_loss_is_the_plain_reference_alone_and_under_vmap():
 
 
 def divided(points, labels):
-    """Its two halves on two devices, in a jit that nobody tells of it."""
+    """The two halves of the batch on two devices, in a jit without a mesh."""
     rows = jax.sharding.NamedSharding(make_mesh(2), P(("data", "fsdp")))
     return jax.jit(lambda *batch: value_and_gradient(fast, *batch))(*jax.device_put((points, labels), rows))
 
@@ -110,7 +110,7 @@ def test_parameters_that_all_devices_share_get_the_whole_gradient_in_a_shard_map
     assert_same(found, wanted)
 
 
-def test_inside_a_shard_map_the_axes_are_asked_for():
+def test_inside_a_shard_map_the_axes_must_be_given():
     mesh = jax.make_mesh((2,), ("rows",), axis_types=(jax.sharding.AxisType.Auto,))
     with pytest.raises(ValueError, match="inside a shard_map over rows; give as axis_name which"):
         jax.shard_map(fast, mesh=mesh, in_specs=(P("rows"), P("rows")), out_specs=P())(*some_batch(0))
@@ -128,7 +128,7 @@ def test_inside_a_shard_map_the_axes_are_asked_for():
         ((8, 2), np.zeros(8, int), {"mesh": make_mesh(8), "axis_name": "data"}, "mesh and axis_name are both given"),
     ],
 )
-def test_what_does_not_go_together_is_one_sentence(points, labels, options, sentence):
+def test_contradictory_arguments_are_refused_in_one_sentence(points, labels, options, sentence):
     for function in (facenet_jax.triplet_loss, facenet_jax.select_triplets):
         with pytest.raises(ValueError, match=sentence) as raised:
             function(jnp.zeros(points), labels, **options)
@@ -176,7 +176,7 @@ def test_the_step_of_the_readme_learns():
     assert losses[-1] < losses[0]
 
 
-def test_jax_is_loaded_with_the_first_use_only():
+def test_jax_is_imported_only_at_the_first_use():
     code = (
         "import sys, facenet_jax; print('jax' in sys.modules, callable(facenet_jax.triplet_loss), 'jax' in sys.modules)"
     )

@@ -1,4 +1,4 @@
-"""What is installed where there is no repository."""
+"""The content of the wheel."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The files around the code agree with it: versions, Pythons, workflows, pins."""
+"""The project files agree with the code: versions, Pythons, workflows, pins."""
 
 import re
 import tomllib
@@ -34,7 +34,7 @@ def test_the_workflow_tests_every_python_that_the_package_names():
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda file: file.name)
-def test_workflows_call_targets_that_there_are(file):
+def test_workflows_call_targets_that_exist(file):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert read(file)
     for target in re.findall(r"run: make ([a-z-]+)", file.read_text()):

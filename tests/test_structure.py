@@ -1,4 +1,4 @@
-"""The order of the rooms: each imports only from those before it."""
+"""Each package imports only from those before it."""
 
 import ast
 from pathlib import Path

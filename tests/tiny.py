@@ -1,6 +1,5 @@
-"""The config of a run that takes seconds."""
+"""The config of a run that takes seconds: the smallest network on the smallest faces, on one device."""
 
-# A run that takes seconds: the smallest network on the smallest faces, one device.
 TINY = (
     "--config.steps=6",
     "--config.model.norm=response",  # the paper's form

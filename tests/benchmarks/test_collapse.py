@@ -1,4 +1,4 @@
-"""The benchmark of the collapse: what it says to the trainer is understood, and its picture is drawn."""
+"""The benchmark of the collapse: the trainer accepts its options, and its figure is drawn."""
 
 import pytest
 

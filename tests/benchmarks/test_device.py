@@ -1,4 +1,4 @@
-"""The benchmark of an accelerator runs at toy size on a CPU, says which aims are missed, and knows equal runs."""
+"""The benchmark of an accelerator runs at toy size on a CPU, names missed aims, and compares repeated runs."""
 
 import json
 import subprocess
@@ -80,7 +80,7 @@ def write_run(workdir, losses, parameters):
         (folder / "metadata").write_text(parameters)
 
 
-def test_where_two_runs_part(tmp_path):
+def test_the_first_step_at_which_two_runs_differ(tmp_path):
     write_run(tmp_path / "a", [3.0, 2.0, 1.0], "p")
     write_run(tmp_path / "b", [3.0, 2.0, 1.0], "p")
     write_run(tmp_path / "c", [3.0, 2.1, 1.0], "q")
@@ -109,7 +109,7 @@ class Pretended:
         return 2.0
 
 
-def test_a_run_is_given_again_killed_and_compiled_again(tmp_path):
+def test_a_run_is_repeated_killed_and_compiled_again(tmp_path):
     commands = Pretended()
     found = same_again(commands, ["--config=nns2"], 4, tmp_path)
     assert (commands.killed, commands.fresh) == (["resumed"], ["compiled_again"])

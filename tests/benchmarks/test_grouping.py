@@ -1,4 +1,4 @@
-"""The benchmarks of audits and of grouping: what is planted is what is counted, and every way of grouping runs."""
+"""The benchmarks of audits and of grouping: planted errors are found and counted, every way of grouping runs."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from benchmarks.audit import SHARE, best, made_up, merged_found, plant, rates, split_found, wrong_found
 
 
-def test_what_is_planted_is_found_and_counted():
+def test_planted_errors_are_found_and_counted():
     points, identity = made_up()
     order, labels, planted = plant(identity, seed=3)
     assert sorted(order.tolist()) == list(range(len(identity)))

@@ -1,4 +1,4 @@
-"""The benchmark of the index runs, and says what it measured."""
+"""The benchmark of the index runs at a small size and writes its table."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def test_a_small_index():
     assert text.count("\n| ") == 4
 
 
-def test_made_up_faces_resemble_their_person():
+def test_synthetic_faces_resemble_their_person():
     points, asked = made_up(200, 64, 20)
     distances = ((asked[:, None] - points) ** 2).sum(-1).reshape(20, 20, 10).mean(-1)
     assert distances.argmin(1).tolist() == list(range(20))

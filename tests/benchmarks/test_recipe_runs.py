@@ -1,4 +1,4 @@
-"""`reproduce` and `networks`: who is set aside, what is refused before a minute is spent, what is found again."""
+"""`reproduce` and `networks`: the people set aside, input refused before any training, and resuming."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from preparing import crowd, prepared
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """36 people with six faces each; one has a name of two words, one a face that is none, one is named in no UTF-8."""
+    """36 people with six faces, one of them damaged; one name has two words, and one is not UTF-8."""
     root = crowd(tmp_path_factory.mktemp("faces") / "photos", 36, 6)
     (root / "000").rename(root / "Ada Lovelace")
     os.rename(root / "001", os.fsencode(root) + b"/caf\xe9")
@@ -31,7 +31,7 @@ def photos(tmp_path_factory):
 
 
 class Recorder:
-    """Stands in for a Runner: notes the commands, and ends each with a code."""
+    """Stands in for a Runner: records the commands, and ends each with a code."""
 
     def __init__(self, code=0):
         self.commands, self.code, self.asked = [], code, None
@@ -42,7 +42,7 @@ class Recorder:
 
 
 def runs_leave(monkeypatch, images_per_second, batch=360):
-    """What every run is found to have left: one row of metrics, and the size of its batch."""
+    """Makes every run appear to have left one row of metrics, and this size of its batch."""
     row = {"step": 30, "images_per_second": images_per_second}
     monkeypatch.setattr("benchmarks.recipe_runs.read_metrics", lambda folder: [row])
     monkeypatch.setattr("benchmarks.recipe_runs.read_run", lambda folder: {"config": {"batch.size": batch}})
@@ -56,7 +56,7 @@ def task_of(photos, out, run, **values):
 
 
 def begin(task):
-    """What it finds as it is entered stays."""
+    """Enters and leaves a task; what it found stays in its attributes."""
     with task:
         pass
 
@@ -175,7 +175,7 @@ def test_a_folder_of_other_runs_is_refused(photos, tmp_path):
         begin(task_of(photos, tmp_path / "file", Recorder()))
 
 
-def test_a_recipe_that_is_named_is_not_the_one_that_the_minutes_choose(photos, tmp_path):
+def test_a_named_recipe_is_another_task_than_one_chosen_by_the_minutes(photos, tmp_path):
     begin(task_of(photos, tmp_path, Recorder(), longer="recipe_cpu_long"))
     with pytest.raises(InputError, match="runs with config recipe_cpu or recipe_cpu_long; give another --out"):
         begin(task_of(photos, tmp_path, Recorder()))
@@ -190,7 +190,7 @@ def test_two_commands_do_not_share_a_folder(photos, tmp_path):
     begin(task_of(photos, tmp_path, Recorder()))
 
 
-def test_who_is_set_aside_already_is_left_in_place(photos, tmp_path):
+def test_people_who_are_set_aside_already_are_left_in_place(photos, tmp_path):
     aside = put_aside(photos, tmp_path)
     before = aside.folder.stat()
     assert put_aside(photos, tmp_path) == aside
@@ -213,7 +213,7 @@ def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tm
         "--config.steps=4",
         "--config.steps=30",
     ]
-    # A checkpoint on the way would be written beside the steps that are timed.
+    # An earlier checkpoint would be written during the timed steps.
     assert "--config.checkpoint.every=4" in trials[0]
     assert "--config.checkpoint.every=30" in trials[1]
     expected = {
@@ -231,7 +231,7 @@ def test_steps_fit_into_the_minutes_and_the_schedule_keeps_its_shares(photos, tm
     assert seen(task.out) == {"images": 30 * 360, "images_per_second": 180.0, "minutes": 1.0}
 
 
-def test_of_an_album_more_steps_fit_since_its_batches_are_smaller(photos, tmp_path, monkeypatch):
+def test_more_steps_of_an_album_fit_since_its_batches_are_smaller(photos, tmp_path, monkeypatch):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run, minutes=2.0)
     begin(task)
@@ -250,7 +250,7 @@ def test_steps_that_are_given_need_no_trial(photos, tmp_path):
     (last,) = run.commands
     expected = {"steps": 448, "optimizer.warmup_steps": 22, "optimizer.finalise_steps": 224, "checkpoint.every": 44}
     assert {f"--config.{key}={value}" for key, value in expected.items()} <= set(last)
-    begin(task_of(photos, tmp_path / "out", run, steps=448, minutes=7.0))  # minutes say nothing then
+    begin(task_of(photos, tmp_path / "out", run, steps=448, minutes=7.0))  # minutes are ignored then
     for values in ({"steps": 449}, {}):
         with pytest.raises(InputError, match=r"runs with steps 448; give another --out"):
             begin(task_of(photos, tmp_path / "out", run, **values))
@@ -288,12 +288,12 @@ def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained
     assert f"--config={recipe}" in run.commands[-1]
 
 
-def test_what_is_judged_is_what_is_there_now(photos, tmp_path):
+def test_the_current_faces_are_judged(photos, tmp_path):
     rates = [{"far": 0.01, "val": 0.3, "standard_error": 0.02}, {"far": 0.001, "val": None, "standard_error": None}]
     document = json.dumps({"embedders": [{"result": {"rates": rates}}]})
 
     class Evaluates(Recorder):
-        """Writes as `evaluate` does: where a result of other faces lies, beside it."""
+        """Writes as `evaluate` does: next to the result of other faces, if there is one."""
 
         def __call__(self, command):
             out = next(Path(word.removeprefix("--out=")) for word in command.words if word.startswith("--out="))
@@ -324,7 +324,7 @@ def test_what_is_judged_is_what_is_there_now(photos, tmp_path):
     few = {"val_far_0.01": 0.3, "val_far_0.0025": 0.2, "area": 0.9, "equal_error_rate": 0.1, "standard_errors": errors}
     assert judge(task, "album", task.out, None) == few
     run.commands.pop()
-    # The peer may have been trained again, or LFW mended: `evaluate` keeps embeddings, and knows what they are of.
+    # Both are evaluated: the peer may have been trained again or LFW repaired, and `evaluate` caches embeddings itself.
     assert len(run.commands) == 2
     assert [file.name for file in (task.out / "judged" / "recipe-0").iterdir()] == ["holdout.json"]
     document = "{"
@@ -332,7 +332,7 @@ def test_what_is_judged_is_what_is_there_now(photos, tmp_path):
         judge(task, "recipe-0", task.out, None)
 
 
-def test_a_childs_failure_and_a_request_to_stop_end_it_with_their_code(photos, tmp_path, capsys):
+def test_a_failed_child_and_a_request_to_stop_give_the_exit_code(photos, tmp_path, capsys):
     task = task_of(photos, tmp_path / "out", Recorder(code=2))
     begin(task)
     with pytest.raises(Ended):
@@ -344,7 +344,7 @@ def test_a_childs_failure_and_a_request_to_stop_end_it_with_their_code(photos, t
     assert "the same command resumes" in capsys.readouterr().err
 
 
-def test_the_peer_gets_nobody_that_is_judged_and_is_not_trained_twice(photos, tmp_path):
+def test_the_peer_is_not_trained_on_judged_people_and_not_trained_twice(photos, tmp_path):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run)
     begin(task)
@@ -398,7 +398,7 @@ def test_tables():
     assert "failed: exit code 1" in lines[-1]
 
 
-def test_the_page_is_of_what_was_judged(photos, tmp_path):
+def test_the_page_shows_the_judged_networks(photos, tmp_path):
     run = Recorder()
     task = task_of(photos, tmp_path / "out", run)
     networks.report(task, [{"network": "nn1", "failed": 1}], "448 steps each")
@@ -412,7 +412,7 @@ def test_the_page_is_of_what_was_judged(photos, tmp_path):
     )
 
 
-def test_a_collapse_is_seen(tmp_path):
+def test_a_collapse_is_detected(tmp_path):
     for name, spreads in (("fell", [0.2, 0.5, 0.004]), ("rose", [0.2, 0.1, 0.9])):
         (tmp_path / name).mkdir()
         lines = [json.dumps({"step": step, "spread": spread}) for step, spread in enumerate(spreads)]

@@ -1,4 +1,4 @@
-"""The benchmark of the triplet loss: its peer in JAX is the loss it claims to be, and it runs from end to end."""
+"""The benchmark of the triplet loss: its peer in JAX computes the right loss, and it runs from end to end."""
 
 import json
 import subprocess
@@ -31,7 +31,7 @@ ours = jax.jit(
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(2, 6))
-def test_the_tiled_form_is_our_loss_with_the_farthest_of_the_too_near(seed, identities):
+def test_the_tiled_form_is_our_loss_with_the_farthest_negative_where_none_is_semi_hard(seed, identities):
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(BATCH) % identities)
     embeddings = rng.normal(size=(BATCH, SIZE)) + 0.7 * rng.normal(size=(identities, SIZE))[labels]
@@ -41,7 +41,7 @@ def test_the_tiled_form_is_our_loss_with_the_farthest_of_the_too_near(seed, iden
     np.testing.assert_allclose(loss, want.loss, rtol=1e-4)
     our_loss, _, our_gradient = ours(embeddings, labels)
     np.testing.assert_allclose(loss, our_loss, rtol=1e-5)
-    if min(gap for _, _, gap in want.gaps) > 1e-5:  # else two roundings may choose two negatives
+    if min(gap for _, _, gap in want.gaps) > 1e-5:  # otherwise rounding may choose another negative
         np.testing.assert_allclose(gradient, our_gradient, atol=1e-6)
 
 
@@ -67,7 +67,7 @@ def test_a_batch_has_pairs_with_a_negative_inside_the_margin_and_pairs_without()
     assert 0.2 < want.active / want.pairs < 0.8
 
 
-def test_words_of_the_table():
+def test_formats_of_the_table():
     assert [in_time(0.00123), in_time(12.34)] == ["1.23 ms", "12.3 s"]
     assert [in_bytes(500), in_bytes(1536), in_bytes(3 * 2**40)] == ["500 B", "1.5 KiB", "3 TiB"]
     # Turn by turn: 2, 4 and 3; the turn that only one of them had does not count.

@@ -1,4 +1,4 @@
-"""Runs commands in odd surroundings, each in a fork of one process: surroundings.py PLACE COMMAND:SURROUNDING..."""
+"""Runs commands in unusual environments, each in a fork of one process: surroundings.py PLACE COMMAND:SURROUNDING..."""
 
 import ctypes
 import json
@@ -17,13 +17,13 @@ from facenet_jax.datasets.drawn import render
 from networks import linear_network
 from tiny import TINY
 
-SECONDS = 120  # for one command on a machine that is shared
+SECONDS = 120  # for one command on a shared machine
 # Bytes that are not UTF-8, a line end, blanks and quotes.
 NAMES = [b"ada", b"b\xffn", b"c\nd", b" eve ", "jos\u00e9".encode(), b"'\"$(x)"]
 
 
 def make(place: Path) -> dict[str, list[str]]:
-    """Makes what commands read; the words of each command, and below `{out}` what each must leave."""
+    """Makes the input of the commands; returns the words of each, with `{out}` for its output."""
     gallery, other, network = place / "gallery", place / "other", place / "net.onnx"
     for folder, seed in ((gallery, 1), (other, 2)):
         for person, name in enumerate(NAMES):
@@ -70,7 +70,7 @@ def make(place: Path) -> dict[str, list[str]]:
 
 
 def run(words: list[str], folder: Path, surrounding: str = "") -> tuple[int, str]:
-    """The exit code of a command in a process and a folder of its own, and what it said."""
+    """Runs a command in a process and a folder of its own; returns its exit code and output."""
     with tempfile.TemporaryFile("w+b") as screen:
         child = os.fork()
         if not child:
@@ -98,7 +98,7 @@ def run(words: list[str], folder: Path, surrounding: str = "") -> tuple[int, str
 
 
 def _surround(how: str) -> None:
-    """What a shell or a service would have done before the command began."""
+    """Does what a shell or a service would do before the command starts."""
     numbers = {"closed": (0, 1, 2), "closed input": (0,), "closed errors": (2,)}.get(how, ())
     for number in numbers:
         os.close(number)
@@ -127,7 +127,7 @@ def _surround(how: str) -> None:
 
 
 def _obey_permissions() -> None:
-    """Gives up root's right to write everywhere (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH); nothing for others."""
+    """Gives up root's right to write everywhere (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH); other users have none."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     data = (ctypes.c_uint32 * 6)()
     libc = ctypes.CDLL(None)
@@ -146,7 +146,7 @@ def _end_view() -> None:
 
 
 def _leave() -> None:
-    """What Python does at its end."""
+    """Does what Python does at its end."""
     import atexit
 
     for stream in (sys.stdout, sys.stderr):
@@ -158,7 +158,7 @@ def _leave() -> None:
 
 
 def main(place: Path, wanted: list[str]) -> None:
-    """Prints a line of JSON for each COMMAND:SURROUNDING: how it ended, what it said and left, and should have left."""
+    """Prints a line of JSON for each COMMAND:SURROUNDING: exit code, output, files left and files expected."""
     import flax.linen
     import matplotlib.figure
     import onnxruntime

@@ -1,4 +1,4 @@
-"""`facenet-jax album`: from drawn photographs of people to "who is this", and again."""
+"""`facenet-jax album`: from drawn photographs of people to "who is this", and repeated."""
 
 import json
 import re
@@ -27,7 +27,7 @@ pytest.importorskip("faiss")
 
 @pytest.fixture(scope="module")
 def network(photos, tmp_path_factory):
-    """Tells the people of `photos` apart, and nobody else: a matrix from their pixels to one of sixteen corners."""
+    """Separates the people of `photos` and no others: a matrix from their pixels to one of sixteen corners."""
     folder = open_labelled(photos, singles=True)
     images = [decode(folder.images.read(number), (16, 16)) for number in range(len(folder.labels))]
     pixels = (np.stack(images).reshape(len(images), -1) - 127.5) / 127.5
@@ -108,7 +108,7 @@ def test_the_pages_fit_in_a_browser(network, place, width):
         assert one["pictures"] > 10, name
 
 
-def test_given_again_nothing_is_done_twice_and_the_album_follows_its_photographs(network, place, capsys, monkeypatch):
+def test_repeated_nothing_is_done_twice_and_the_album_follows_its_photographs(network, place, capsys, monkeypatch):
     def interrupted(self, images):
         raise KeyboardInterrupt
 
@@ -138,7 +138,7 @@ def test_given_again_nothing_is_done_twice_and_the_album_follows_its_photographs
     assert "60 faces of 15 people" in (place / "album" / "album.html").read_text()
 
 
-def test_what_does_not_go_is_one_sentence_before_any_work(network, place, capsys, monkeypatch):
+def test_bad_input_is_refused_in_one_sentence_before_any_work(network, place, capsys, monkeypatch):
     def refused(*arguments):
         assert main(["album", *map(str, arguments)]) == 2
         found = capsys.readouterr()
@@ -167,7 +167,7 @@ def test_what_does_not_go_is_one_sentence_before_any_work(network, place, capsys
     assert "whose faces are compared by onnx:" in refused("photos", "-o", "album", f"{own[0]},scale=0.5", own[1])
 
 
-def test_an_embedder_that_tells_nobody_apart_still_makes_an_album(place, capsys):
+def test_an_embedder_that_separates_nobody_still_makes_an_album(place, capsys):
     linear_network(place / "poor.onnx", (16, 16), "nhwc", None, d=16)
     assert make("onnx:poor.onnx") == 0
     said = capsys.readouterr().out
@@ -176,7 +176,7 @@ def test_an_embedder_that_tells_nobody_apart_still_makes_an_album(place, capsys)
     assert not (place / "album" / "audit").exists()
 
 
-def test_people_with_too_few_photographs_are_no_album(network, place, capsys):
+def test_people_with_too_few_photographs_are_refused(network, place, capsys):
     for number in range(1, 12):
         shutil.rmtree(place / "photos" / f"person {number:02d}")
     assert make(network) == 2

@@ -1,4 +1,4 @@
-"""Every command: its --help names each option's meaning, and what is wrong ends in one sentence and exit code 2."""
+"""Every command: its --help explains each option, and bad input ends with one sentence and exit code 2."""
 
 import argparse
 import subprocess
@@ -10,7 +10,7 @@ from facenet_jax import cli
 from networks import linear_network
 from tiny import TINY
 
-# Words with which each command is refused for want of what it reads: `none` is not there.
+# Arguments with which each command is refused because its input `none` does not exist.
 MISSING = {
     "album": ["none", "-o", "out", "--embedder=none"],
     "prepare": ["none", "out"],
@@ -32,9 +32,9 @@ MISSING = {
     "export": ["none", "--to=onnx", "-o", "x.onnx"],
     "evaluate": ["holdout", "--embedder=none"],
 }
-# What is looked for before any file.
+# Packages that a command looks for before any file.
 FIRST = {"album": ("faiss", "cv2", "onnx"), "export": ("onnx",), "prepare": ("cv2",)}
-# Commands that read a config say so of a wrong option when the config is found.
+# Commands that read a config refuse a wrong option after reading it.
 FOUND = {
     "train": ["--config=nn1"],
     "sweep": ["networks"],
@@ -53,7 +53,7 @@ def test_every_command_is_tried_here():
 
 
 @pytest.mark.parametrize("command", sorted(MISSING))
-def test_help_says_what_the_command_and_each_option_does(command, capsys):
+def test_help_explains_the_command_and_each_option(command, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([command, "--help"])
     assert end.value.code == 0
@@ -81,7 +81,7 @@ def test_a_wrong_option_is_refused_in_one_sentence(command, capsys, tmp_path, mo
 
 
 @pytest.mark.parametrize("command", sorted(MISSING))
-def test_what_is_missing_is_named_in_one_sentence(command, capsys, tmp_path, monkeypatch):
+def test_missing_input_is_named_in_one_sentence(command, capsys, tmp_path, monkeypatch):
     for package in FIRST.get(command, ()):
         pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
@@ -94,7 +94,7 @@ def test_what_is_missing_is_named_in_one_sentence(command, capsys, tmp_path, mon
     assert not list(tmp_path.iterdir())  # a refusal leaves nothing
 
 
-# Refused once their folders are made and their networks opened: of two people in `bad` no photograph can be read.
+# Refused after their folders are made and their networks opened: no photograph of `bad` can be read.
 REFUSED = {
     "album": ["empty", "-o", "a/out"],
     "audit": ["bad", "-o", "a/out"],

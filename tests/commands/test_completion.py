@@ -9,7 +9,7 @@ from facenet_jax.cli import main
 
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="there is no bash")
 
-# As bash sets these before it calls the function.
+# Sets the variables that bash sets before it calls the function.
 _TRY = """
 COMP_LINE=$1 COMP_POINT=${#1}
 read -ra COMP_WORDS <<< "$1"

@@ -1,4 +1,4 @@
-"""Every command where its screen is closed or full, where nothing is set up, and where nothing can be written."""
+"""Every command with closed or full output, without environment variables, and in a folder that is read-only."""
 
 import json
 import os
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-# How each surrounding ends a command that does its work.
+# The exit code of a command in each surrounding.
 CODES = {"closed": 0, "full": 1, "full errors": 0, "pipe": 141, "bare": 0}
 COMMANDS = (
     "album", "audit", "cluster", "config", "describe", "embed", "enroll", "evaluate", "export", "identify", "overlap",
     "prepare", "report", "sweep", "train", "verify", "view",
 )  # fmt: skip
 _KINDS = list(CODES)
-# All surroundings of one command, of each other one by turns, and that nothing can be written of all.
+# All surroundings for one command, one in turn for each other command, and a read-only folder for all.
 WANTED = [
     *(f"embed:{how}" for how in CODES),
     *(f"{name}:{_KINDS[number % len(_KINDS)]}" for number, name in enumerate(COMMANDS) if name != "embed"),

@@ -1,4 +1,4 @@
-"""Audits: what was planted is found, what stands there is right, and what is written is taken by others."""
+"""Audits: planted errors are found, pages and files are right, and other commands accept the list."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ from preparing import encoded, prepared
 
 
 def made_up(sizes, seed=0, noise=0.5):
-    """Unit vectors around a centre for each identity."""
+    """Synthetic unit vectors around a centre for each identity."""
     rng = np.random.default_rng(seed)
     identity = np.repeat(np.arange(len(sizes)), sizes)
     points = rng.normal(size=(len(sizes), 32))[identity] + noise * rng.normal(size=(len(identity), 32))
@@ -76,7 +76,7 @@ def test_planted_wrong_labels_are_found(seed):
     assert len(found & set(wrong.tolist())) >= 0.95 * len(found)
 
 
-def test_of_two_faces_under_one_name_the_one_that_fits_elsewhere_is_wrong():
+def test_in_an_identity_of_two_faces_the_one_that_fits_elsewhere_is_wrong():
     points, identity = made_up([2, 6, 6, 6])
     identity[np.flatnonzero(identity == 2)[0]] = 0
     identity[1] = 1
@@ -121,7 +121,7 @@ def test_merged_and_split_identities_are_found():
     assert set(split.identities) == {7, 12}
 
 
-def test_what_says_nothing_about_labels_is_refused(monkeypatch):
+def test_embeddings_that_cannot_judge_labels_are_refused(monkeypatch):
     points, identity = made_up([5] * 6)
     shuffled = np.random.default_rng(0).permutation(points)
     monkeypatch.setattr(label_errors, "_MOST_PAIRS", 100)
@@ -137,7 +137,7 @@ def test_what_says_nothing_about_labels_is_refused(monkeypatch):
 
 
 class _Page(HTMLParser):
-    """Addresses that a browser would fetch, headings, and what is left open."""
+    """Addresses that a browser would fetch, headings, and open elements."""
 
     def __init__(self, text):
         super().__init__()
@@ -181,7 +181,7 @@ OUT = {*WRONG, "person 05/again.png"}
 
 
 @pytest.mark.parametrize("form", ["folder", "prepared"])
-def test_what_an_audit_leaves(mislabelled, tmp_path, capsys, form):
+def test_the_files_of_an_audit(mislabelled, tmp_path, capsys, form):
     root, points = mislabelled
     data = root
     if form == "prepared":
@@ -211,19 +211,19 @@ def test_what_an_audit_leaves(mislabelled, tmp_path, capsys, form):
     assert page.headings[:2] == ["Findings", "Probably wrong labels"]
     assert page.images == 2 * (1 + 4 + 4) + 2
     assert "from &lt;3&gt;.jpg" in (out / "audit.html").read_text()
-    # The list serves those who take it.
+    # `train` and `prepare` accept the list.
     given = [f"--config.data.path={data}", f"--config.data.exclude={out / 'exclude.txt'}", "--config.eval.holdout=0.3"]
     assert "0 identities and 3 faces that" in open_faces(load_config("quickstart", given)).describe()
     report = prepared(root, tmp_path / "again", exclude=out / "exclude.txt").summary
     assert report.rejects["left out by --exclude"] == 3
-    # Its own files are written anew; others' are not touched.
+    # Its own files are written again; others are not touched.
     assert main(command) == 0
     (out / "mine.txt").write_text("mine")
     assert main(command) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
 
 
-def test_an_embedder_that_hardly_tells_people_apart_is_doubted(mislabelled, tmp_path, capsys):
+def test_an_embedder_that_hardly_separates_people_is_doubted(mislabelled, tmp_path, capsys):
     root, points = mislabelled
     with np.load(points) as held:
         names, embeddings = held["names"].tolist(), held["embeddings"]
@@ -262,7 +262,7 @@ def test_a_dataset_is_cut_as_the_embedder_expects_unless_it_was_cut_before(tmp_p
         assert words in said if words else "--crop" not in said
 
 
-def test_a_picture_that_was_replaced_is_embedded_anew(tmp_path):
+def test_a_replaced_picture_is_embedded_again(tmp_path):
     looks_of_three(root := tmp_path / "faces")
     kept = tmp_path / "kept"
     linear_network(tmp_path / "net.onnx", (8, 8), "nchw", None, d=16)
@@ -275,7 +275,7 @@ def test_a_picture_that_was_replaced_is_embedded_anew(tmp_path):
     assert after.near.own[changed] != pytest.approx(first.near.own[changed])
 
 
-def test_names_that_are_no_text(mislabelled, tmp_path):
+def test_names_that_are_not_utf8(mislabelled, tmp_path):
     root, points = mislabelled
     was, name = "person 05/again.png", os.fsdecode(b"person 05/\xff.png")
     (root / was).rename(root / name)

@@ -1,4 +1,4 @@
-"""Photographs sorted by who is on them: the groups, what is written, and bad input."""
+"""Photographs sorted by person: the groups, the files, and bad input."""
 
 import csv
 import errno
@@ -60,7 +60,7 @@ def test_as_many_groups_as_asked_for():
 
 @pytest.fixture(scope="module")
 def embedder(tmp_path_factory):
-    """An ONNX network of one product: alike pictures lie near each other, others do not."""
+    """An ONNX network of one product: similar pictures are near each other, others are not."""
     file = tmp_path_factory.mktemp("network") / "linear.onnx"
     linear_network(file, (8, 8), "nchw", 0, d=16)
     return f"onnx:{file}"
@@ -145,21 +145,21 @@ def test_names_that_are_too_long_keep_their_ends(tmp_path, monkeypatch):
     for _ in range(2):
         people_module.link(tmp_path / "1.jpg", tmp_path / flat)
     assert len(list(tmp_path.iterdir())) == 3
-    # A full disk is no disk without links.
+    # Other errors are raised.
     monkeypatch.setattr(people_module.Path, "symlink_to", lambda *_: os.stat("x" * 300))
     with pytest.raises(OSError, match="too long"):
         people_module.link(tmp_path / "1.jpg", tmp_path / "2.jpg")
     assert not (tmp_path / "2.jpg").exists()
 
 
-def test_what_a_killed_process_left_is_taken_up(album, tmp_path, embedder):
+def test_the_folder_of_a_killed_process_is_used_again(album, tmp_path, embedder):
     out = tmp_path / "people"
     (out / ".new" / "person_001").mkdir(parents=True)
     assert clustered(album, out, embedder, "--threshold", "0.05") == 0
     assert sorted(file.name for file in out.iterdir() if file.is_dir()) == ["once", "person_001", "person_002"]
 
 
-def test_killed_while_it_moves_what_it_made_it_goes_on(album, tmp_path, embedder, monkeypatch):
+def test_killed_while_moving_its_results_it_resumes(album, tmp_path, embedder, monkeypatch):
     out = tmp_path / "people"
     replace, moved = Path.replace, []
 
@@ -184,7 +184,7 @@ def test_killed_while_it_moves_what_it_made_it_goes_on(album, tmp_path, embedder
         pass
 
 
-def test_bad_input_is_said_in_a_sentence(album, tmp_path, embedder, capsys):
+def test_bad_input_is_refused_in_one_sentence(album, tmp_path, embedder, capsys):
     out, empty, alone, nobody = (tmp_path / name for name in ("out", "empty", "alone", "nobody"))
     for folder in (empty, alone, nobody):
         folder.mkdir()

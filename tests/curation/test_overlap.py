@@ -1,4 +1,4 @@
-"""What two datasets share."""
+"""The people and images that two datasets share."""
 
 import json
 import shutil
@@ -106,7 +106,7 @@ def test_names_bytes_and_looks(two, tmp_path, kinds, capsys):
     assert main(["overlap", str(a), str(tmp_path / "gone")]) == 2
 
 
-def test_what_cannot_be_read_is_said(two, tmp_path, capsys):
+def test_unreadable_images_are_listed(two, tmp_path, capsys):
     a, b = two
     for number in range(12):
         (b / "person 3" / f"empty {number:02d}.png").touch()
@@ -124,13 +124,13 @@ def test_what_cannot_be_read_is_said(two, tmp_path, capsys):
     assert f"None of the 2 images of {nothing} can be decoded" in capsys.readouterr().err
 
 
-def test_different_crops_are_said(two, tmp_path):
+def test_different_crops_are_reported(two, tmp_path):
     prepared(two[0], tmp_path / "cut", crop="centre", size=32)
     said = format_overlap(find_overlap(open_compared(tmp_path / "cut"), open_compared(two[1])))
     assert "A has crop centre and B none" in said
 
 
-def test_training_says_when_the_evaluated_are_trained_on(photos, two, tmp_path):
+def test_training_warns_of_evaluated_faces_that_are_trained_on(photos, two, tmp_path):
     evaluated = tmp_path / "evaluated"
     shutil.copytree(two[1], evaluated)
     (evaluated / "person 3" / "broken.jpg").unlink()
@@ -144,7 +144,7 @@ def test_training_says_when_the_evaluated_are_trained_on(photos, two, tmp_path):
     said = opened(tmp_path / "train", tmp_path / "eval").describe()
     assert "1 identities of config.eval.path have names" in said
     assert "2 evaluated faces are pictures that are trained on" in said
-    # Not those that are left out of training.
+    # Faces that are left out of training do not count.
     (tmp_path / "list.txt").write_text("person 0/shared.png\n")
     given = [
         f"data.path={tmp_path / 'train'}",
@@ -153,14 +153,14 @@ def test_training_says_when_the_evaluated_are_trained_on(photos, two, tmp_path):
     ]
     rest = open_faces(load_config("quickstart", [f"--config.{one}" for one in given]))
     assert "1 evaluated faces are pictures that are trained on" in rest.describe()
-    # In a mixture too, whichever of its datasets they are in.
+    # In a mixture too, in whichever of its datasets they are.
     for mixture in ("(('{0}', 1), ('{1}', 1))", "(('{1}', 1), ('{0}', 1))"):
         paths = mixture.format(photos, tmp_path / "train")
         mixed = open_faces(
             load_config("quickstart", [f"--config.data.mixture={paths}", f"--config.eval.path={tmp_path / 'eval'}"])
         )
         assert "2 evaluated faces are pictures that are trained on" in mixed.describe()
-    # Also where a share of one dataset is held out, and a picture is under two names.
+    # Also if a share of one dataset is held out, and a picture has two names.
     twice = tmp_path / "twice"
     shutil.copytree(photos, twice)
     clean = opened(twice).describe()

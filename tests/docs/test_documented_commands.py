@@ -1,4 +1,4 @@
-"""Every command that the documents name is understood: options by the parsers, config keys, make targets."""
+"""Every command in the documents is valid: its options, config keys and make targets exist."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "be
 CONFIG_KEYS = {key.name for key in KEYS}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-# Words that stand for what the reader fills in.
+# Placeholders that the reader fills in.
 PLACEHOLDERS = {"PROTOCOL", "COMMAND", "..."}
 
 
@@ -29,7 +29,7 @@ def known_parsers():
 
 
 def options_of(path):
-    """The options of a command and of all below it: `evaluate --out` is named without a protocol too."""
+    """The options of a command and of its subcommands, since `evaluate --out` may be named without a protocol."""
     below = (parser for words, parser in known_parsers().items() if words[: len(path)] == path)
     return {option for parser in below for option in parser._option_string_actions}
 
@@ -42,7 +42,7 @@ def blocks(text):
 
 
 def words_of(line):
-    """The words of a command; variables of the shell are 1, and what is set before the command is left out."""
+    """The words of a command, with 1 for shell variables, and without assignments before the command."""
     line = re.sub(r"(&&|;|\|) .*", "", line) if not re.search("[\"']", line) else line
     words = shlex.split(re.sub(r"\$\{?\w+\}?", "1", line), comments=True)
     while words and re.match(r"[A-Z_]+=", words[0]):
@@ -56,7 +56,7 @@ def keys_are_known(words):
 
 
 def check_whole(words):
-    """A command as one would type it: argparse takes it."""
+    """Asserts that argparse accepts a whole command."""
     keys_are_known(words)
     if words[0] == "make":
         targets = [word for word in words[1:] if "=" not in word]
@@ -79,7 +79,7 @@ def check_whole(words):
 
 
 def check_named(words):
-    """A command named in a sentence, perhaps in part: the command is there, and its options are."""
+    """Asserts that a command named in a sentence, perhaps in part, exists and has the options named."""
     keys_are_known(words)
     if words[0] == "make":
         assert set(words[1:2]) <= TARGETS, f"no such target: {words}"
@@ -108,7 +108,7 @@ def test_commands_are_understood(page):
         check_named(words_of(span))
 
 
-def test_what_is_not_understood_is_found():
+def test_wrong_commands_are_found():
     for line in ("facenet-jax train --workdir=a --confg=b", "make no-such-target", "facenet-jax embed photos"):
         with pytest.raises((AssertionError, pytest.fail.Exception)):
             check_whole(words_of(line))

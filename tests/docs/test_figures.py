@@ -1,4 +1,4 @@
-"""The pages' pictures: the drawing of the selections tells the truth."""
+"""The figures of the pages: the drawing of the selections agrees with their definitions."""
 
 import importlib.util
 from pathlib import Path
@@ -40,19 +40,19 @@ def test_the_drawing_is_made(drawing, tmp_path):
         assert image.width >= 1200
 
 
-def test_the_drawn_faces_lie_where_their_words_say(drawing):
+def test_the_drawn_faces_are_at_the_distances_of_their_labels(drawing):
     d_ap = drawing.PAIR[0]
     distances = {name: [d for d, _ in getattr(drawing, name)] for name in ("NEAR", "BAND", "FAR", "TOO_NEAR")}
     assert max(distances["NEAR"]) < d_ap
     assert d_ap < min(distances["BAND"]) <= max(distances["BAND"]) < d_ap + drawing.MARGIN < min(distances["FAR"])
     assert max(distances["TOO_NEAR"]) < drawing.LONELY[0]
-    # The words stand beside these.
+    # The labels are next to these.
     assert min(distances["NEAR"]) == distances["NEAR"][0]
     assert min(distances["BAND"]) == distances["BAND"][0]
     assert max(distances["TOO_NEAR"]) == distances["TOO_NEAR"][-1]
 
 
-def test_the_nearest_faces_are_shown_beside_a_training_curve(tmp_path):
+def test_the_nearest_faces_are_shown_next_to_a_training_curve(tmp_path):
     first_run = load("first_run")
     points = np.array([[0.0, 0], [1, 0], [0.5, 0], [3, 0]])
     np.testing.assert_array_equal(first_run.neighbours(points, 0, 2), [2, 1])

@@ -1,4 +1,4 @@
-"""The notebooks of docs/ run from first cell to last, and their stored outputs name no path of a machine."""
+"""The notebooks of docs/ run completely, and their stored outputs contain no paths of a machine."""
 
 import os
 import re
@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
 
 
 def run(name, tmp_path, monkeypatch, changed):
-    """All that its cells print and return, with some of their text changed."""
+    """Runs a notebook with some of its text changed; returns the output of all cells."""
     notebook = nbformat.read(DOCS / name, as_version=4)
     nbformat.validate(notebook)
     for steps, fewer in changed.items():

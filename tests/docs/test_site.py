@@ -1,4 +1,4 @@
-"""The documentation site: its reference names everything there is, its links lead where those of the repository do."""
+"""The documentation site: its reference is complete, and its links lead to the same places as in the repository."""
 
 import importlib.util
 import re
@@ -63,7 +63,7 @@ def pages():
 
 
 @pytest.mark.parametrize("page", sorted(pages()), ids=lambda page: str(page.relative_to(ROOT)))
-def test_what_a_page_links_to_is_there(page):
+def test_the_targets_of_links_exist(page):
     text = re.sub(r"^```.*?^```\n|`[^`\n]+`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         inside = "://" not in target and "badge" not in target and "actions/workflows" not in target

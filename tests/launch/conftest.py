@@ -1,4 +1,4 @@
-"""A copy of the launchers in a repository of its own, with stand-ins that record what they were given."""
+"""Fixtures: a copy of the launchers in a repository of its own, with stand-ins that record their arguments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NAMES = ("gcloud", "sbatch", "srun", "squeue", "scontrol", "scancel", "kubectl", "docker", "sleep", "tail")
 
-# Notes its name and arguments; says what was prepared for it, in turn; srun then runs the command that it was given.
+# Records its name and arguments and prints the answers prepared for it, in turn; srun then runs its command.
 STAND_IN = """#!{python} -S
 import json, os, sys
 from pathlib import Path
@@ -36,7 +36,7 @@ if name == "srun":
 
 
 class Launchers:
-    """Runs launch scripts where every outside command is a stand-in."""
+    """Runs launch scripts with stand-ins for all outside commands."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -57,7 +57,7 @@ class Launchers:
         subprocess.run(["git", *words], cwd=self.root, env=self.environment, check=True, capture_output=True)
 
     def answer(self, to: str, *says: str | tuple[str, int]) -> None:
-        """What commands that contain `to` say, one after the other; a text, or a text and an exit code."""
+        """Sets the answers of commands that contain `to`, in turn: a text, or a text and an exit code."""
         self.answers.append({"to": to, "says": [(s, 0) if isinstance(s, str) else s for s in says]})
 
     def prepare(self) -> None:
@@ -85,7 +85,7 @@ class Launchers:
 
 
 def printed_commands(output: str) -> list[list[str]]:
-    """The commands in what a script printed, as the words that a shell would make of them; files' contents left out."""
+    """The commands that a script printed, as words of a shell, without the contents of files."""
     commands, ends = [], None
     for line in output.splitlines():
         if ends:
@@ -114,7 +114,7 @@ def commands():
 
 
 def recorder(path: Path, code: int = 0) -> None:
-    """Writes a program that notes its arguments beside itself, one a line, and ends with a code."""
+    """Writes a program that records its arguments in `<path>.words`, one on each line, and ends with a code."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" > {shlex.quote(str(path))}.words\nexit {code}\n')
     path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""launch/gke: the manifest against its schema, what the cluster would do with it, and what reaches kubectl."""
+"""launch/gke: the manifest by its schema and by the cluster's rules, and the commands that reach kubectl."""
 
 import json
 import re
@@ -19,7 +19,7 @@ SLICE = {
     "ACCELERATOR": "tpu-v5-lite-podslice",
     "TOPOLOGY": "4x4",
 }
-# YAML has no way to write some characters in a plain text, and a shell none to type a line break.
+# Without characters that YAML cannot write in plain text, and line breaks, which cannot be typed in a shell.
 PRINTABLE = st.characters(
     blacklist_categories=("Cs", "Cc", "Cn", "Zl", "Zp"), blacklist_characters="\ufeff\ufffe\uffff"
 )
@@ -99,7 +99,7 @@ def test_the_schema_refuses_what_the_cluster_would(launchers, field, value):
 
 
 def becomes(jobset, code, disrupted=False):
-    """What JobSet does after a pod ended so, by the rules of Job's podFailurePolicy and JobSet's failurePolicy."""
+    """JobSet's action after a pod ended with a code, by Job's podFailurePolicy and JobSet's failurePolicy."""
     reason = "BackoffLimitExceeded" if job_of(jobset)["backoffLimit"] == 0 else None
     message = "Job has reached the specified backoff limit"
     for index, rule in enumerate(job_of(jobset)["podFailurePolicy"]["rules"]):
@@ -134,7 +134,7 @@ def test_bad_input_is_not_tried_again(launchers):
 
 @settings(max_examples=15)
 @given(st.lists(st.text(PRINTABLE, max_size=12), max_size=5))
-def test_words_reach_the_container_as_they_were_given(shared_launchers, words):
+def test_words_reach_the_container_unchanged(shared_launchers, words):
     command = container_of(manifest(shared_launchers, ARGS=shlex.join(words)))["command"]
     # Kubernetes reads $$( as the characters $(
     assert [word.replace("$$(", "$(") for word in command[5:]] == words
@@ -159,7 +159,7 @@ def test_nodes_follow_from_the_topology(launchers, topology, chips, nodes):
     assert job_of(manifest(launchers, TOPOLOGY=topology, CHIPS=chips))["parallelism"] == nodes
 
 
-def test_the_dry_run_prints_what_is_then_done_and_does_nothing(launchers, commands):
+def test_the_dry_run_prints_the_commands_and_runs_none(launchers, commands):
     for command in ("image", "submit"):
         output = run(launchers, "--dry-run", command)
         dry = commands(output)

@@ -1,11 +1,11 @@
-"""The local launcher: which process it blames."""
+"""The local launcher names the process that caused a failure."""
 
 import subprocess
 import sys
 from pathlib import Path
 
 LAUNCHER = Path(__file__).parents[2] / "launch" / "local.py"
-# In the place of the package: process 1 stands still, and process 0 gives up on it.
+# In place of the package: process 1 stops itself, and process 0 then fails.
 STAND_IN = """
 import os, signal, sys, time
 if "--process=1" in sys.argv:
@@ -18,7 +18,7 @@ sys.exit(1)
 """
 
 
-def test_a_process_that_was_stopped_is_named_and_not_the_one_that_gave_up_on_it(tmp_path, monkeypatch):
+def test_a_stopped_process_is_named_and_not_the_one_that_failed_because_of_it(tmp_path, monkeypatch):
     (tmp_path / "facenet_jax").mkdir()
     (tmp_path / "facenet_jax" / "__init__.py").touch()
     (tmp_path / "facenet_jax" / "__main__.py").write_text(STAND_IN)

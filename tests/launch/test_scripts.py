@@ -1,4 +1,4 @@
-"""All launch scripts: shellcheck, help, and the dry runs in docs/launch.md as they are printed."""
+"""All launch scripts: shellcheck, help, and the dry runs that docs/launch.md shows."""
 
 import re
 import subprocess
@@ -31,7 +31,7 @@ def test_help_names_what_each_command_does(launchers, script):
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: re.search(r"launch/\S+", example)[0])
-def test_the_dry_runs_in_the_docs_are_what_is_printed(launchers, example):
+def test_the_dry_runs_in_the_docs_are_those_printed(launchers, example):
     lines = example.splitlines(keepends=True)
     typed = 1 + next(number for number, line in enumerate(lines) if not line.endswith("\\\n"))
     command = "".join(lines[:typed])

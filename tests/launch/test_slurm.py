@@ -1,4 +1,4 @@
-"""launch/slurm.sh and launch/slurm.sbatch: what reaches sbatch and srun, and when a job is requeued."""
+"""launch/slurm.sh and launch/slurm.sbatch: the commands that reach sbatch and srun, and when a job is requeued."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-# What a person may write in a command line; a line break cannot be typed there.
+# Words that can be typed in a command line, so without line breaks.
 WORDS = st.lists(st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=12), max_size=5)
 ASKED = ["--distributed", "--config=nn1", "--workdir=runs/nn1"]
 
@@ -32,7 +32,7 @@ def test_without_gpus_one_process_a_node(launchers):
 
 @settings(max_examples=15)
 @given(WORDS)
-def test_words_reach_the_program_as_they_were_given(shared_launchers, make_recorder, words):
+def test_words_reach_the_program_unchanged(shared_launchers, make_recorder, words):
     program = shared_launchers.folder / "environment" / "bin" / "facenet-jax"
     make_recorder(program)
     venv = {"VENV": str(shared_launchers.folder / "environment")}
@@ -51,7 +51,7 @@ def test_nothing_in_args_is_expanded(launchers):
     assert not (launchers.root / "boom").exists()
 
 
-def test_the_dry_run_prints_what_would_be_done_and_does_nothing(launchers, commands):
+def test_the_dry_run_prints_the_commands_and_runs_none(launchers, commands):
     given = {"CONFIG": "nn1", "ARGS": "--config.data.path='my photos'", "GPUS": "4"}
     output = launchers.run("slurm.sh", "--dry-run", "submit", **given)
     assert launchers.calls() == []
@@ -79,14 +79,14 @@ def test_the_dry_run_prints_what_would_be_done_and_does_nothing(launchers, comma
         (137, "RUNNING", False),  # a host was killed: Slurm requeues for a lost node, a person for the rest
     ],
 )
-def test_a_job_goes_back_to_the_queue_only_when_it_has_saved_and_is_still_wanted(launchers, code, state, requeued):
+def test_a_job_is_requeued_only_when_it_has_saved_and_was_not_cancelled(launchers, code, state, requeued):
     launchers.answer("srun", ("", code))
     launchers.answer("squeue", state)
     launchers.run("slurm.sbatch", "facenet-jax", "train", code=code, SLURM_JOB_ID="77")
     assert (["scontrol", "requeue", "77"] in launchers.calls()) == requeued
 
 
-def test_a_job_that_lost_a_node_goes_back_to_the_queue(launchers):
+def test_a_job_that_lost_a_node_is_requeued(launchers):
     launchers.answer("srun", ("", 1), ("", 1))  # the tasks have given up; then a node does not answer
     launchers.answer("squeue", "RUNNING")
     launchers.run("slurm.sbatch", "facenet-jax", "train", code=1, SLURM_JOB_ID="77", SLURM_JOB_NUM_NODES="2")
@@ -94,9 +94,9 @@ def test_a_job_that_lost_a_node_goes_back_to_the_queue(launchers):
     assert launchers.calls()[2:] == [asked, ["scontrol", "requeue", "77"]]
 
 
-def test_the_batch_shell_outlives_a_notice_and_tasks_ignore_it_until_they_have_joined(launchers, tmp_path):
+def test_the_batch_shell_survives_sigterm_and_tasks_ignore_it_until_they_have_joined(launchers, tmp_path):
     program = tmp_path / "program"
-    # A program that has not yet said what SIGTERM means to it, and would end with 143 of it.
+    # A program without a handler of SIGTERM, which would end it with 143.
     waits = f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done"
     program.write_text(f"#!/bin/bash\necho $$ $PPID > {tmp_path}/pid\n{waits}\ntouch {tmp_path}/left\nexit 143\n")
     program.chmod(0o755)

@@ -1,4 +1,4 @@
-"""launch/tpu_vm.sh: what reaches gcloud, in which order, and what it does when a slice is preempted."""
+"""launch/tpu_vm.sh: the commands that reach gcloud, in order, also when a slice is preempted."""
 
 import subprocess
 import tarfile
@@ -16,7 +16,7 @@ def run(launchers, *words, **more):
 
 
 def verbs(launchers):
-    """The sequence of what was asked of gcloud, in short."""
+    """The verbs of the commands that reached gcloud, in order."""
     return [call[4] for call in launchers.calls() if call[:3] == TPUS]
 
 
@@ -38,7 +38,7 @@ def test_the_software_of_each_generation(launchers, accelerator, version):
     assert f"--runtime-version={version}" in launchers.calls()[0]
 
 
-def test_the_dry_run_prints_what_is_then_done_and_does_nothing(launchers, commands):
+def test_the_dry_run_prints_the_commands_and_runs_none(launchers, commands):
     given = {"ARGS": "--config.data.path='my photos'"}
     dry = commands(run(launchers, "--dry-run", "up", **given))
     assert launchers.calls() == []
@@ -65,7 +65,7 @@ def test_a_dataset_in_a_bucket_is_mounted_in_setup_and_trained_on(launchers, com
 
 @pytest.fixture
 def worker(tmp_path):
-    """Runs launch/mount_bucket.sh where what changes a machine is noted, and /etc/fstab is a file of the test's."""
+    """Runs launch/mount_bucket.sh with recorders for commands that change a machine, and a file as /etc/fstab."""
     programs, calls, fstab = tmp_path / "worker", tmp_path / "calls", tmp_path / "fstab"
     programs.mkdir()
     for name in ("sudo", "curl", "lsb_release"):
@@ -155,13 +155,13 @@ def test_the_unit_starts_again_on_143_and_not_on_bad_input(launchers):
     lines = (launchers.root / "launch/facenet-train@.service").read_text().splitlines()
     for line in ("Restart=on-failure", "RestartPreventExitStatus=2", "KillMode=mixed", "WantedBy=multi-user.target"):
         assert line in lines
-    # Once stopped it is inactive, which `keep` tells from failed; started again it is all the same.
+    # After a stop it is inactive, which `keep` distinguishes from failed; after 143 it is restarted nevertheless.
     assert {"SuccessExitStatus=143", "RestartForceExitStatus=143"} <= set(lines)
     run(launchers, "start")
     assert "systemctl enable facenet-train@$USER" in launchers.calls()[-1][-1]
 
 
-def test_wait_asks_until_the_slice_is_there_and_lets_one_in(launchers):
+def test_wait_asks_until_the_slice_is_active_and_accepts_connections(launchers):
     launchers.answer("describe", "WAITING_FOR_RESOURCES", "PROVISIONING", "ACTIVE")
     launchers.answer("--command=true", ("refused", 255), "")
     run(launchers, "wait")
@@ -196,7 +196,7 @@ def test_keep_asks_for_a_preempted_slice_again_until_the_run_has_ended(launchers
     assert "billed by the hour" in output.splitlines()[-1]
 
 
-def test_keep_goes_on_when_a_slice_cannot_be_had_or_filled_at_once(launchers):
+def test_keep_tries_again_when_a_slice_cannot_be_created_or_filled(launchers):
     launchers.answer("describe", "SUSPENDED", ("", 1), "ACTIVE", "ACTIVE", "ACTIVE")
     launchers.answer(" create ", ("no room", 1), "")
     launchers.answer(" scp ", ("lost", 1))
@@ -231,7 +231,7 @@ def test_collect(launchers):
 
 
 @pytest.mark.parametrize("command", ["create", "start", "status", "stop", "collect"])
-def test_what_leaves_the_slice_running_says_what_that_costs(launchers, command):
+def test_commands_that_leave_the_slice_running_print_that_it_is_billed(launchers, command):
     assert "billed by the hour" in run(launchers, command)
 
 

@@ -1,4 +1,4 @@
-"""The networks held to what the paper prints of them: every row of Tables 1 and 2, and every total of section 3.3."""
+"""The networks have the figures that the paper prints: every row of Tables 1 and 2, every total of section 3.3."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Collectives and traffic, read from programs: from one whose numbers are plain, and from texts as TPU writes them."""
+"""Collectives and traffic read from programs: compiled ones with known numbers, and a text in the form of TPU's."""
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def test_traffic_is_inputs_and_results():
 
     once = of_loop(8) - of_loop(7)
     assert of_loop(20) - of_loop(8) == 12 * once
-    # Each time round: read x, write its sine, read both, write the product; and at most a copy of what is carried.
+    # Each iteration reads x, writes its sine, reads both, writes the product, and at most copies the carried array.
     assert 5 * 4 * 256**2 <= once <= 7 * 4 * 256**2 + 64
 
 

@@ -1,4 +1,4 @@
-"""The three limits by hand, and what the command prints."""
+"""The three limits of a step calculated by hand, and the command."""
 
 import json
 
@@ -108,11 +108,11 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert found["chip_hours"] == pytest.approx(8 * 1e6 / found["images_per_second"] / 3600)
 
 
-def test_what_is_refused(capsys):
+def test_bad_input_is_refused(capsys):
     for arguments, words in (
         (["--chip=v99"], "not in the table"),
         (["--chip=v5e", "--chips=0"], "from 1 up"),
-        (["--chip=v5e", "--chips=8", "--slices=3"], "as many chips in each"),
+        (["--chip=v5e", "--chips=8", "--slices=3"], "the same number of chips in each"),
         (["--chip=v5e", "--slices=-1"], "from 1 up"),
         (["--chip=cpu", "--compiler=tpu"], "leave it out"),
         (["--chip=h100", "--compiler=tpu"], "h100 is not one"),

@@ -1,4 +1,4 @@
-"""TPU's own compiler takes the step, for one slice and for two; it needs no TPU."""
+"""TPU's own compiler compiles the step, for one slice and for two, without a TPU."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def test_one_slice_keeps_and_sends_what_simulated_devices_do():
     tpu, cpu = compile_for("quickstart", overrides, 4, "v5e:2x2"), compile_for("quickstart", overrides, 4)
     assert tpu.compiler == "TPU's compiler for v5e:2x2"
     assert (tpu.parameters, tpu.rows, tpu.state) == (cpu.parameters, cpu.rows, cpu.state)
-    assert tpu.memory > tpu.state  # small arrays take more room there than on processors: rows of 128 numbers
+    assert tpu.memory > tpu.state  # small arrays take more memory than on a CPU, since rows are padded to 128 numbers
 
 
 def test_parameters_are_gathered_within_each_of_two_slices():

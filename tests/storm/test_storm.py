@@ -1,4 +1,4 @@
-"""A few hundred damaged inputs over every reader; `make storm` has the ten thousand."""
+"""A few hundred damaged inputs for all readers; `make storm` has ten thousand."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def place(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [kind.name for kind in KINDS if not kind.slow])
-def test_damage_is_told_or_does_no_harm(place, name):
+def test_damage_is_reported_or_harmless(place, name):
     storm = Storm(place / name.replace("/", " "), seed=1, only=[name], slow=False)
     for package in filter(None, (kind.needs for kind in storm.kinds)):
         pytest.importorskip(package)

@@ -1,4 +1,4 @@
-"""The picture of a sweep, by what it writes."""
+"""The figure of a sweep: its axes and its lines."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_numbers_are_an_axis_in_their_order(axes, tmp_path):
     assert axes[0].containers[0].lines[0].get_ydata() == pytest.approx([30, 20])
 
 
-def test_names_stand_beside_each_other(axes, tmp_path):
+def test_names_are_categories_in_their_order(axes, tmp_path):
     sweep_figure(
         "Why?", "network", {0.01: [Measured("nns2", 0.3, 0.01), Measured("nn4", 0.4, 0.01)]}, tmp_path / "a.png"
     )

@@ -1,4 +1,4 @@
-"""A sweep's file: its points, and what is refused before anything runs."""
+"""A sweep's file: its points, and mistakes that are refused before any point runs."""
 
 import shlex
 
@@ -56,14 +56,14 @@ def test_arguments_stay_one_word_each():
         ("'''Why?'''\n", [], "defines no points"),
     ],
 )
-def test_what_a_file_can_have_wrong(tmp_path, text, overrides, words):
+def test_mistakes_in_a_file_are_refused(tmp_path, text, overrides, words):
     file = tmp_path / "why.py"
     file.write_text(text)
     with pytest.raises(InputError, match=words):
         load_sweep(str(file), "quickstart", overrides)
 
 
-def test_names_that_are_not_there():
+def test_unknown_sweeps_and_unsuitable_data_are_refused():
     with pytest.raises(InputError, match="did you mean embedding_size"):
         load_sweep("embeding_size", "quickstart", [])
     with pytest.raises(InputError, match="draws its faces"):

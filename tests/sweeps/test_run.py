@@ -1,4 +1,4 @@
-"""A sweep: it resumes where it stopped, survives a point that fails, and ends with a table, a picture and a CSV."""
+"""A sweep resumes where it stopped, survives a point that fails, and ends with a table, a figure and a CSV."""
 
 import csv
 import json
@@ -77,7 +77,7 @@ def test_the_csv_and_the_picture(swept):
     assert (run / "sweep.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_only_what_is_not_finished_runs_again(swept, monkeypatch, capsys):
+def test_only_unfinished_points_run_again(swept, monkeypatch, capsys):
     file, run, _ = swept
     started = []
     monkeypatch.setattr(Runner, "__call__", lambda self, command: started.append(command.words) or 0)
@@ -102,7 +102,7 @@ def test_a_dry_run_prints_the_commands(swept, capsys, monkeypatch):
 
 
 class TestJobs:
-    """With stand-ins for the scripts of launch/ that note what they were given."""
+    """With stand-ins for the scripts of launch/ that record their arguments."""
 
     @pytest.fixture
     def sent(self, tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ class TestJobs:
         assert main([*command, "--again"]) == 1
         assert len(sent()) == 4
 
-    def test_a_config_of_ones_own_is_found_by_the_job(self, tmp_path, sent, monkeypatch, capsys):
+    def test_a_users_own_config_is_found_by_the_job(self, tmp_path, sent, monkeypatch, capsys):
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path / "elsewhere")
         own = "from facenet_jax.config import load_config\n\n\ndef get_config():\n    return load_config('nn4', [])\n"
@@ -154,7 +154,7 @@ class TestJobs:
         assert main([*command, "--launcher=tpu"]) == 2
         assert "put it there, such as into configs/" in capsys.readouterr().err
 
-    def test_work_that_cannot_be_shared(self, capsys):
+    def test_local_points_need_a_local_folder(self, capsys):
         assert main(["sweep", "embedding_size", "--workdir=gs://bucket/x"]) == 2
         assert "need a folder here" in capsys.readouterr().err
 
@@ -169,8 +169,8 @@ class TestJobs:
     ("number", "passed"),
     [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM), (signal.SIGHUP, signal.SIGTERM)],
 )
-def test_what_asks_to_stop_is_passed_on(number, passed, tmp_path):
-    # It says when it listens, then leaves with 130 or 143 when asked, as a run that has saved does.
+def test_signals_are_passed_on(number, passed, tmp_path):
+    # It makes a file when it listens, and ends with 130 or 143 on a signal, as a run that has saved does.
     script = f"trap 'exit 130' INT; trap 'exit 143' TERM; touch {tmp_path}/listens; while :; do sleep 0.05; done"
 
     def ask():

@@ -1,4 +1,4 @@
-"""Runs in a bucket, on a server that speaks Google's protocol over HTTP: all of it but Google's own machines."""
+"""Runs in a bucket of a local server that speaks Google's protocol over HTTP."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RUN += [f"--config.steps={STEPS}", f"--config.checkpoint.every={EVERY}"]
 
 
 def at(address: str) -> dict[str, str]:
-    """The environment of a command that takes a server for Google's."""
+    """The environment in which a command uses this server instead of Google's."""
     return os.environ | {
         "STORAGE_EMULATOR_HOST": address,  # gcsfs
         "TENSORSTORE_GCS_HTTP_URL": address,
@@ -71,7 +71,7 @@ class Server:
         self._process.wait()
 
     def names(self, prefix: str = "") -> list[str]:
-        """Of all objects in the bucket."""
+        """The names of the objects in the bucket with this prefix."""
         with urllib.request.urlopen(f"{self.address}/storage/v1/b/bucket/o?prefix={prefix}") as answer:
             return [item["name"] for item in json.load(answer).get("items", [])]
 
@@ -94,7 +94,7 @@ class Server:
         )
 
     def run(self, *words: str, code: int = 0) -> str:
-        """What a command prints."""
+        """Runs a command, asserts its exit code, and returns its output."""
         process = self.start(*words)
         said = process.communicate(timeout=900)[0]
         assert process.returncode == code, said
@@ -128,21 +128,21 @@ def on_disk(server, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def in_bucket(server) -> str:
-    """A run in the bucket, in two lives."""
+    """A run in the bucket that was resumed once."""
     server.run(*train("gs://bucket/run", "--config.steps=10"))
     said = server.run(*train("gs://bucket/run"))
     assert f"from step 10 of {STEPS} in gs://bucket/run" in said
     return "gs://bucket/run"
 
 
-def test_a_run_in_a_bucket_goes_on_and_is_that_on_a_disk(server, in_bucket, on_disk, tmp_path):
+def test_a_run_in_a_bucket_resumes_and_equals_the_run_on_a_disk(server, in_bucket, on_disk, tmp_path):
     kept = {name.split("/")[2] for name in server.names("run/checkpoints/")}
     assert kept == {"15", "20", "val.json"}
     server.copy("run", tmp_path / "run")
     assert_same_run(tmp_path / "run", on_disk, STEPS)
 
 
-def test_a_run_that_is_killed_while_it_saves_goes_on_from_the_last_whole_checkpoint(server, on_disk, tmp_path):
+def test_a_run_that_is_killed_while_saving_resumes_from_the_last_complete_checkpoint(server, on_disk, tmp_path):
     process = server.start(*train("gs://bucket/killed"))
     saving, whole = "killed/checkpoints/10/", "killed/checkpoints/10/commit_success.txt"
     while not server.names(saving):
@@ -178,7 +178,7 @@ def commands(workdir: str, out: Path) -> dict[str, list[str]]:
 
 
 def assert_one_sentence(said: str, *words: str) -> None:
-    """That a command ended with a sentence of its own; a library's lines around it are in a file that is named."""
+    """Asserts that a command printed one sentence, and otherwise only the file with the libraries' output."""
     sentence, *more = [line for line in said.splitlines() if line.strip()]
     assert all("what libraries and worker processes printed is in" in line for line in more), said
     for word in words:
@@ -201,7 +201,7 @@ def test_a_bucket_that_is_not_there_is_one_sentence(server, tmp_path, command, w
 
 @contextmanager
 def refusing(code: int) -> Iterator[str]:
-    """A server that lets nobody in, and says so as Google does."""
+    """A server that refuses every request as Google does."""
 
     class Refuses(BaseHTTPRequestHandler):
         def answer(self) -> None:

@@ -1,4 +1,4 @@
-"""Four hosts on a switch, where this machine can make them."""
+"""A fixture: four hosts on a virtual switch, if this machine allows them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     if missing:
         pytest.skip(f"{', '.join(missing)} not installed: apt-get install iproute2 util-linux hostname")
     if os.geteuid() != 0:
-        pytest.skip("network namespaces want root")
+        pytest.skip("network namespaces need root")
     made = Hosts(tmp_path_factory.mktemp("network"), 4)
     try:
         try:

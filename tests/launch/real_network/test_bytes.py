@@ -1,4 +1,4 @@
-"""What a step sends over the wire, counted at the hosts' interfaces, is what `facenet-jax plan` says."""
+"""The bytes that a step sends, counted at the hosts' interfaces, are those that `facenet-jax plan` predicts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def options(faces: int) -> list[str]:
 
 
 def counted(hosts: Hosts, workdir: Path, faces: int, count: int) -> tuple[float, float]:
-    """Bytes and packets that a host sends in a step, in the mean of the hosts."""
+    """Bytes and packets that a host sends in a step, averaged over the hosts."""
     processes = hosts.train(workdir, *options(faces), hosts=count)
 
     def taken(step: int) -> bool:

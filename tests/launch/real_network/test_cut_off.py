@@ -1,4 +1,4 @@
-"""Hosts whose cable is pulled: nobody waits for ever, and the job resumes from what was saved."""
+"""Hosts that lose their network: all processes end in time, and the job resumes from the last checkpoint."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tiny import TINY
 pytestmark = pytest.mark.cluster
 
 STEPS = 80
-# One device in each process, and checkpoints to go on from.
+# One device in each process, and checkpoints to resume from.
 RUN = [word for word in TINY if not word.startswith(("--config.steps", "--config.mesh", "--config.checkpoint"))]
 RUN += ["--config.checkpoint.every=20", "--config.checkpoint.keep=99"]
-# docs/launch.md: processes that no longer hear of one another end within a minute.
+# docs/launch.md: processes that lose contact with each other end within a minute.
 A_MINUTE = 60
 MOMENTS = ("in a step", "while saving", "while agreeing on a stop")
 
@@ -32,7 +32,7 @@ def start(hosts: Hosts, workdir: Path, steps: int, count: int = 2) -> list[subpr
 
 
 def finish(hosts: Hosts, workdir: Path, steps: int, count: int = 2) -> None:
-    """Gives the command of a run, and waits for its end."""
+    """Starts a run, and waits for its end."""
     processes = start(hosts, workdir, steps, count)
     until(lambda: ended(processes), 900, lambda: hosts.all_said(workdir))
     assert [process.returncode for process in processes] == [0] * count, hosts.all_said(workdir)
@@ -40,14 +40,14 @@ def finish(hosts: Hosts, workdir: Path, steps: int, count: int = 2) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(hosts, tmp_path_factory) -> Path:
-    """A run on two hosts that nothing happens to."""
+    """An undisturbed run on two hosts."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
     finish(hosts, workdir, STEPS)
     return workdir
 
 
 def wait_for(moment: str, hosts: Hosts, workdir: Path, processes: list[subprocess.Popen[bytes]], step: int) -> None:
-    """Returns at a moment of a run, after a step."""
+    """Waits for a moment of a run, after a step."""
 
     def taken() -> bool:
         file = workdir / "metrics.jsonl"
@@ -62,12 +62,12 @@ def wait_for(moment: str, hosts: Hosts, workdir: Path, processes: list[subproces
 
 
 def being_saved(workdir: Path) -> list[Path]:
-    """Checkpoints that are not whole yet."""
+    """Checkpoints that are not complete yet."""
     return list((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp"))
 
 
 def saved(workdir: Path) -> int:
-    """The step of the last whole checkpoint."""
+    """The step of the last complete checkpoint."""
     return max(int(folder.name) for folder in (workdir / "checkpoints").iterdir() if folder.name.isdigit())
 
 
@@ -92,7 +92,7 @@ def test_five_seconds_without_a_cable_are_waited_for(hosts, undisturbed, tmp_pat
 def assert_all_end_and_say_why(
     hosts: Hosts, workdir: Path, processes: list[subprocess.Popen[bytes]], pulled: int
 ) -> None:
-    """Pulls a cable for a minute, in which all processes end."""
+    """Pulls a cable for a minute, and asserts that all processes end and name the host."""
     since = time.monotonic()
     hosts.pull(pulled)
     until(lambda: ended(processes), A_MINUTE, lambda: hosts.all_said(workdir))
@@ -108,7 +108,7 @@ def assert_all_end_and_say_why(
 
 
 @pytest.mark.parametrize(("moment", "host"), list(zip(MOMENTS, (1, 0, 1), strict=True)))
-def test_a_minute_without_a_cable_ends_all_and_the_command_goes_on(hosts, undisturbed, tmp_path, moment, host):
+def test_a_minute_without_a_cable_ends_all_and_the_command_resumes(hosts, undisturbed, tmp_path, moment, host):
     workdir = tmp_path / "run"
     processes = start(hosts, workdir, STEPS)
     wait_for(moment, hosts, workdir, processes, 35)
@@ -136,9 +136,9 @@ def test_one_of_four_hosts_is_cut_off(hosts, tmp_path):
 @pytest.mark.parametrize(
     "queue",
     ["netem delay 20ms 5ms loss 1%", "tbf rate 20mbit burst 8kb limit 12kb"],
-    ids=["delay and loss", "a narrow line that drops what is too much"],
+    ids=["delay and loss", "a slow line that drops packets"],
 )
-def test_a_bad_line_makes_a_run_slower_and_nothing_else(hosts, undisturbed, tmp_path, queue):
+def test_a_bad_line_makes_a_run_slower_and_changes_nothing_else(hosts, undisturbed, tmp_path, queue):
     hosts.slow(*queue.split())
     try:
         finish(hosts, tmp_path / "run", 20)

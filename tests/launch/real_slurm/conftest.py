@@ -1,4 +1,4 @@
-"""A Slurm cluster of two nodes on this machine, for as long as the tests run: Slurm itself, not a stand-in."""
+"""A fixture: a real Slurm cluster of two nodes on this machine, for the duration of the tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 PROGRAMS = ("slurmctld", "slurmd", "munged", "sbatch", "squeue", "scontrol", "scancel", "sinfo", "unshare", "setpriv")
 
-# Everything lies in one folder, ports and sockets too; of the machine's own /etc nothing is used or changed.
+# All files and sockets are in one folder; the machine's own /etc is neither used nor changed.
 # cred_expire shortens the time that Slurm holds a requeued job (120 s by default, see docs/launch.md).
 CONFIGURATION = """
 ClusterName=test
@@ -74,7 +74,7 @@ class Cluster:
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
-        """Starts the daemons where `n1` and `n2` are names of this machine: JAX looks the first node's name up."""
+        """Starts the daemons with `n1` and `n2` as names of this machine, since JAX resolves the first node's name."""
         self.logs.mkdir(parents=True)
         (self.folder / "state").mkdir()
         sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
@@ -105,7 +105,7 @@ class Cluster:
         self._daemon("slurmd", "-D", "-N", node)
 
     def lose_node(self, node: str) -> None:
-        """Kills a node's daemon and everything that it had started, as a power cut does."""
+        """Kills a node's daemon and all processes that it started, as a power cut does."""
         daemon = next(one for one in self._started if one.args[-3:] == ["-D", "-N", node])
         self._started.remove(daemon)
         self._kill(daemon, node)
@@ -118,7 +118,7 @@ class Cluster:
     def _kill(self, daemon: subprocess.Popen[bytes], node: str = "") -> None:
         """Kills a daemon, and the jobs of its node, or of all nodes."""
         with_children(daemon.pid)
-        # slurmd's steps leave its process group; they name their cluster and their node in their environment.
+        # slurmd's steps leave its process group; their environment names their cluster and node.
         wanted = {f"SLURM_CONF={self.folder / 'slurm.conf'}".encode()}
         wanted |= {f"SLURMD_NODENAME={node}".encode()} if node else set()
         for process in Path("/proc").iterdir():
@@ -133,7 +133,7 @@ class Cluster:
 
     def _daemon(self, *words: str) -> None:
         mounted = f'mount --bind {shlex.quote(str(self.folder / "hosts"))} /etc/hosts && exec "$@"'
-        # setpriv has a daemon end with the tests, however these end.
+        # setpriv ends a daemon with the tests, however these end.
         own = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--propagation=private"]
         with (self.folder / f"{words[0]}.out").open("a") as said:
             self._started.append(
@@ -148,12 +148,12 @@ class Cluster:
             )
 
     def ask(self, *words: str) -> str:
-        """What one of Slurm's commands prints."""
+        """The output of a Slurm command."""
         done = subprocess.run(words, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         return done.stdout.strip()
 
     def submit(self, workdir: Path, arguments: list[str], *options: str, script: str = "launch/slurm.sh") -> int:
-        """`launch/slurm.sh submit`, as a person gives it; the job's number."""
+        """Runs `launch/slurm.sh submit`; returns the job's number."""
         given = {"CONFIG": "quickstart", "WORKDIR": str(workdir), "ARGS": shlex.join(arguments)}
         done = subprocess.run(
             [str(ROOT / script), "submit", *options],
@@ -166,16 +166,16 @@ class Cluster:
         return int(done.stdout.split("Submitted batch job ")[1].split()[0])
 
     def show(self, job: int) -> dict[str, str]:
-        """What Slurm says of a job: its state, how often it was restarted, its exit code."""
+        """Slurm's entry of a job: its state, how often it was restarted, its exit code."""
         words = self.ask("scontrol", "--oneliner", "show", "job", str(job)).split()
         return dict(word.split("=", 1) for word in words if "=" in word)
 
     def state(self, job: int) -> str:
-        """PENDING, RUNNING, COMPLETED, ..."""
+        """A job's state: PENDING, RUNNING, COMPLETED, ..."""
         return self.show(job).get("JobState", "")
 
     def minutes(self, job: int) -> int:
-        """Whole minutes that a job's present life has lasted."""
+        """Whole minutes since a job was last started."""
         hours, minutes, _ = self.show(job)["RunTime"].split(":")
         return int(hours) * 60 + int(minutes)
 
@@ -184,7 +184,7 @@ class Cluster:
         self.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
 
     def log(self, job: int) -> str:
-        """All that the job's lives have printed."""
+        """All output of a job, also from before it was requeued."""
         file = self.logs / f"{job}.log"
         return file.read_text(errors="replace") if file.exists() else ""
 
@@ -196,7 +196,7 @@ class Cluster:
             time.sleep(0.3)
 
     def until_step(self, job: int, workdir: Path, step: int) -> None:
-        """Waits until a run has taken so many steps."""
+        """Waits until a run has taken this many steps."""
         file = workdir / "metrics.jsonl"
 
         def there() -> bool:
@@ -206,7 +206,7 @@ class Cluster:
         self.until(there, 900, f"step {step} was not reached:\n{self.log(job)}")
 
     def until_ended(self, job: int, seconds: float = 900) -> str:
-        """Waits until Slurm is done with a job; its last state."""
+        """Waits until a job has ended; returns its last state."""
         over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
         self.until(lambda: self.state(job) in over, seconds, f"{self.show(job)}\n{self.log(job)}")
         return self.state(job)
@@ -231,11 +231,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             f"Slurm is not installed ({', '.join(missing)}): apt-get install slurmctld slurmd slurm-client munge"
         )
     if os.geteuid() != 0:
-        pytest.skip("a Slurm cluster of one's own wants root")
+        pytest.skip("starting a Slurm cluster needs root")
     own = ["unshare", "--mount", "--propagation=private", "mount", "--bind", "/etc/hosts", "/etc/hosts"]
     tried = subprocess.run(own, capture_output=True, text=True, check=False)
     if tried.returncode:
-        pytest.skip(f"no mounts of one's own here: {shlex.join(own)}: {tried.stderr.strip()}")
+        pytest.skip(f"this system does not allow private mounts: {shlex.join(own)}: {tried.stderr.strip()}")
     started = Cluster(tmp_path_factory.mktemp("slurm"))
     try:
         started.start()

@@ -1,4 +1,4 @@
-"""launch/slurm.sh on a real Slurm cluster: whatever happens to a job, it ends where one never disturbed ends."""
+"""launch/slurm.sh on a real Slurm cluster: a disturbed job ends with the same result as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tiny import TINY
 pytestmark = pytest.mark.cluster
 
 STEPS, EVERY = 100, 20
-# As in the other tests, but over both nodes, and with checkpoints to compare at.
+# As in other tests, but on both nodes, and with checkpoints to compare.
 RUN = [word for word in TINY if not word.startswith(("--config.steps", "--config.mesh", "--config.checkpoint"))]
 RUN += [f"--config.checkpoint.every={EVERY}", "--config.checkpoint.keep=999"]
 
@@ -30,7 +30,7 @@ def command(steps: int = STEPS) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(cluster, tmp_path_factory) -> Path:
-    """A run to the end on two nodes, which nothing happens to."""
+    """An undisturbed run on two nodes."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
     job = cluster.submit(workdir, command())
     assert cluster.until_ended(job) == "COMPLETED", cluster.log(job)
@@ -44,7 +44,7 @@ def test_a_run_to_its_end_on_two_nodes(undisturbed, cluster):
     assert (undisturbed / "report.json").exists()
 
 
-def test_sigterm_by_hand_saves_and_the_job_goes_on_from_there(cluster, undisturbed, tmp_path):
+def test_sigterm_saves_and_the_job_resumes_from_there(cluster, undisturbed, tmp_path):
     job = cluster.submit(tmp_path / "run", command())
     cluster.until_step(job, tmp_path / "run", 30)
     cluster.ask("scancel", "--signal=TERM", str(job))
@@ -55,8 +55,8 @@ def test_sigterm_by_hand_saves_and_the_job_goes_on_from_there(cluster, undisturb
     assert_same_run(tmp_path / "run", undisturbed, STEPS)
 
 
-def test_the_time_limit_comes_near_and_the_job_goes_on_in_another_life(cluster, tmp_path):
-    # A run that is never done, so that however fast the machine is, it meets its limit.
+def test_before_its_time_limit_a_job_saves_and_is_requeued(cluster, tmp_path):
+    # A run that never ends, so that it reaches its limit on any machine.
     job = cluster.submit(tmp_path / "run", command(1_000_000), "--time=60")
     cluster.until_step(job, tmp_path / "run", 30)
     # Slurm looks at limits twice a minute: the notice, 120 seconds before the limit, comes within a minute.
@@ -74,7 +74,7 @@ def test_the_time_limit_comes_near_and_the_job_goes_on_in_another_life(cluster, 
     assert_same_run(tmp_path / "run", tmp_path / "undisturbed", compared)
 
 
-def test_a_job_of_higher_priority_preempts_and_the_run_goes_on_after_it(cluster, undisturbed, tmp_path):
+def test_a_job_of_higher_priority_preempts_and_the_run_resumes_after_it(cluster, undisturbed, tmp_path):
     job = cluster.submit(tmp_path / "run", command(), "--partition=low")
     cluster.until_step(job, tmp_path / "run", 30)
     urgent = ["sbatch", "--parsable", "--partition=high", "--nodes=2", "--exclusive", "--wrap=srun hostname"]
@@ -85,7 +85,7 @@ def test_a_job_of_higher_priority_preempts_and_the_run_goes_on_after_it(cluster,
     assert_same_run(tmp_path / "run", undisturbed, STEPS)
 
 
-def test_a_cancelled_job_is_not_requeued_and_its_command_goes_on_later(cluster, undisturbed, tmp_path):
+def test_a_cancelled_job_is_not_requeued_and_its_command_resumes_later(cluster, undisturbed, tmp_path):
     job = cluster.submit(tmp_path / "run", command())
     cluster.until_step(job, tmp_path / "run", 45)
     cluster.ask("scancel", str(job))
@@ -96,7 +96,7 @@ def test_a_cancelled_job_is_not_requeued_and_its_command_goes_on_later(cluster, 
     assert_same_run(tmp_path / "run", undisturbed, STEPS)
 
 
-def test_a_task_that_was_killed_ends_the_job_and_its_command_goes_on(cluster, undisturbed, tmp_path):
+def test_a_killed_task_ends_the_job_and_its_command_resumes(cluster, undisturbed, tmp_path):
     job = cluster.submit(tmp_path / "run", command())
     cluster.until_step(job, tmp_path / "run", 45)
     killed = [pid for pid in processes_of(tmp_path / "run") if environment_of(pid).get("SLURM_PROCID") == "1"]
@@ -113,7 +113,7 @@ def test_a_node_that_goes_down_and_comes_back(cluster, undisturbed, tmp_path):
     cluster.until_step(job, tmp_path / "run", 45)
     cluster.lose_node("n2")
     try:
-        # Long before Slurm looks for it; the job then waits until there are two nodes again.
+        # Long before Slurm notices the lost node; the job then waits until there are two nodes again.
         said = f"a node does not answer; job {job} goes back to the queue"
         cluster.until(lambda: said in cluster.log(job), 280, f"{cluster.show(job)}\n{cluster.log(job)}")
     finally:
@@ -131,7 +131,7 @@ def test_bad_input_is_not_requeued(cluster, tmp_path):
     assert "Traceback" not in cluster.log(job)
 
 
-SWEEP = '''"""Does one failing point leave the others alone?"""
+SWEEP = '''"""Do the other points run when one fails?"""
 
 AXIS = "margin"
 
@@ -180,7 +180,7 @@ def test_prepare_as_an_array_of_shards_and_their_merge(cluster, photos, tmp_path
 
 
 def processes_of(workdir: Path) -> list[int]:
-    """The trainers of a run: those whose command line names its folder, and no shell or srun around them."""
+    """The trainers of a run: Python processes whose command line names its folder, without the shells around them."""
     found = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
