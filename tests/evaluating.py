@@ -31,10 +31,16 @@ def album(people, faces):
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(people), faces)
     points = rng.normal(size=(people, 16))[labels] + 0.7 * rng.normal(size=(len(labels), 16))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), labels
+    return unit(points), labels
+
+
+def unit(points):
+    """Each row scaled to length one, in float32."""
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
 def distance(a, b):
+    """The squared distance of two points, in float64."""
     return float(np.sum((a.astype(np.float64) - b) ** 2))
 
 

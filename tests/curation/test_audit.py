@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluating import unit
 from facenet_jax.cli import main
 from facenet_jax.config import load_config
 from facenet_jax.curation import label_errors
@@ -36,7 +37,7 @@ def made_up(sizes, seed=0, noise=0.5):
     rng = np.random.default_rng(seed)
     identity = np.repeat(np.arange(len(sizes)), sizes)
     points = rng.normal(size=(len(sizes), 32))[identity] + noise * rng.normal(size=(len(identity), 32))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), identity
+    return unit(points), identity
 
 
 def relabelled(points, labels):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluating import unit
 from facenet_jax.cli import main
 from facenet_jax.curation import people as people_module
 from facenet_jax.curation.grouping import group, k_means
@@ -25,7 +26,7 @@ from preparing import encoded
 def scattered(faces, seed, noise=0.5):
     rng = np.random.default_rng(seed)
     points = rng.normal(size=(6, 8))[rng.integers(0, 6, faces)] + noise * rng.normal(size=(faces, 8))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    return unit(points)
 
 
 @given(st.integers(2, 40), st.floats(0.05, 1.0), st.integers(0, 99))

@@ -1,4 +1,4 @@
-"""A network that costs nothing."""
+"""A small network for tests of evaluations."""
 
 import pytest
 

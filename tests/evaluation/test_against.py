@@ -1,11 +1,11 @@
-"""A new embedder judged against an old one: which points meet, against loops, and through the commands."""
+"""A new embedder compared with an old one: which pairs are compared, checked by plain loops, and the commands."""
 
 import json
 
 import numpy as np
 import pytest
 
-from evaluating import refused
+from evaluating import distance, refused, unit
 from facenet_jax.cli import main
 from facenet_jax.evaluation.against import against_digest
 from facenet_jax.evaluation.counting import squared_pair_distances
@@ -20,19 +20,11 @@ PEOPLE, EACH = 12, 4
 LABELS = np.array([f"p{person:02d}" for person in range(PEOPLE) for _ in range(EACH)])
 
 
-def unit(points):
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
-
-
 def some_points(rng, labels=LABELS, noise=0.7, size=12):
-    """A new embedder's points and an old one's, which are less sure, near each other."""
+    """Points of a new embedder, and of an old one: near the new ones, with more noise."""
     centres = rng.normal(size=(PEOPLE, size))[np.unique(labels, return_inverse=True)[1]]
     new = centres + noise * rng.normal(size=centres.shape)
     return unit(new), unit(new + noise * rng.normal(size=centres.shape))
-
-
-def d(x, y):
-    return float(np.sum((x.astype(np.float64) - y) ** 2))
 
 
 @pytest.mark.parametrize("devices", [[], None])
@@ -45,8 +37,8 @@ def test_each_pair_once_the_earlier_face_new_and_the_later_old(tile, devices):
     counted = squared_pair_distances(new, labels, 1.0, tile=tile, devices=devices, known=old)
     by_person = np.argsort(labels, kind="stable")
     pairs = [(i, j) for place, i in enumerate(by_person) for j in by_person[place + 1 :]]
-    same = sorted(d(new[i], old[j]) for i, j in pairs if labels[i] == labels[j])
-    different = sorted(d(new[i], old[j]) for i, j in pairs if labels[i] != labels[j])
+    same = sorted(distance(new[i], old[j]) for i, j in pairs if labels[i] == labels[j])
+    different = sorted(distance(new[i], old[j]) for i, j in pairs if labels[i] != labels[j])
     for counts, wanted in ((counted.same, same), (counted.different, different)):
         np.testing.assert_allclose(np.repeat(counts.values, counts.counts), wanted, atol=1e-5)
 
@@ -57,27 +49,27 @@ def test_all_pairs_are_judged_and_named_alike():
     order = rng.permutation(len(LABELS))
     labels, new, old = LABELS[order], new[order], old[order]
     metrics = metrics_of_all_pairs(new, labels, [0.05, 0.01], old)
-    for i, j, distance in (*metrics.wrong.accepts, *metrics.wrong.rejects):
-        assert distance == pytest.approx(d(new[i], old[j]), abs=1e-5)
+    for i, j, found in (*metrics.wrong.accepts, *metrics.wrong.rejects):
+        assert found == pytest.approx(distance(new[i], old[j]), abs=1e-5)
     assert metrics.wrong.accepts
     assert metrics.wrong.rejects
-    same = [d(new[i], old[j]) for i in range(48) for j in range(48) if labels[i] == labels[j] and i < j]
+    same = [distance(new[i], old[j]) for i in range(48) for j in range(48) if labels[i] == labels[j] and i < j]
     threshold = metrics.points[0].threshold
     assert metrics.points[0].val == pytest.approx(np.mean(np.array(same) <= threshold + 1e-6), abs=1e-9)
     alone = metrics_of_all_pairs(new, labels, [0.05])
     assert metrics_of_all_pairs(new, labels, [0.05], new).points == alone.points
 
 
-def test_the_holdout_has_new_points_left_and_old_ones_right():
+def test_the_holdout_compares_new_points_with_old_ones():
     new, old = some_points(np.random.default_rng(2))
     result = holdout(new, LABELS, [0.05], splits=2, known=old)
     _, ids, halves = _dealt(new, LABELS, 2, 0, 1e-3)
     vals = []
     for (left, right), split in zip(halves, result.splits, strict=True):
-        pairs = [(d(new[i], old[j]), bool(ids[i] == ids[j])) for i in left for j in right]
+        pairs = [(distance(new[i], old[j]), bool(ids[i] == ids[j])) for i in left for j in right]
         same, different = (np.sort([x for x, is_same in pairs if is_same is wanted]) for wanted in (True, False))
         assert (split.same_pairs, split.different_pairs) == (len(same), len(different))
-        # The largest threshold that keeps the rate lies below the first that may not be accepted.
+        # The largest threshold that keeps the rate lies below the first distance that must not be accepted.
         bound = different[int(0.05 * len(different))]
         vals.append(np.mean(same < bound))
     assert result.rates[0].val == pytest.approx(np.mean(vals))
@@ -85,8 +77,8 @@ def test_the_holdout_has_new_points_left_and_old_ones_right():
     low, high = sure.over_identities[0]
     assert low <= result.rates[0].val <= high
     for wrong in sure.wrong:
-        for i, j, distance in wrong.accepts:
-            assert distance == pytest.approx(d(new[i], old[j]), abs=1e-5)
+        for i, j, found in wrong.accepts:
+            assert found == pytest.approx(distance(new[i], old[j]), abs=1e-5)
     assert holdout(new, LABELS, [0.05], known=new).rates == holdout(new, LABELS, [0.05]).rates
 
 
@@ -95,14 +87,14 @@ def test_people_are_enrolled_by_the_old_embedder():
     found = identify(new, LABELS, [0.5], known=old)
     exemplars = np.arange(0, len(LABELS), EACH)
     probes = [i for i in range(len(LABELS)) if i % EACH]
-    hits = [LABELS[exemplars[np.argmin([d(new[i], old[j]) for j in exemplars])]] == LABELS[i] for i in probes]
+    hits = [LABELS[exemplars[np.argmin([distance(new[i], old[j]) for j in exemplars])]] == LABELS[i] for i in probes]
     assert found.rank1 == pytest.approx(np.mean(hits))
     assert found.rank1 != identify(new, LABELS, [0.5]).rank1
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, photos):
-    """A folder with the points of a new and of an old embedder of the drawn faces."""
+    """A folder with embeddings of the drawn faces by a new and by an old embedder."""
     folder = tmp_path_factory.mktemp("points")
     names = [f"{path.parent.name}/{path.name}" for path in sorted(photos.glob("*/*"))]
     labels = np.array([name.split("/")[0] for name in names])
@@ -117,7 +109,7 @@ def files(tmp_path_factory, photos):
 
 
 @pytest.mark.parametrize("protocol", ["photos", "holdout", "identify"])
-def test_old_both_and_new_stand_in_one_table(files, photos, tmp_path, capsys, protocol):
+def test_one_table_shows_the_old_one_both_and_the_new_one(files, photos, tmp_path, capsys, protocol):
     new, old = str(files / "new.npz"), str(files / "old.npz")
     rates = ["--false-alarms=0.2"] if protocol == "identify" else ["--far=0.05"]
     common = ["evaluate", protocol, f"--data={photos}", *rates]
@@ -148,7 +140,7 @@ def test_old_both_and_new_stand_in_one_table(files, photos, tmp_path, capsys, pr
     assert not list(compatible(collect([alone]).embedders))
 
 
-def test_lists_of_pairs_have_the_first_face_new_and_the_second_old(files, photos, tmp_path):
+def test_in_lists_of_pairs_the_first_face_is_new_and_the_second_old(files, photos, tmp_path):
     lines = ["2\t8"]
     for fold in range(2):
         people = range(6 * fold, 6 * fold + 6)
@@ -174,12 +166,12 @@ def test_lists_of_pairs_have_the_first_face_new_and_the_second_old(files, photos
     assert main([*command, f"--against={old_file}", "--far=0.25", f"--out={tmp_path / 'out'}"]) == 0
     both = json.loads((tmp_path / "out" / "lfw.json").read_text())["embedders"][1]["result"]
     rows = {name: row for row, name in enumerate(names)}
-    for first, second, distance in (*both["wrong"]["false_accepts"], *both["wrong"]["false_rejects"]):
-        assert distance == pytest.approx(d(new[rows[first]], old[rows[second]]), abs=1e-5)
+    for first, second, found in (*both["wrong"]["false_accepts"], *both["wrong"]["false_rejects"]):
+        assert found == pytest.approx(distance(new[rows[first]], old[rows[second]]), abs=1e-5)
     assert both["wrong"]["false_accepts"]
 
 
-def test_what_is_refused(files, photos, capsys):
+def test_mistakes_are_refused_in_one_sentence(files, photos, capsys):
     new, old = f"--embedder={files / 'new.npz'}", f"--against={files / 'old.npz'}"
     where = ["evaluate", "photos", f"--data={photos}"]
     assert "judges one new embedder: give one --embedder" in refused(

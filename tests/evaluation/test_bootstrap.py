@@ -1,4 +1,4 @@
-"""Bootstrap over people, and paired tests, against plain loops."""
+"""Bootstrap over people, and paired tests, checked by plain loops."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluating import unit
 from facenet_jax.evaluation.bootstrap import (
     compare_replicates,
     identity_weights,
@@ -26,11 +27,11 @@ def faces(n=60, identities=8, seed=0, noise=1.0):
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % identities
     points = rng.normal(size=(identities, 8))[labels] + noise * rng.normal(size=(n, 8))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), labels
+    return unit(points), labels
 
 
 def val_by_copies(points, labels, pairs, weights, far):
-    """VAL where each person is there as often as drawn; a copy of somebody is nobody else."""
+    """VAL with each person as often as drawn. Two copies of a person make no pair of different people."""
     same, different = [], []
     for i, j in pairs:
         distance = float(np.sum((points[i].astype(np.float64) - points[j]) ** 2))
@@ -58,7 +59,7 @@ def test_a_replicate_counts_people_as_often_as_they_are_drawn(kind, monkeypatch)
         every = [(i, j) for i in range(60) for j in range(i + 1, 60)]
         pairs = labelled_squared(points, labels, max(FARS))
     elif kind == "halves":
-        # Even faces are of even people: nobody is on both sides unless labels are halved.
+        # Faces with even numbers are of people with even numbers: only halved labels put people on both sides.
         labels = labels // 2
         every = [(i, j) for i in left for j in right]
         counted = pair_distances(points[left], points[right], labels[left], labels[right], 0.6)
@@ -96,7 +97,7 @@ def test_weights_of_one_give_the_rate_itself():
     assert val_over_identities(pairs, [0.05], np.ones((1, 10)))[0, 0] == pytest.approx(point.val)
 
 
-def test_people_are_less_sure_than_pairs():
+def test_intervals_over_people_are_wider_than_over_pairs():
     points, labels = faces(160, 8, noise=1.2)
     pairs = labelled_squared(points, labels, 0.05)
     people = val_over_identities(pairs, [0.05], identity_weights(8, 300))[:, 0]

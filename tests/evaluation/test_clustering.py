@@ -1,10 +1,11 @@
-"""Clusters and their scores against scikit-learn and plain loops."""
+"""Clusters and their scores, compared with scikit-learn and with plain loops."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluating import unit
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import clustering
 from facenet_jax.evaluation.clustering import score
@@ -17,7 +18,7 @@ def faces(identities=8, per_identity=6, noise=0.4, seed=0):
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(identities), per_identity)
     points = rng.normal(size=(identities, 8))[labels] + noise * rng.normal(size=(len(labels), 8))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), labels
+    return unit(points), labels
 
 
 @given(LABELS)
@@ -62,7 +63,7 @@ def test_clusters_are_those_of_scikit_learn(threshold):
 def test_the_threshold_is_chosen_on_other_people():
     labels = np.repeat(np.arange(12), 6)
     points = np.eye(12)[labels] + 0.05 * np.random.default_rng(0).normal(size=(72, 12))
-    points = (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    points = unit(points)
     found = cluster(points, labels)
     assert found.chosen_on + len(found.faces) == len(points)
     assert (found.chosen_on, found.score.identities) == (36, 6)
@@ -70,7 +71,7 @@ def test_the_threshold_is_chosen_on_other_people():
     assert "B-cubed" in format_clustered(found)
 
 
-def test_bad_input_is_said_in_a_sentence(monkeypatch):
+def test_bad_input_is_refused_in_one_sentence(monkeypatch):
     points, labels = faces()
     with pytest.raises(InputError, match="show 1 identities"):
         cluster(points, np.zeros_like(labels))

@@ -1,4 +1,4 @@
-"""Pairs in tiles, on devices and in one piece: the same counts."""
+"""Counting pairs in tiles, on devices and in one piece gives the same counts."""
 
 import jax
 import numpy as np
@@ -39,7 +39,7 @@ def test_squared_pairs_are_judged_once_and_never_a_face_with_itself(n, identitie
 
 
 def same_counts(one, other):
-    """Whether two of PairDistances hold the same numbers."""
+    """Whether two PairDistances hold the same numbers."""
     for part in ("same", "different"):
         np.testing.assert_array_equal(expanded(getattr(one, part)), expanded(getattr(other, part)))
     np.testing.assert_array_equal(one.different_below, other.different_below)

@@ -1,4 +1,4 @@
-"""ROC, area and equal error rate against scikit-learn, on random and on adversarial distances."""
+"""ROC, area and equal error rate compared with scikit-learn, on random and on adversarial distances."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from facenet_jax.evaluation.verification import from_distances, roc
 
 metrics = pytest.importorskip("sklearn.metrics")
 
-# Many ties, all equal, one pair only: whatever small lists of a few values can show.
+# Short lists of few values: many ties, all equal, or only one pair.
 DISTANCES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0, 1.25, 4.0, 5.0]), min_size=1, max_size=25)
 
 
@@ -22,7 +22,7 @@ def by_sklearn(same, different):
 
 
 def equal_error_rate(far, val):
-    """Where the polygon of (FAR, VAL) meets FAR = 1 - VAL."""
+    """Where the line through the points (FAR, VAL) meets FAR = 1 - VAL."""
     for a in range(len(far) - 1):
         before, after = far[a] + val[a] - 1, far[a + 1] + val[a + 1] - 1
         if before < 0 <= after:

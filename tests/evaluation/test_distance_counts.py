@@ -1,4 +1,4 @@
-"""Distance counts are a sorted list that takes less room."""
+"""Distance counts hold what a sorted list holds, in less memory."""
 
 from bisect import bisect_left, bisect_right
 

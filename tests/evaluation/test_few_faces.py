@@ -1,4 +1,4 @@
-"""A few faces of a few people, and the square of their distances on the page."""
+"""A few faces of a few people, and the table of their distances on the page."""
 
 import re
 
@@ -12,7 +12,7 @@ LABELS = np.array(["eve", "ada", "eve", "bob", "ada", "ada", "eve", "ada", "bob"
 
 
 def distances(names, images, people, values, threshold):
-    """The square as it stands on the page."""
+    """The table's HTML on the page."""
     square = Square("", names, images, people, values, threshold)
     return templates().get_template("parts.html").module.square(square).strip()
 
@@ -32,7 +32,7 @@ def test_the_first_pictures_of_the_first_people_who_have_enough():
     np.testing.assert_allclose(few["distances"], expected, atol=1e-4)
 
 
-def test_nobody_may_have_enough():
+def test_nobody_with_enough_pictures_gives_no_square():
     few = few_faces(np.eye(4, dtype=np.float32), np.arange(4), list("abcd"))
     assert few == {"keys": [], "people": [], "distances": []}
     assert distances([], [], [], [], 1.0) == ""

@@ -1,4 +1,4 @@
-"""Thresholds from other folds."""
+"""Accuracy over folds: the threshold of each is chosen on the others."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_each_fold_is_judged_by_the_threshold_of_the_others():
     assert f"{100 * result.accuracy:.2f}% ± {100 * result.standard_error:.2f} over 10 folds" in format_folds(result)
 
 
-def test_bad_input_is_said_in_a_sentence():
+def test_bad_input_is_refused_in_one_sentence():
     with pytest.raises(InputError, match="finite distances"):
         best_threshold(np.array([np.nan], np.float32), np.array([True]))
     with pytest.raises(InputError, match="at least one pair"):

@@ -1,4 +1,4 @@
-"""Videos by their means, embeddings as bytes, faces made worse."""
+"""Videos compared by their means, embeddings in int8, and images in lower quality."""
 
 from functools import partial
 
@@ -7,21 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluating import unit
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate, distance_error, largest_error, pack, unpack
 from facenet_jax.evaluation.protocols.robustness import recompress, shrink
 from facenet_jax.evaluation.protocols.ytf import mean_distances, video_means
 
 
-def unit(n, d=16, seed=0):
+def drawn(n, d=16, seed=0):
     points = np.random.default_rng(seed).normal(size=(n, d))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    return unit(points)
 
 
 @given(st.lists(st.integers(1, 7), min_size=2, max_size=5))
 def test_means_give_the_mean_over_all_pairs_of_frames(frames):
     video = np.repeat(np.arange(len(frames)), frames)
-    points = unit(len(video), seed=sum(frames))
+    points = drawn(len(video), seed=sum(frames))
     pairs = np.array([(i, j) for i in range(len(frames)) for j in range(len(frames))])
     found = mean_distances(video_means(points, video, len(frames)), pairs)
     for (i, j), distance in zip(pairs, found, strict=True):
@@ -35,8 +36,8 @@ def all_distances(points):
 
 
 @given(st.integers(1, 60), st.integers(1, 40), st.floats(0.3, 3), st.integers(0, 99))
-def test_bytes_keep_distances_within_their_bound(n, d, share, seed):
-    points = unit(n, d, seed)
+def test_int8_keeps_distances_within_their_bound(n, d, share, seed):
+    points = drawn(n, d, seed)
     step = share * calibrate(points)
     packed = pack(points, step)
     assert (packed.codes.dtype, packed.codes.shape) == (np.int8, (n, d))
@@ -49,8 +50,8 @@ def test_bytes_keep_distances_within_their_bound(n, d, share, seed):
         assert packed.rounding <= step / 2 * np.sqrt(d) * 1.001
 
 
-def test_a_byte_a_coordinate_changes_little():
-    points = unit(200, 128)
+def test_one_byte_per_coordinate_changes_little():
+    points = drawn(200, 128)
     packed = pack(points, calibrate(points))
     assert np.abs(packed.codes).max() == 127
     assert packed.codes.nbytes == 200 * 128

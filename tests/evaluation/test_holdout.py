@@ -1,4 +1,4 @@
-"""The hold-out protocol against its definition, its table and its JSON."""
+"""The hold-out protocol compared with its definition; its table and its JSON."""
 
 import json
 import math
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluating import unit
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation import holdout as holdout_module
 from facenet_jax.evaluation.counting import pair_distances
@@ -20,7 +21,7 @@ def faces(identities, per_identity=6, noise=0.7, seed=0, d=16):
     labels = np.repeat(np.arange(identities), per_identity)
     labels = labels[rng.permutation(len(labels))]
     points = rng.normal(size=(identities, d))[labels] + noise * rng.normal(size=(len(labels), d))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), labels
+    return unit(points), labels
 
 
 def test_every_identity_is_in_one_split_and_its_faces_alternate():
@@ -125,7 +126,7 @@ def test_what_the_mean_threshold_accepts_is_counted(splits, monkeypatch):
         different += len(others)
     assert rate.far_at_threshold == pytest.approx(accepted / different, abs=1e-12)
     assert (rate.far_at_threshold == rate.far_reached) == (splits == 1)
-    # Of many pairs only the closest are kept; where that is little, three times what was asked.
+    # Of many pairs only the closest are kept: with a low rate, three times as many as it asks for.
     monkeypatch.setattr(holdout_module, "pair_distances", partial(pair_distances, all_kept=0))
     assert holdout(points, labels, [0.05], splits).rates == (rate,)
     monkeypatch.setattr(holdout_module, "MOST", 0)
@@ -146,7 +147,7 @@ def test_collapsed_embeddings_measure_zero():
     assert "0.0% ± 0.0" in format_holdout(result)
 
 
-def test_bad_input_is_said_in_a_sentence():
+def test_bad_input_is_refused_in_one_sentence():
     points, labels = faces(6)
     with pytest.raises(InputError, match="1 of 1 identities"):
         holdout(points, np.zeros_like(labels))

@@ -1,10 +1,11 @@
-"""Identification against plain loops."""
+"""Identification compared with plain loops."""
 
 import math
 
 import numpy as np
 import pytest
 
+from evaluating import unit
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.identify import format_identification, identify
 
@@ -14,7 +15,7 @@ def faces(identities=20, per_identity=5, noise=0.7, seed=0):
     labels = np.repeat(np.arange(identities), per_identity)
     labels = np.append(labels, [identities, identities + 1])  # two with one face
     points = rng.normal(size=(identities + 2, 8))[labels] + noise * rng.normal(size=(len(labels), 8))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), labels
+    return unit(points), labels
 
 
 def nearest(points, probe, exemplars):
@@ -36,8 +37,8 @@ def test_rank_1_by_loops():
     assert f"± {100 * found.standard_error:.1f} over people, of 80 probes" in format_identification(found)
 
 
-def test_probes_of_a_person_stand_or_fall_together():
-    # Two of ten people are never found, the others always: that is ten trials, not four hundred.
+def test_probes_of_a_person_count_as_one_trial():
+    # Two of ten people are never found, the others always: these are ten trials, not four hundred.
     centres = np.eye(16, dtype=np.float32)
     points, labels = np.repeat(centres[:10], 41, axis=0), np.repeat(np.arange(10), 41)
     points[[i for i in range(82) if i % 41]] = centres[9]
@@ -61,7 +62,7 @@ def test_the_open_set_by_loops():
     assert found.open_enrolled == 10
     assert found.mated == 40
     assert found.strangers == len(labels) - 50
-    # Whom the seed enrolled shows in no figure.
+    # The result does not say who was enrolled: deal them again by the seed.
     from facenet_jax.evaluation.protocols.identify import _DEAL_ENROLLED
     from facenet_jax.runtime.hashing import permutation
 
@@ -78,7 +79,7 @@ def test_the_open_set_by_loops():
     assert "needs 1,000 probes of strangers" in format_identification(found)
 
 
-def test_everybody_alike_is_nobody_found():
+def test_identical_embeddings_identify_nobody():
     points, labels = faces()
     points[:] = np.eye(8, dtype=np.float32)[0]
     found = identify(points, labels, [0.5])

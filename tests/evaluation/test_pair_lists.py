@@ -1,4 +1,4 @@
-"""Published lists of pairs: read as they are, refused in a sentence where they are not."""
+"""Published lists of pairs: read as published, and refused in one sentence if they are malformed."""
 
 import pickle
 import unicodedata
@@ -42,7 +42,7 @@ def test_lfw_pairs_with_any_ends_of_lines(tmp_path, text):
         listed.without({"Ada", "Bob"})
 
 
-def test_names_may_hold_blanks_where_there_are_tabs(tmp_path):
+def test_names_may_contain_spaces_between_tabs(tmp_path):
     listed = read_lfw_pairs(written(tmp_path, "1\nAda Lovelace\t1\t2\nAda Lovelace\t1\tBob\t3\n"))
     assert listed.keys[0] == "Ada Lovelace/Ada Lovelace_0001.jpg"
     assert listed.people == ("Ada Lovelace", "Ada Lovelace", "Bob")

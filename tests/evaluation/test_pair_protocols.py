@@ -1,4 +1,4 @@
-"""The protocols on published pairs through the command line, on made-up pictures, against plain loops."""
+"""The protocols on published pairs, run as commands on synthetic pictures and compared with plain loops."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from facenet_jax.images import cut
 
 @pytest.fixture
 def lfw(tmp_path):
-    """LFW's layout: 12 people with 3 images, two lists of pairs, and embeddings in which people are near."""
+    """LFW's layout: 12 people with 3 images, lists of pairs, and embeddings that are closer within a person."""
     rng = np.random.default_rng(1)
     names, points = [], []
     for person in range(12):
@@ -93,7 +93,7 @@ def test_two_embedders_are_compared_on_the_same_pairs(lfw, network, capsys):
 def test_an_image_that_one_embedder_cannot_use_is_left_out_for_both(lfw, network, tmp_path):
     name = min(file for file in (lfw / "lfw").rglob("*") if file.is_file())
     name.write_bytes(b"torn")
-    both = [f"--embedder={lfw / 'e.npz'}", f"--embedder={network}"]  # the file of embeddings has it all the same
+    both = [f"--embedder={lfw / 'e.npz'}", f"--embedder={network}"]  # the file has an embedding of it
     arguments = [f"--data={lfw / 'lfw'}", f"--pairs={lfw / 'pairs.txt'}", f"--out={tmp_path / 'out'}", "--far", "0.2"]
     assert main(["evaluate", "lfw", *both, *arguments]) == 0
     document = json.loads((tmp_path / "out" / "lfw.json").read_text())
@@ -112,7 +112,7 @@ def test_bin_files(tmp_path, network, capsys):
     assert (result["accuracy"], result["rates"][0]["val"]) == (1.0, 1.0)
 
 
-def test_results_of_other_faces_in_one_folder_stand_beside_each_other(lfw, capsys):
+def test_results_of_other_pairs_in_one_folder_do_not_overwrite_each_other(lfw, capsys):
     out, pairs = lfw / "out", (lfw / "pairs.txt").read_text()
     (lfw / "other.txt").write_text(pairs)
     common = ["evaluate", "lfw", f"--embedder={lfw / 'e.npz'}", f"--data={lfw / 'lfw'}", f"--out={out}", "--far", "0.2"]
@@ -125,7 +125,7 @@ def test_results_of_other_faces_in_one_folder_stand_beside_each_other(lfw, capsy
 
 
 class _SeesLight:
-    """A detector that finds a face in every image that is not black."""
+    """A stand-in for the detector: finds a face in every image that is not black."""
 
     digest = "light"
 
@@ -171,7 +171,7 @@ def test_youtube_faces(tmp_path, network, monkeypatch, capsys):
     assert result["thresholds"] == pytest.approx(folds, abs=1e-5)
 
 
-def test_videos_are_looked_at_to_their_ends(tmp_path, network, monkeypatch, capsys):
+def test_videos_are_searched_to_their_end(tmp_path, network, monkeypatch, capsys):
     monkeypatch.setattr(cut, "FaceDetector", _SeesLight)
     black = io.BytesIO()
     Image.new("RGB", (6, 8)).save(black, "PNG")

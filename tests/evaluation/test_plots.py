@@ -1,4 +1,4 @@
-"""The pictures: written, of a sensible size, quiet (warnings are errors), also where there is little to draw."""
+"""Figures are written, of a sensible size and without warnings, also with little to draw."""
 
 import itertools
 import math
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from evaluating import unit
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import holdout
 from facenet_jax.evaluation.plot_style import draw_histogram, one_panel
@@ -18,7 +19,7 @@ def faces(identities, noise):
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(identities), 6)
     points = rng.normal(size=(identities, 8))[labels] + noise * rng.normal(size=(len(labels), 8))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32), labels
+    return unit(points), labels
 
 
 def is_a_picture(path):
@@ -68,7 +69,7 @@ def test_histogram_ends_after_the_data_and_its_labels_lie_apart(tmp_path):
     assert is_a_picture(histogram_figure(0 * same, 0 * same, [], "no pairs", tmp_path / "none.png"))
 
 
-def test_nothing_to_draw_is_said_in_a_sentence(tmp_path):
+def test_nothing_to_draw_is_refused_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="no loss to draw"):
         loss_figure([{"step": 1, "spread": 0.5}], tmp_path / "loss.png")
     with pytest.raises(InputError, match="no hold-out result"):

@@ -1,4 +1,4 @@
-"""The protocols on folders through the command line: who and what is left out, kept, refused."""
+"""The protocols on folders, run as commands: which people and images are left out, kept or refused."""
 
 import json
 import shutil
@@ -58,7 +58,7 @@ def test_faces_that_are_cut_otherwise_than_an_embedder_expects_are_warned_of(tmp
 
 
 def begun(run, digest=None):
-    """Writes the run.json of a saved run, as if it had been trained on faces of this digest (None: on those there)."""
+    """Writes the run.json of a saved run, as if trained on faces of this digest (None: on those at its path)."""
     config = open_embedder(run).config
     digests = {"train": digest or open_faces(config).digest, "held_out": ""}
     (Path(run) / "run.json").write_text(json.dumps({"config": flatten(config), "digests": digests}))
@@ -66,7 +66,7 @@ def begun(run, digest=None):
 
 
 def said_of(embedder):
-    """(the names that an embedder knows, what is remarked of that)."""
+    """(the names of the people that an embedder was trained on, its remarks)."""
     return sorted(trained_on(embedder)), embedder.remarks
 
 
@@ -79,7 +79,7 @@ def test_people_that_a_run_started_from_were_trained_on_too(tmp_path, photos, ca
     embedder = open_embedder(child)
     names, remarks = said_of(embedder)
     assert (len(names), remarks) == (14, [])
-    # A directory may hold another run by now, which started from its own child.
+    # By now the directory may hold another run, which started from its own child.
     (tmp_path / "eldest" / "run.json").unlink()
     (tmp_path / "eldest").rename(tmp_path / "gone")
     embedder.workdir.rename(eldest)
@@ -94,7 +94,7 @@ def test_people_that_a_run_started_from_were_trained_on_too(tmp_path, photos, ca
     assert "has no run.json" in remark
 
 
-def test_faces_that_have_changed_since_are_remarked(tmp_path, photos):
+def test_faces_that_have_changed_since_training_are_noted(tmp_path, photos):
     run = saved_run(tmp_path / "run", photos)
     for digest, remarks in ((None, 0), ("other", 1)):
         names, said = said_of(open_embedder(begun(run, digest)))
@@ -150,7 +150,7 @@ def test_the_faces_that_a_run_held_out_itself(tmp_path, capsys):
     assert "no --embedder is a run" in refused(capsys, "evaluate", "holdout", two[1], "--step=4", f"--data={tmp_path}")
 
 
-def test_bad_images_are_named_and_passed_over(tmp_path, network, capsys):
+def test_bad_images_are_named_and_skipped(tmp_path, network, capsys):
     for person in range(4):
         (tmp_path / "faces" / f"p{person}").mkdir(parents=True)
         for image in range(3):
@@ -209,7 +209,7 @@ def test_what_was_embedded_is_not_embedded_again(tmp_path, network, monkeypatch)
     assert again.rejected == first.rejected
 
 
-def test_bad_input_is_said_in_a_sentence(tmp_path, photos, network, capsys):
+def test_bad_input_is_refused_in_one_sentence(tmp_path, photos, network, capsys):
     np.savez(tmp_path / "e.npz", embeddings=np.eye(2), names=["a/1", "b/1"])
     file = f"--embedder={tmp_path / 'e.npz'}"
     assert "no embedding of 64 of 64 faces" in refused(capsys, "evaluate", "photos", file, f"--data={photos}")
@@ -237,7 +237,7 @@ def test_bad_input_is_said_in_a_sentence(tmp_path, photos, network, capsys):
         ("cluster", ["--threshold", "nan"], "between 0 and 4"),
         ("lfw", ["--pairs=p.txt", "--threshold-crop=tight"], "--threshold-crop is of --threshold-pairs"),
     ):
-        # Said before any embedder is opened.
+        # Refused before any embedder is opened.
         assert words in refused(capsys, "evaluate", protocol, "--embedder=nowhere", f"--data={photos}", *options)
     with pytest.raises(InputError, match="no crop 'round'"):
         FaceCutter("round")

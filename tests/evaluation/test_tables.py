@@ -1,4 +1,4 @@
-"""Tables of protocols where few faces resolve little."""
+"""Tables of protocols with few faces, which resolve few rates."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_the_smallest_rate_that_pairs_resolve_has_two_digits(pairs, far):
 
 
 @pytest.mark.parametrize("pairs", [2, 9, 10, 11, 99, 100, 101, 999, 12_345, 10**6, 10**6 + 1])
-def test_one_that_is_smaller_is_not_resolved(pairs):
+def test_a_smaller_rate_is_not_resolved(pairs):
     far = smallest_far(pairs)
     assert pairs_needed(far) <= pairs
     assert pairs_needed(0.9 * far) > pairs
@@ -44,7 +44,7 @@ def test_people_too_few_for_a_rate_give_the_smallest_that_they_resolve():
     assert two.rates[-1].val is not None
 
 
-def test_all_pairs_of_few_photographs_do_too():
+def test_all_pairs_of_few_photographs_give_it_too():
     points, labels = album(3, 4)
     fars = resolved_fars_of_all_pairs(labels, (0.01, 0.001))
     assert fars == (0.01, 0.001, 0.021)
@@ -56,7 +56,7 @@ def test_all_pairs_of_few_photographs_do_too():
     assert "(the smallest that 48 different pairs resolve)" in format_rates(metrics)
 
 
-def test_what_a_rate_needs_stands_apart_from_the_papers():
+def test_what_a_rate_needs_is_printed_apart_from_the_papers():
     row = {"val": None, "pairs_needed": 1000, "different_pairs": 90, "paper": 0.673}
     resolved = {"val": 0.5, "paper": 0.673}
     table = _format_quality({"jpeg_quality": {10: row, 20: resolved}, "image_pixels": {}}, 0.001)
@@ -64,7 +64,7 @@ def test_what_a_rate_needs_stands_apart_from_the_papers():
     assert "50.0%     (67.3%)" in table
 
 
-def test_an_error_without_a_threshold_is_said_in_words():
+def test_an_error_without_a_threshold_is_put_in_words():
     errors = {"step": 0.1, "clipped": 0, "coordinates": 10, "rounding": 0.1, "at_most": {}, "seen": 0.01}
     assert "no threshold was resolved to bound an error at; the largest error seen is 0.0100" in _format_errors(errors)
     said = _format_errors(errors | {"at_most": {"1.0000": 0.02}})

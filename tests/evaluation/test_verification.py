@@ -1,4 +1,4 @@
-"""VAL and FAR against a reference that loops over all pairs in float64."""
+"""VAL and FAR compared with a reference that loops over all pairs in float64."""
 
 import math
 from bisect import bisect_right
@@ -26,7 +26,7 @@ def distances_by_loops(left, right, left_labels, right_labels):
 
 
 def point_by_definition(same, different, far):
-    """Tries every distance that occurs as threshold d: equations (4)-(6), keeping the largest with FAR(d) <= far."""
+    """Tries every distance as threshold d by equations (4)-(6), and keeps the largest with FAR(d) <= far."""
     best = (None, 0.0, 0.0)
     for d in sorted({*same, *different}):
         false_accepts = bisect_right(different, d)
@@ -120,7 +120,7 @@ def test_random_unit_vectors_agree_with_float64_loops_for_any_block():
         for far in (0.001, 0.01, 0.1):
             threshold, val, reached = point_by_definition(same, different, far)
             point = operating_point(pairs, far)
-            # Only distances closer together than float32 can tell apart may change sides.
+            # Only distances that float32 cannot tell apart may end up on the other side of the threshold.
             assert point.threshold == pytest.approx(threshold, abs=1e-5)
             assert point.val == pytest.approx(val, abs=1.5 / len(same))
             assert point.far_reached == pytest.approx(reached, abs=1.5 / len(different))
@@ -189,7 +189,7 @@ def test_distances_are_never_negative():
     assert pair_distances(faces, faces, np.arange(50), np.arange(50), max_far=1.0).same.values.min() >= 0
 
 
-def test_bad_input_is_said_in_a_sentence():
+def test_bad_input_is_refused_in_one_sentence():
     faces, labels = np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1])
     with pytest.raises(InputError, match="No pair shows the same identity"):
         pair_distances(faces, faces, labels, labels + 2, max_far=0.1)

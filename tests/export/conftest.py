@@ -1,4 +1,4 @@
-"""A run that nobody trained, exported once in each form."""
+"""A run with untrained parameters, exported once in each form."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(run, photos, tmp_path_factory):
-    """(form, dtype) -> the file that was exported, made when it is first asked for."""
+    """A function of (form, dtype): the exported file, made at the first call."""
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from facenet_jax.export.run import Wanted, export

@@ -1,4 +1,4 @@
-"""The code of docs/export.md runs, in a program that knows nothing of this project where it says so."""
+"""The code in docs/export.md runs, where it says so without this project."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ CODE = re.findall(r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / 
 
 @pytest.fixture
 def folder(run, exported, photos, tmp_path):
-    """What the code finds where it runs. Pillow tells a PNG by its content."""
+    """The folder in which the code runs. Pillow recognises a PNG by its content, whatever its name."""
     shutil.copy(exported(), tmp_path / "nn4.onnx")
     shutil.copy(exported("stablehlo"), tmp_path / "nn4.stablehlo")
     (tmp_path / "runs").mkdir()
@@ -25,7 +25,7 @@ def folder(run, exported, photos, tmp_path):
     return tmp_path
 
 
-def test_other_programs_and_ours_agree(folder, run, monkeypatch, capsys):
+def test_other_programs_and_this_one_agree(folder, run, monkeypatch, capsys):
     with_onnx, with_jax, ours = CODE
     expected = f"squared distance {FaceEmbedder(run).distance(folder / 'a.jpg', folder / 'b.jpg'):.3f}"
     assert "facenet_jax" not in with_onnx + with_jax

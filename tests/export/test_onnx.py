@@ -15,8 +15,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from facenet_jax.export.onnx import to_onnx  # noqa: E402
 
-# Sizes at which rows and columns, even and odd, leave different paddings; small, as fully connected layers grow with
-# them (NN1's parameters belong to 220x220, NNS's to theirs). NN3 is NN2 by another input, and shows another option.
+# Even and odd sizes, so that rows and columns need different paddings; small ones, because fully connected layers grow
+# with them. NN3 is NN2 with another input size, and is tried with another option.
 CASES = {
     "nn1": ("nn1", (32, 33), {}),
     "nn2": ("nn2", (47, 32), {}),
@@ -29,7 +29,7 @@ CASES = {
 
 
 def case(which):
-    """A network of random parameters (biases too, of a size that keeps activations in range), and unlike images."""
+    """A network, random parameters that keep activations in range, and images that differ much."""
     name, size, options = CASES[which]
     network = models.build(name, **options)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *size, 3)))["params"]
@@ -58,11 +58,11 @@ def session(model):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_gives_what_the_flax_module_gives(name):
+def test_it_computes_what_the_flax_module_does(name):
     network, params, images = case(name)
     expected = flax(network, params, images)
     assert np.ptp(expected, axis=0).max() > 0.01  # several images, several points
-    opened = session(to_onnx(network, params, images.shape[1:3]))  # which onnx's checker has passed
+    opened = session(to_onnx(network, params, images.shape[1:3]))
     for faces, points in ((images[:3], expected[:3]), (images[3:], expected[3:])):
         (found,) = opened.run(["embeddings"], {"images": faces})
         assert found.dtype == np.float32
@@ -70,7 +70,7 @@ def test_it_gives_what_the_flax_module_gives(name):
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
-def test_float16_halves_the_file_and_stays_near():
+def test_float16_halves_the_file_and_changes_little():
     network, params, images = case("nns2")
     whole, half = (
         to_onnx(network.clone(dtype=dtype), params, images.shape[1:3]) for dtype in (jnp.float32, jnp.float16)
@@ -95,7 +95,7 @@ def test_a_layer_without_an_onnx_form_is_named():
         to_onnx(Other(), {"new": {"kernel": np.ones((3072, 4)), "bias": np.ones(4)}}, (32, 32))
 
 
-def test_what_is_done_between_layers_cannot_be_lost():
+def test_operations_between_layers_are_not_lost():
     import flax.linen as nn
 
     from facenet_jax.models.layers import Dense, Flatten

@@ -1,4 +1,4 @@
-"""`facenet-jax export`: files of every form, their cards, and what is refused."""
+"""`facenet-jax export`: files of every form, their cards, and what it refuses."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ def expected(run):
     return open_embedder(str(run)).embed(IMAGES)
 
 
-def test_an_exported_file_is_an_embedder_without_being_told_anything(exported, expected):
+def test_an_exported_file_is_an_embedder_without_options(exported, expected):
     embedder = open_embedder(f"onnx:{exported()}")
     assert isinstance(embedder, OnnxEmbedder)
     assert (embedder.size, embedder.crop) == ((32, 32), "none")
@@ -73,7 +73,7 @@ def test_stablehlo_takes_any_number_of_images(exported, expected):
 @pytest.mark.parametrize(
     ("form", "dtype", "bound"), [("onnx", "float16", 0.01), ("onnx", "int8", 0.1), ("stablehlo", "float16", 0.01)]
 )
-def test_shorter_numbers_give_smaller_files_and_stay_near(exported, expected, form, dtype, bound):
+def test_shorter_numbers_give_smaller_files_and_change_little(exported, expected, form, dtype, bound):
     file, whole = exported(form, dtype), exported(form)
     if form == "onnx":
         found = open_embedder(f"onnx:{file}").embed(IMAGES)
@@ -99,7 +99,7 @@ def test_the_card_says_what_a_reader_needs(exported, run):
     assert str(run.parent) not in json.dumps(card)
 
 
-def test_stablehlo_says_what_it_needs(run, tmp_path, capsys, monkeypatch):
+def test_missing_dependencies_of_stablehlo_are_named(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     assert main(["export", str(run), "--to=stablehlo", f"--out={tmp_path / 'net'}"]) == 2
     assert (
@@ -119,7 +119,7 @@ def test_figures_of_an_evaluation_go_onto_the_card(run, photos, tmp_path, capsys
     rate = json.loads(result.read_text())["embedders"][0]["result"]["rates"][0]
     assert card["evaluation"]["rates"][0] == rate
     assert (card["evaluation"]["protocol"], card["evaluation"]["crop"]) == ("holdout", "none")
-    assert main([*command, "--step=4"]) == 0  # the same parameters at another step
+    assert main([*command, "--step=4"]) == 0  # another step with the same parameters
     document = json.loads(result.read_text())
     document["embedders"][0]["digest"] = "another"
     result.write_text(json.dumps(document))
@@ -127,7 +127,7 @@ def test_figures_of_an_evaluation_go_onto_the_card(run, photos, tmp_path, capsys
     assert "its digest is another" in capsys.readouterr().err
 
 
-def test_a_tampered_file_is_told_by_its_card(exported, tmp_path):
+def test_a_file_that_does_not_match_its_card_is_refused(exported, tmp_path):
     for file in (exported(), exported().with_name(exported().name + ".json")):
         shutil.copy(file, tmp_path)
     file = tmp_path / exported().name
@@ -148,7 +148,7 @@ def test_a_tampered_file_is_told_by_its_card(exported, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["metadata", "_METADATA"])
-def test_a_damaged_checkpoint_is_one_sentence(run, tmp_path, name):
+def test_a_damaged_checkpoint_is_refused_in_one_sentence(run, tmp_path, name):
     shutil.copytree(run, tmp_path / "run")
     damaged = [file for file in (tmp_path / "run").rglob(name) if "6" in file.parts]
     assert damaged
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_one_sentence(run, tmp_path, name):
     assert open_embedder(str(tmp_path / "run"), step=4).size == (32, 32)
 
 
-def test_what_is_refused(run, exported, photos, tmp_path):
+def test_mistakes_are_refused_in_one_sentence(run, exported, photos, tmp_path):
     def refused(sentence, workdir=run, to="onnx", file=tmp_path / "net", **more):
         with pytest.raises(InputError, match=sentence):
             export(Wanted(workdir, to, file, **more))
@@ -197,7 +197,7 @@ def test_nothing_is_unpickled(run, exported, monkeypatch):
     jax.export.deserialize(bytearray(exported("stablehlo").read_bytes()))
 
 
-# Orbax leaves tasks behind where what it reads is damaged, and their complaints: a process of its own.
+# In a process of its own, because Orbax leaves tasks running, and their messages, when what it reads is damaged.
 DAMAGE = """
 import json, sys
 from pathlib import Path
@@ -257,7 +257,7 @@ def test_one_file_takes_the_mean_with_the_mirror_image(run, photos, expected, tm
         open_embedder(f"flip:onnx:{file}")
 
 
-def test_a_flipped_file_takes_the_figures_of_flipped_points_alone(run, photos, tmp_path, capsys):
+def test_the_card_of_a_flipped_file_takes_only_figures_of_flipped_points(run, photos, tmp_path, capsys):
     pytest.importorskip("flatbuffers")
     result = tmp_path / "holdout.json"
     evaluate = ["evaluate", "holdout", f"--embedder={run}", f"--data={photos}", "--far=0.1", f"--out={tmp_path}"]

@@ -1,4 +1,4 @@
-"""For tests of commands."""
+"""A network, its evaluations, and a helper that runs a command."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from networks import linear_network
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """An embedder whose distances say little about people, but something."""
+    """An embedder whose distances depend a little on the person."""
     path = tmp_path_factory.mktemp("network") / "net.onnx"
     linear_network(path, (16, 16), "nhwc", None, d=16)
     return f"onnx:{path}"
@@ -16,7 +16,7 @@ def network(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def evaluations(photos, network, tmp_path_factory):
-    """A folder with results of `evaluate`, crop none."""
+    """A folder with results of `evaluate` of uncut faces."""
     out = tmp_path_factory.mktemp("evaluations")
     common = [f"--embedder={network}", f"--data={photos}", f"--out={out}"]
     assert main(["evaluate", "photos", *common, "--far", "0.1", "0.01"]) == 0

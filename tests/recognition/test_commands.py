@@ -1,4 +1,4 @@
-"""embed and verify from the shell: what they leave, what they say, and what they refuse."""
+"""The commands embed and verify: the files they write, what they print, and what they refuse."""
 
 import io
 import json
@@ -21,7 +21,7 @@ from preparing import encoded, two_people
 class TestEmbed:
     @pytest.mark.parametrize("suffix", ["parquet", "npz"])
     @pytest.mark.parametrize("compact", [False, True])
-    def test_what_it_writes_is_a_file_of_embeddings(self, photos, network, tmp_path, said, suffix, compact):
+    def test_it_writes_a_file_of_embeddings(self, photos, network, tmp_path, said, suffix, compact):
         pytest.importorskip("pyarrow")
         root, out = tmp_path / "photos", tmp_path / f"faces.{suffix}"
         shutil.copytree(photos, root)
@@ -54,7 +54,7 @@ class TestEmbed:
         assert not (tmp_path / "faces.rejected.txt").exists()
 
     @pytest.mark.parametrize("suffix", ["parquet", "npz"])
-    def test_bytes_take_a_quarter(self, network, tmp_path, suffix):
+    def test_int8_takes_a_quarter_of_the_space(self, network, tmp_path, suffix):
         pytest.importorskip("pyarrow")
         points = np.random.default_rng(0).normal(size=(1000, 256)).astype(np.float32)
         where = np.arange(1000)
@@ -69,7 +69,7 @@ class TestEmbed:
             sizes.append(out.stat().st_size)
         assert sizes[0] - sizes[1] > 0.9 * 3 * 256 * 1000
 
-    def test_cut_off_it_ends_with_the_same_bytes(self, photos, network, tmp_path, said, monkeypatch):
+    def test_after_an_interruption_it_ends_with_the_same_bytes(self, photos, network, tmp_path, said, monkeypatch):
         monkeypatch.setattr(engine, "PART", 20)
         command = ["embed", photos, "--embedder", network, "--crop=none", "--compact", "-o"]
         assert said(*command, tmp_path / "whole.npz")[0] == 0
@@ -101,7 +101,7 @@ class TestEmbed:
             assert arrays["faces"].tolist() == [1, 2]
             assert np.all(arrays["boxes"][:, 2:] > 50)
 
-    def test_what_is_refused(self, photos, network, tmp_path, said, monkeypatch):
+    def test_mistakes_are_refused_in_one_sentence(self, photos, network, tmp_path, said, monkeypatch):
         def refused(*arguments, photographs=photos):
             code, _, sentence = said("embed", photographs, "--embedder", network, *arguments)
             assert code == 2
@@ -144,7 +144,7 @@ class TestVerify:
             codes.add(code)
         assert codes == {0, 1}
 
-    def test_a_name_that_is_no_text_in_a_strict_terminal(self, photos, network, evaluations, tmp_path, monkeypatch):
+    def test_an_undecodable_name_in_a_strict_terminal(self, photos, network, evaluations, tmp_path, monkeypatch):
         name = tmp_path / os.fsdecode(b"\xff.png")
         shutil.copy(photos / "person 00" / "0.png", name)
         terminal = io.TextIOWrapper(io.BytesIO(), "utf-8", "strict")
@@ -154,7 +154,7 @@ class TestVerify:
         terminal.flush()
         assert rb"\udcff.png" in terminal.buffer.getvalue()
 
-    def test_the_mean_threshold_over_splits_will_do(self, photos, network, evaluations, said):
+    def test_the_mean_threshold_over_splits_is_accepted(self, photos, network, evaluations, said):
         file = evaluations / "holdout.json"
         result = json.loads(file.read_text())["embedders"][0]["result"]
         pair = [photos / "person 00" / "0.png", photos / "person 00" / "1.jpg"]
@@ -174,7 +174,7 @@ class TestVerify:
         assert f"pairs of different people {100 * rate['far_at_threshold']:.3g}% were accepted" in text
         assert rate["far_at_threshold"] != rate["far_reached"]
 
-    def test_of_a_mean_threshold_no_more_is_said_than_was_counted(self, photos, network, evaluations, tmp_path, said):
+    def test_a_mean_threshold_is_described_only_by_what_was_counted(self, photos, network, evaluations, tmp_path, said):
         document = json.loads((evaluations / "holdout.json").read_text())
         document["embedders"][0]["result"]["rates"][0].pop("far_at_threshold", None)  # as before it was counted
         (tmp_path / "holdout.json").write_text(json.dumps(document))
@@ -213,7 +213,7 @@ class TestVerify:
             assert code == 2
             assert sentence in found
 
-    def test_a_threshold_is_of_this_embedder_crop_and_kind(self, photos, network, evaluations, tmp_path, said):
+    def test_a_threshold_of_another_embedder_or_crop_is_refused(self, photos, network, evaluations, tmp_path, said):
         pair = [photos / "person 00" / "0.png", photos / "person 01" / "0.png"]
 
         def refused(*arguments, embedder=network):
@@ -232,7 +232,7 @@ class TestVerify:
             assert "does not judge pairs" in refused("--crop=none", other)
         assert "cannot be read" in refused("--crop=none", f"--evaluation={tmp_path / 'none.json'}")
         document = json.loads((evaluations / "photos.json").read_text())
-        # The smallest rate that few pairs resolve rests on one false accept: it stands last.
+        # The smallest rate that few pairs resolve depends on a single false accept, so it comes last.
         document["embedders"][0]["result"]["smallest_far"] = 0.01
         (tmp_path / "e.json").write_text(json.dumps(document))
         few = f"--evaluation={tmp_path / 'e.json'}"

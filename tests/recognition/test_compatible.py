@@ -1,4 +1,4 @@
-"""A new network with people whom an old one enrolled: found by its own threshold, refused where nothing says that."""
+"""A new network with an index of an old one: people are found by a threshold measured between the two."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ def test_identify_takes_a_compatible_network_and_no_other(runs, photos, tmp_path
     assert code == 2
     assert f"was enrolled with {old} at step 6, and {other} at step 6 is another embedder" in sentence
     both = f"{new} at step 6 against {old} at step 6"
-    code, _, sentence = said(*ask, new)  # the index's own thresholds are of another comparison
+    code, _, sentence = said(*ask, new)  # the index's own thresholds are for the old network
     assert code == 2
     assert f"has none of {both}: give --evaluation" in sentence
     assert f"evaluate identify --embedder {new} --step 6 --against {old} --crop none" in sentence
@@ -67,9 +67,7 @@ def test_identify_takes_a_compatible_network_and_no_other(runs, photos, tmp_path
     assert said(*ask, old)[0] == 0
 
 
-def test_a_compatible_network_enrols_into_an_old_index_and_each_face_keeps_what_enrolled_it(
-    runs, photos, tmp_path, said
-):
+def test_a_compatible_network_enrols_into_an_old_index_and_each_face_keeps_its_embedder(runs, photos, tmp_path, said):
     old, new, other = runs
     index, gallery, more = tmp_path / "index", tmp_path / "gallery", "person 05"
     shutil.copytree(photos, gallery, ignore=shutil.ignore_patterns(more))
@@ -84,7 +82,7 @@ def test_a_compatible_network_enrols_into_an_old_index_and_each_face_keeps_what_
     first = load_index(index)
 
     shutil.copytree(photos / more, gallery / more)
-    code, out, _ = said("enroll", gallery, index, "--embedder", new, "--crop=none")  # its thresholds: of nothing yet
+    code, out, _ = said("enroll", gallery, index, "--embedder", new, "--crop=none")  # without a threshold so far
     assert code == 0
     assert f"{len(first.files):,} faces stay as {old} at step 6 enrolled them" in out
     assert f"threshold       none holds: --evaluation takes what `evaluate identify --embedder {new}" in out
@@ -110,7 +108,7 @@ def test_a_compatible_network_enrols_into_an_old_index_and_each_face_keeps_what_
     for face in document["faces"]:
         (near,) = face["neighbours"]
         assert (face["person"] is not None) == (near["distance"] <= (between if near["older"] else own))
-    assert [face["neighbours"][0]["older"] for face in document["faces"]][1] is False  # the very photograph
+    assert [face["neighbours"][0]["older"] for face in document["faces"]][1] is False  # the same photograph
 
     # A stranger may be named by either kind of face: both rates count.
     code, _, sentence = said("identify", *probes, index, "--accept-rate=0.001")
@@ -120,7 +118,7 @@ def test_a_compatible_network_enrols_into_an_old_index_and_each_face_keeps_what_
         code, _, sentence = said("identify", *probes, index, "--embedder", embedder)
         assert code == 2
         assert "is another" in sentence
-    # Of the first network no face is left: it is an index of the second alone.
+    # No face of the first network is left: the index is of the second alone.
     code, _, _ = said("enroll", index, "--remove", *{file.split("/")[0] for file in first.files})
     assert code == 0
     alone = load_index(index)
@@ -128,7 +126,7 @@ def test_a_compatible_network_enrols_into_an_old_index_and_each_face_keeps_what_
     assert len(alone.thresholds) == 1
 
 
-def test_a_face_is_named_by_the_threshold_of_what_enrolled_it(tmp_path):
+def test_a_face_is_named_by_the_threshold_of_the_embedder_that_enrolled_it(tmp_path):
     points = np.eye(4, dtype=np.float32)
     index = PeopleIndex("new", None, "new", "n", "none", Vectors(4))
     index.add(points[:2], ["ada", "ben"], ["ada/0", "ben/0"], [bytes(16), bytes(15) + b"1"])

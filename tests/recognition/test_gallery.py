@@ -1,4 +1,4 @@
-"""enroll and identify from the shell: what they leave, what they say, and what they refuse."""
+"""The commands enroll and identify: the files they write, what they print, and what they refuse."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from facenet_jax.datasets.source import FileReader
 from facenet_jax.images.decode import BadFace, Reason
 from networks import distance
 
-# Thresholds of these few faces say little; most tests are of something else.
+# Thresholds measured with so few faces name too many strangers; most tests here are about something else.
 MANY = ("--accept-rate", 1)
 
 
@@ -38,7 +38,7 @@ class TestGallery:
         assert "1 left behind by systems" in text
 
     @pytest.mark.parametrize("compact", [False, True])
-    def test_people_come_are_found_and_go(self, gallery, photos, network, evaluations, tmp_path, said, compact):
+    def test_people_are_enrolled_found_removed(self, gallery, photos, network, evaluations, tmp_path, said, compact):
         pytest.importorskip("faiss")
         index = tmp_path / "index"
         code, text, _ = said(
@@ -60,13 +60,13 @@ class TestGallery:
         assert known["neighbours"][0]["distance"] < 1e-3
         assert known["neighbours"][0]["file"] == "person 03/0.png"
         assert stranger["person"] == (
-            None if stranger["neighbours"][0]["distance"] > limit else stranger["neighbours"][0]
+            None if stranger["neighbours"][0]["distance"] > limit else stranger["neighbours"][0]["person"]
         )
         assert found["threshold"]["distance"] == limit
         nearest = min(distance(network, asked[1], file) for file in gallery.glob("*/*"))
         assert stranger["neighbours"][0]["distance"] == pytest.approx(nearest, abs=0.05 if compact else 1e-4)
 
-        # More photographs of them, one of them again under another name, one that is no photograph, and somebody new.
+        # More photographs, one again under another name, two that are not photographs, and a new person.
         for name in ("1.jpg", "twice.jpg"):
             shutil.copy(photos / "person 03" / "1.jpg", gallery / "person 03" / name)
         shutil.copy(photos / "person 03" / "0.png", gallery / "person 03" / "again.png")
@@ -180,7 +180,7 @@ class TestGallery:
         assert before <= {file.name for file in index.iterdir()}
         assert "give the gallery too" in said("enroll", index, "--sync")[2]
 
-    def test_what_cannot_be_read_for_now_stays_enrolled(self, gallery, network, tmp_path, said, monkeypatch):
+    def test_photographs_that_cannot_be_read_stay_enrolled(self, gallery, network, tmp_path, said, monkeypatch):
         pytest.importorskip("faiss")
         index = tmp_path / "index"
         made = ["enroll", gallery, index, "--embedder", network, "--crop=none"]
@@ -231,7 +231,7 @@ class TestGallery:
         assert "stores float32; leave --compact out" in said("enroll", gallery, index, "--compact")[2]
         assert "not enrolled under this name" in said("enroll", index, "--remove", "nobody")[2]
 
-    def test_what_is_refused(self, gallery, network, tmp_path, said):
+    def test_mistakes_are_refused_in_one_sentence(self, gallery, network, tmp_path, said):
         pytest.importorskip("faiss")
         index = tmp_path / "index"
 
@@ -261,7 +261,7 @@ class TestGallery:
         assert "has nobody enrolled" in refused("identify", gallery, index)
 
 
-def test_faiss_that_is_not_there_is_named(photos, network, tmp_path, said, monkeypatch):
+def test_missing_faiss_is_named(photos, network, tmp_path, said, monkeypatch):
     monkeypatch.setitem(sys.modules, "faiss", None)
     code, _, sentence = said("enroll", photos, tmp_path / "index", "--embedder", network, "--crop=none")
     assert code == 2

@@ -1,4 +1,4 @@
-"""The index: exact, whole on disk at any moment, and refused where it is not what it says."""
+"""The index finds exactly the nearest people, is complete on disk at any moment, and damage is refused."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from evaluating import unit
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.compact import calibrate, pack
 from facenet_jax.recognition import index_files
@@ -19,9 +20,8 @@ pytest.importorskip("faiss")
 THRESHOLD = Threshold(0.01, 1.1, 0.0099, "identify", "people", "none", 1083, 180)
 
 
-def unit(n, d=12, seed=0):
-    points = np.random.default_rng(seed).normal(size=(n, d))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+def drawn(n, seed=0):
+    return unit(np.random.default_rng(seed).normal(size=(n, 12)))
 
 
 def enrolled(points, people, compact=False):
@@ -34,7 +34,7 @@ def enrolled(points, people, compact=False):
 
 
 def nearest_by_hand(points, people, query, k):
-    """(person, distance) of the k nearest people, each by the best face, in float64."""
+    """(person, distance) of the k nearest people, each by the nearest face, in float64."""
     distances = np.sum((points.astype(np.float64) - query) ** 2, axis=1)
     best = sorted((min(distances[people == person]), person) for person in set(people.tolist()))
     return [(f"p{person}", distance) for distance, person in best[:k]]
@@ -42,15 +42,15 @@ def nearest_by_hand(points, people, query, k):
 
 @given(st.integers(1, 80), st.integers(1, 9), st.integers(1, 4), st.integers(1, 12), st.booleans(), st.integers(0, 99))
 def test_the_nearest_people_are_those_of_a_loop(n, most, queries, k, compact, seed):
-    # Half of the faces are of one person, whom the queries resemble: many of them are nearer than anybody else.
+    # Half of the faces are of one person, whom the queries resemble: many of these are nearer than any other person.
     rng = np.random.default_rng(seed)
     people = np.sort(rng.integers(0, most, n) * rng.integers(0, 2, n))
-    centres = unit(most, seed=seed)
+    centres = drawn(most, seed=seed)
     points, asked = (
-        c + 0.1 * unit(len(c), seed=seed + 1) for c in (centres[people], np.repeat(centres[:1], queries, axis=0))
+        c + 0.1 * drawn(len(c), seed=seed + 1) for c in (centres[people], np.repeat(centres[:1], queries, axis=0))
     )
     index = enrolled(points, people, compact)
-    if compact:  # the same question about what the bytes say
+    if compact:  # compared as int8 holds them
         step = index.vectors.step
         points, asked_as = pack(points, step).points, pack(asked, step).points
     else:
@@ -64,8 +64,8 @@ def test_the_nearest_people_are_those_of_a_loop(n, most, queries, k, compact, se
 
 
 @given(st.data(), st.booleans())
-def test_removing_is_as_if_they_had_never_come(data, compact):
-    points = unit(40)
+def test_removed_people_leave_no_trace(data, compact):
+    points = drawn(40)
     people = np.array(data.draw(st.lists(st.integers(0, 6), min_size=40, max_size=40)))
     gone = data.draw(st.sets(st.sampled_from(sorted(set(people.tolist()))), min_size=1))
     index = enrolled(points, people, compact)
@@ -82,8 +82,8 @@ def test_removing_is_as_if_they_had_never_come(data, compact):
 
 
 @pytest.mark.parametrize("compact", [False, True])
-def test_it_comes_back_from_disk_and_goes_on(tmp_path, compact):
-    points, people = unit(30), np.arange(30) // 3
+def test_it_is_read_back_and_can_be_added_to(tmp_path, compact):
+    points, people = drawn(30), np.arange(30) // 3
     index = enrolled(points[:20], people[:20], compact)
     save_index(index, tmp_path)
     index = load_index(tmp_path)
@@ -100,16 +100,16 @@ def test_it_comes_back_from_disk_and_goes_on(tmp_path, compact):
     assert 12 * (1 if compact else 4) <= bytes_each < 12 * (1 if compact else 4) + 20
 
 
-def test_what_is_clipped_is_counted():
-    points = unit(10)
+def test_clipped_coordinates_are_counted():
+    points = drawn(10)
     index = enrolled(points * np.float32(0.5), np.arange(10), compact=True)
     assert index.vectors.clipped == 0
     index.vectors.add(points)
     assert index.vectors.clipped == pack(points, index.vectors.step).clipped > 0
 
 
-def test_a_save_that_is_cut_off_leaves_the_old_index(tmp_path, monkeypatch):
-    old, new = enrolled(unit(5), np.arange(5)), enrolled(unit(6), np.arange(6))
+def test_an_interrupted_save_leaves_the_old_index(tmp_path, monkeypatch):
+    old, new = enrolled(drawn(5), np.arange(5)), enrolled(drawn(6), np.arange(6))
     save_index(old, tmp_path)
 
     monkeypatch.setattr(index_files, "write_whole", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -123,15 +123,15 @@ def test_a_save_that_is_cut_off_leaves_the_old_index(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_one_that_is_enrolled_into_while_it_is_read_is_read_again(tmp_path, monkeypatch):
-    save_index(enrolled(unit(5), np.arange(5)), tmp_path)
+def test_an_index_that_changes_while_it_is_read_is_read_again(tmp_path, monkeypatch):
+    save_index(enrolled(drawn(5), np.arange(5)), tmp_path)
     sha256, seen = index_files._sha256, []
 
     def enrolled_meanwhile(path):
         if not seen:
             seen.append(path)
             monkeypatch.setattr(index_files, "_sha256", sha256)
-            save_index(enrolled(unit(7), np.arange(7)), tmp_path)
+            save_index(enrolled(drawn(7), np.arange(7)), tmp_path)
         return sha256(path)
 
     monkeypatch.setattr(index_files, "_sha256", enrolled_meanwhile)
@@ -141,7 +141,7 @@ def test_one_that_is_enrolled_into_while_it_is_read_is_read_again(tmp_path, monk
 
 def test_damage_and_tampering_are_refused(tmp_path):
     def saved():
-        save_index(enrolled(unit(5), np.arange(5)), tmp_path)
+        save_index(enrolled(drawn(5), np.arange(5)), tmp_path)
         return tmp_path / MANIFEST
 
     for kind in ("vectors", "faces"):
@@ -174,10 +174,10 @@ def test_damage_and_tampering_are_refused(tmp_path):
 
 
 def test_files_of_another_kind_are_refused_though_their_digest_fits(tmp_path):
-    """Whoever writes the digests can say anything, but nothing is ever unpickled."""
+    """Anybody can write matching digests, but nothing is ever unpickled."""
     from facenet_jax.recognition.index_files import _sha256, _signed
 
-    save_index(enrolled(unit(5), np.arange(5)), tmp_path)
+    save_index(enrolled(drawn(5), np.arange(5)), tmp_path)
     manifest = json.loads((tmp_path / MANIFEST).read_text())
     for kind, sentence in (("vectors", "not a faiss index"), ("faces", "allow_pickle=False")):
         (file,) = tmp_path.glob(f"{kind}-*")
@@ -206,10 +206,10 @@ def test_one_process_changes_it_at_a_time(tmp_path):
         (0.01, 1000, 100, 100, 0.01),
         (0.01, 1000, 100, 200, 0.0199),
         (0.01, 1000, 100, 50, 0.005013),
-        (0.0, 100, 10, 10, 0.01),  # that nobody of a hundred was accepted promises no more
+        (0.0, 100, 10, 10, 0.01),  # nobody of a hundred was accepted: this shows no lower rate
         (0.001, 10_000, None, 30, 0.03),
         (0.001, 10_000, None, 5000, 1),
-        (0.1, 0, None, 1, 0.01),  # a hold-out: what was asked for
+        (0.1, 0, None, 1, 0.01),  # a hold-out: the rate that was asked for
         (1.0, 50, 10, 10, 1),
     ],
 )

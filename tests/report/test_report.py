@@ -1,4 +1,4 @@
-"""The report: complete, self-contained, and at work in a real browser."""
+"""The report is complete and self-contained, and works in a real browser."""
 
 import json
 import os
@@ -22,9 +22,9 @@ from facenet_jax.report.collect import collect
 from facenet_jax.report.page import thumbnail
 from facenet_jax.report.tables import mirror_images
 from networks import saved_run
+from served import CHROMIUM
 
-DAMAGES = int(os.environ.get("STORM_DAMAGES", "2"))  # of a document, for each seed
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DAMAGES = int(os.environ.get("STORM_DAMAGES", "2"))  # how many for each seed
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def page(measured):
 
 
 class _Parser(HTMLParser):
-    """Headings, and addresses that a browser would fetch."""
+    """Collects headings, and addresses that a browser would fetch."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ def test_every_table_and_figure_is_there_and_nothing_is_fetched(page):
     assert "51.9 % ± 2.9" in re.sub("<svg.*?</svg>", "", text, flags=re.S)
 
 
-def test_marks_say_where_they_are(page):
+def test_marks_have_titles_that_place_them(page):
     titles = re.findall(r"<title>([^<]*)</title>", page.read_text())
     assert any(re.search(r"fine\.npz: VAL [\d.]+ % at FAR", title) for title in titles)
     assert any(re.search(r"[\d,]+ different pairs between", title) for title in titles)
@@ -109,10 +109,10 @@ def test_without_images_no_face_is_on_the_page(measured):
     assert "Title &lt;1&gt;" in text
 
 
-def test_names_that_are_no_text_are_on_the_page_by_their_bytes(measured, tmp_path):
+def test_names_that_are_not_valid_text_are_shown_by_their_bytes(measured, tmp_path):
     output, title = tmp_path / "report.html", os.fsdecode(b"of \xff")
     output.write_text("before")
-    with output.open() as before:  # the page is there whole or not at all: never is the old file emptied
+    with output.open() as before:  # the page is replaced as a whole: the old file is never emptied
         assert main(["report", str(measured / "out"), "-o", str(output), "--no-images", "--title", title]) == 0
         assert before.read() == "before"
     assert b"<title>of \xff</title>" in output.read_bytes()
@@ -137,7 +137,7 @@ def test_a_run_that_was_measured_by_itself_alone(tmp_path, measured):
     assert "82.0 % ± 2.3" in text
 
 
-def test_pictures_are_cut_as_they_were_judged(tmp_path, monkeypatch):
+def test_pictures_are_cut_as_they_were_measured(tmp_path, monkeypatch):
     file = tmp_path / "ada" / "0.png"
     file.parent.mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 200, 3)).astype(np.uint8)).save(file)
@@ -146,11 +146,11 @@ def test_pictures_are_cut_as_they_were_judged(tmp_path, monkeypatch):
     whole = galleries._thumbnail([tmp_path], "ada/0.png", "none")
     assert whole == thumbnail(file) != galleries._thumbnail([tmp_path], "ada/0.png", "centre")
     assert galleries._thumbnail([tmp_path], "ada/none.png", "centre") == ""
-    monkeypatch.setattr(galleries, "_cutter", lambda crop: None)  # the extra that finds faces is not installed here
+    monkeypatch.setattr(galleries, "_cutter", lambda crop: None)  # as if the detector were not installed
     assert galleries._thumbnail([tmp_path], "ada/0.png", "tight") == whole
 
 
-def test_of_few_people_the_smallest_rate_that_is_resolved_stands_beside_area_and_equal_error_rate(tmp_path):
+def test_with_few_people_the_smallest_resolved_rate_is_shown_with_area_and_equal_error_rate(tmp_path):
     points, labels = album(6, 7)
     result = holdout_to_json(holdout(points, labels, resolved_fars(labels, (0.01, 0.001))))
     config = {"model.name": "nn4", "model.input_size": [96, 96], "model.embedding_size": 128}
@@ -188,7 +188,7 @@ def test_a_sweep_is_shown_with_its_points(tmp_path, measured):
     assert f"{tmp_path / 'points' / '64'} at step 5" in text
 
 
-# Clicks on each head of the first table with several rows, and tells the frame around the page what it saw.
+# Clicks each column head of the first table with several rows, and sends what it saw to the page around the frame.
 _CLICKS = """
 <script>
 const seen = {errors: window.failures, figures: document.querySelectorAll("figure svg").length, wide: [], sorted: {}};
@@ -207,7 +207,7 @@ seen.back = getComputedStyle(document.body).backgroundColor;
 parent.postMessage(JSON.stringify(seen), "*");
 </script>
 """
-# No window is as narrow as a telephone; a frame is. It leaves what the page in it says where a test can read it.
+# A browser window cannot be as narrow as a phone, but a frame can. What its page sends is put where a test reads it.
 _FRAME = """<!doctype html><script>
 onmessage = told => {
   const left = document.createElement("pre"); left.id = "seen"; left.textContent = told.data;
@@ -219,7 +219,7 @@ onmessage = told => {
 
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 @pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
-def test_in_a_browser_nothing_fails_and_tables_sort(page, tmp_path, width, dark):
+def test_in_a_browser_nothing_fails_and_tables_can_be_sorted(page, tmp_path, width, dark):
     watched = page.read_text().replace(
         "<meta charset=utf-8>",
         "<meta charset=utf-8><script>window.failures = []; window.onerror = m => window.failures.push(m);</script>",
@@ -256,7 +256,7 @@ def test_in_a_browser_nothing_fails_and_tables_sort(page, tmp_path, width, dark)
     assert len(set(up)) == 3
 
 
-def test_the_mirror_image_stands_beside_the_single_figure(tmp_path, photos):
+def test_the_figure_with_the_mirror_image_is_shown_beside_the_single_one(tmp_path, photos):
     run, other = saved_run(tmp_path / "run", photos), saved_run(tmp_path / "other", photos, seed=1)
 
     def measured(out, *arguments):
@@ -280,7 +280,7 @@ def test_the_mirror_image_stands_beside_the_single_figure(tmp_path, photos):
     apart = collect([tmp_path / "apart", tmp_path / "flipped"])
     assert [one.name for one in apart.embedders] == [single.name, flipped.name, f"{other} at step 6"]
     assert [cell.key for cell in mirror_images(apart.embedders).rows[0][3:5]] == pytest.approx(vals)
-    # Of faces that were cut otherwise nothing is said.
+    # Results of faces that were cut differently are not compared.
     measured("cut", f"--embedder={run}", "--crop=centre")
     assert not mirror_images(collect([tmp_path / "flipped", tmp_path / "cut"]).embedders)
 
@@ -294,7 +294,7 @@ def test_the_mirror_image_stands_beside_the_single_figure(tmp_path, photos):
         lambda document: document.update(data=7),
     ],
 )
-def test_an_evaluation_that_was_damaged_is_named_and_left_out(measured, tmp_path, harm, capsys):
+def test_a_damaged_evaluation_is_named_and_left_out(measured, tmp_path, harm, capsys):
     shutil.copytree(measured / "out", tmp_path / "out")
     file = tmp_path / "out" / "photos.json"
     document = json.loads(file.read_text())
@@ -313,7 +313,7 @@ def test_an_evaluation_that_was_damaged_is_named_and_left_out(measured, tmp_path
 
 
 def places(value, place=()):
-    """Where something stands in a JSON document; of a list its first entry and its last."""
+    """The path of every value in a JSON document; of a list, of its first entry and its last."""
     if place:
         yield place
     keys = value if isinstance(value, dict) else sorted({0, len(value) - 1}) if isinstance(value, list) else ()
@@ -322,14 +322,14 @@ def places(value, place=()):
 
 
 def damages(folder):
-    """(file, place, what stands there now) of all single damages to what a report reads."""
+    """(file, path, damaged value) of every single damage to the documents that a report reads."""
     for file in sorted(folder.rglob("*.json")):
         for place in places(json.loads(file.read_text())):
             yield from ((file.relative_to(folder), place, now) for now in ("gone", None, "x", -1, [], {}, [[]], 1e400))
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_whatever_stands_in_a_document_a_report_of_the_others_is_made(measured, tmp_path, seed, capsys):
+def test_a_document_with_any_content_leaves_a_report_of_the_others(measured, tmp_path, seed, capsys):
     place = tmp_path / "measured"
     shutil.copytree(measured, place, ignore=shutil.ignore_patterns("*.html", "checkpoints"))
     every = list(damages(place))

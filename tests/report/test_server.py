@@ -1,4 +1,4 @@
-"""`facenet-jax view`: what is served, to whom, and what never is."""
+"""`facenet-jax view`: what it serves and to whom, and what it never serves."""
 
 import http.client
 import os
@@ -16,7 +16,7 @@ from served import CHROMIUM, seen_in_frames, serving
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Results of a kind, and what lies beside them."""
+    """A folder of results, with links and files beside it that must not be served."""
     root = tmp_path_factory.mktemp("place")
     results = root / "results"
     (results / "audit").mkdir(parents=True)
@@ -76,7 +76,7 @@ def asked(server, target, method="GET", **headers):
         ("/%FF.txt", "text/plain; charset=utf-8", b"bytes"),
     ],
 )
-def test_files_of_the_folder_come_whole_with_their_kind(server, target, kind, begins):
+def test_files_of_the_folder_are_served_whole_with_their_type(server, target, kind, begins):
     status, headers, body = asked(server, target)
     assert (status, headers["Content-Type"]) == (200, kind)
     assert body.startswith(begins)
@@ -114,7 +114,7 @@ def test_files_of_the_folder_come_whole_with_their_kind(server, target, kind, be
         ("*", 400),
     ],
 )
-def test_what_is_not_in_the_folder_is_not_served(server, target, status):
+def test_files_outside_the_folder_are_not_served(server, target, status):
     found, _, body = asked(server, target, Host=f"localhost:{server.server_port}")
     assert found == status
     assert b"secret" not in body
@@ -159,8 +159,8 @@ def test_a_folder_lists_what_it_serves_and_its_links_lead_there(server):
     assert b"the folder above" in asked(server, "/audit/")[2]
 
 
-def test_the_command_says_where_and_ends_well_on_ctrl_c(folder):
-    # A shell's background jobs, and what they start, ignore SIGINT.
+def test_the_command_prints_its_address_and_ends_cleanly_on_ctrl_c(folder):
+    # Background jobs of a shell, and processes that they start, ignore SIGINT.
     code = """import runpy, signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 runpy.run_module("facenet_jax", run_name="__main__")"""
@@ -178,7 +178,7 @@ runpy.run_module("facenet_jax", run_name="__main__")"""
     assert (process.returncode, error) == (0, "")
 
 
-def test_what_cannot_be_served_is_one_sentence(server, tmp_path, capsys):
+def test_mistakes_are_refused_in_one_sentence(server, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for arguments, sentence in (
         ([str(tmp_path / "none")], "none cannot be read (No such file or directory)"),
