@@ -247,7 +247,7 @@ def looks_of_three(root):
             (root / person / f"{name}.png").write_bytes(encoded(pixels.astype(np.uint8)))
 
 
-def test_a_dataset_is_cut_as_the_embedder_expects_unless_it_was_cut_before(tmp_path, capsys):
+def test_a_dataset_is_cut_as_the_embedder_expects_unless_already_cut(tmp_path, capsys):
     looks_of_three(root := tmp_path / "faces")
     linear_network(tmp_path / "net.onnx", (8, 8), "nchw", None, d=16)
     spec = f"onnx:{tmp_path / 'net.onnx'},scale=1,mean=128,crop="

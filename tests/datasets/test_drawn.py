@@ -1,4 +1,4 @@
-"""Drawn faces are pure, endless, and of different people."""
+"""Drawn faces: the same numbers give the same picture, there is no end of them, and people differ."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from facenet_jax.datasets.drawn import people as synthetic
 from facenet_jax.errors import InputError
 
-# One face, 8 by 8 by grey: the mean over blocks, rounded. A renderer that draws other people than before fails here;
-# one whose floats round otherwise does not.
+# One face in grey, averaged over 8 by 8 blocks and rounded. A renderer that draws other people than before fails here;
+# one that only rounds floats differently does not.
 STORED = """
 97 112 125 133 138 149 153 154
 108 124 94 82 103 134 184 193
@@ -49,7 +49,7 @@ def test_every_face_is_a_picture_and_the_same_one_again(seed, identity, exemplar
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 96), (140, 116), (160, 160), (224, 224)])
-def test_a_batch_holds_the_same_bits_as_its_faces_drawn_alone(size):
+def test_a_batch_gives_the_same_bits_as_its_faces_drawn_one_by_one(size):
     identities, exemplars = np.array([0, 3, 3, 7_999_999, 12]), np.array([0, 5, 6, 1_000_000, 3])
     faces = synthetic.render_batch(9, identities, exemplars, size)
     assert faces.shape == (5, *size, 3)
@@ -67,7 +67,7 @@ def test_another_process_draws_the_same_bits():
     assert other == digest(synthetic.render_batch(1, range(8), range(8), (48, 40)))
 
 
-def test_the_face_is_the_one_it_was_when_this_test_was_written():
+def test_a_known_face_is_drawn_as_before():
     face = synthetic.render(0, 0, 0, (64, 64)).astype(np.float64).mean(-1)
     blocks = face.reshape(8, 8, 8, 8).mean((1, 3))
     np.testing.assert_allclose(blocks, np.array(STORED.split(), float).reshape(8, 8), atol=1.0)
@@ -80,7 +80,7 @@ def test_seed_identity_and_exemplar_each_change_the_picture():
 
 
 def test_a_narrow_picture_cuts_the_sides_and_does_not_squeeze():
-    # Grey middles of the wide and the narrow picture differ by background and noise alone.
+    # The grey middles of the wide and the narrow picture differ only by background and noise.
     for identity in range(8):
         wide = synthetic.render(0, identity, 1, (140, 140)).astype(float).mean(-1)[:, 12:-12]
         narrow = synthetic.render(0, identity, 1, (140, 116)).astype(float).mean(-1)
@@ -89,7 +89,7 @@ def test_a_narrow_picture_cuts_the_sides_and_does_not_squeeze():
 
 
 def test_people_differ_in_shape_beyond_what_pictures_of_one_person_do():
-    # Grey, standardised thumbnails know no colour, no brightness and no contrast: what is left is geometry.
+    # Grey, standardised thumbnails have no colour, brightness or contrast: what is left is geometry.
     people, pictures = 40, 12
     who = np.repeat(np.arange(people), pictures)
     faces = synthetic.render_batch(0, who, np.tile(np.arange(pictures), people), (32, 32)).astype(np.float64)
@@ -131,6 +131,6 @@ def test_bad_numbers_are_named(identities, exemplars, size):
         synthetic.render_batch(0, identities, exemplars, size)
 
 
-def test_no_faces_are_a_batch_too():
+def test_a_batch_may_be_empty():
     none = np.zeros(0, np.int64)
     assert synthetic.render_batch(0, none, none, (64, 48)).shape == (0, 64, 48, 3)

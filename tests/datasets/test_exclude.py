@@ -1,4 +1,4 @@
-"""A source without some of its faces."""
+"""A source without some of its faces, and the lists that name them."""
 
 import pickle
 
@@ -15,7 +15,7 @@ from facenet_jax.errors import InputError
 
 
 @given(st.sets(st.integers(0, 19)))
-def test_those_that_stay_keep_their_identity_and_their_pixels(gone):
+def test_remaining_faces_keep_their_identity_and_pixels(gone):
     whole = DrawnFaces(3, 5, 4)
     rest = WithoutFaces(whole, np.array(sorted(gone), np.int64))
     stay = [record for record in range(20) if record not in gone]
@@ -49,7 +49,7 @@ def test_a_list_in_another_encoding_is_refused(tmp_path, encoding):
         open_listed(tmp_path / "list.csv")
 
 
-def test_bytes_that_name_nothing_are_refused():
+def test_bytes_that_are_not_utf8_are_refused():
     with pytest.raises(InputError, match=r"is not UTF-8 and names nothing"):
         find_named(DrawnFaces(0, 2, 3), {"Jos\udce9"})
 
@@ -68,11 +68,11 @@ def test_a_line_that_is_nearly_a_name_or_a_place_is_refused(line):
         find_named(DrawnFaces(0, 2, 3), {line})
 
 
-def test_a_line_of_another_dataset_is_no_error():
+def test_lines_about_another_dataset_are_no_error():
     lines = {"drawn-0000009", "drawn-0000001/0009", "others/0002", "0002", "drawn-0000001/more/0002", "# a remark", "/"}
     assert find_named(DrawnFaces(0, 2, 3), lines).unknown == sorted(lines)
 
 
-def test_a_list_keeps_its_first_line_and_bytes_that_are_no_utf8(tmp_path):
+def test_a_list_keeps_its_first_line_and_bytes_that_are_not_utf8(tmp_path):
     (tmp_path / "list.txt").write_bytes("\ufeffGrüße\r\n\n".encode() + b"b\xff/1.png")
     assert read_list(tmp_path / "list.txt", "--exclude") == {"Grüße", "b\udcff/1.png"}

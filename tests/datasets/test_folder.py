@@ -1,3 +1,5 @@
+"""Folders with a folder of images for each identity, and drawn faces, as sources."""
+
 import errno
 import os
 import pickle
@@ -50,7 +52,7 @@ def test_the_listing(root):
     np.testing.assert_array_equal(again.load(3, (4, 5)), source.load(3, (4, 5)))
 
 
-def test_the_digest_is_of_the_names_wherever_they_are(root, tmp_path):
+def test_the_digest_depends_on_names_and_not_on_the_place(root, tmp_path):
     before = FolderSource(root).digest
     root.rename(tmp_path / "elsewhere")
     assert FolderSource(tmp_path / "elsewhere").digest == before
@@ -78,7 +80,7 @@ def test_a_bad_file_is_a_bad_face(root):
 
 @pytest.fixture
 def unreadable(monkeypatch):
-    """Names of folders that cannot be listed; permissions would not stop root."""
+    """Names of folders that cannot be listed. Permissions would not do: they do not stop root."""
     names = set()
     scandir = os.scandir
 
@@ -107,7 +109,7 @@ def test_an_identity_that_cannot_be_listed_is_one_bad_face(root, tmp_path, unrea
         FolderSource(root)
 
 
-def test_it_is_named_where_the_rest_is_prepared(root, tmp_path, unreadable):
+def test_an_unreadable_identity_is_listed_when_the_rest_is_prepared(root, tmp_path, unreadable):
     unreadable.add("Abe")
     report = prepared(root, tmp_path / "out").summary
     assert (report.faces, report.identities, report.empty_identities) == (5, 1, 1)
@@ -115,7 +117,7 @@ def test_it_is_named_where_the_rest_is_prepared(root, tmp_path, unreadable):
     assert (tmp_path / "out" / "rejects.csv").read_text().splitlines()[1:] == ["Abe/,unreadable"]
 
 
-def test_what_is_wrong_with_a_folder_is_said(tmp_path):
+def test_mistakes_in_a_folder_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="gone does not exist"):
         FolderSource(tmp_path / "gone")
     (tmp_path / "file").touch()
@@ -134,7 +136,7 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path):
         FolderSource(tmp_path / "singles")
 
 
-def test_drawn_faces():
+def test_drawn_faces_are_a_source():
     drawn = DrawnFaces(seed=1, identities=3, faces_per_identity=4, first=10)
     assert list(drawn.index.names) == ["drawn-0000010", "drawn-0000011", "drawn-0000012"]
     assert drawn.index.counts.tolist() == [4, 4, 4]

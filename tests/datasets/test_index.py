@@ -1,3 +1,5 @@
+"""The index of identities, and which of them are held out."""
+
 import hashlib
 import pickle
 
@@ -18,7 +20,7 @@ def make_index(counts: list[int], names: list[str] | None = None) -> IdentityInd
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.data())
-def test_records_and_identities_are_each_others_inverse(counts, data):
+def test_records_of_identities_and_identities_of_records_are_inverse(counts, data):
     index = make_index(counts)
     chosen = np.array(data.draw(st.lists(st.sampled_from(range(len(counts))), unique=True)), np.int64)
     records = index.records_of(chosen)
@@ -27,7 +29,7 @@ def test_records_and_identities_are_each_others_inverse(counts, data):
     assert index.identity_of(records).tolist() == [i for i in chosen for _ in range(counts[i])]
 
 
-def test_a_mapped_index_is_mapped_again_where_it_is_unpickled(tmp_path):
+def test_a_memory_mapped_index_is_mapped_again_when_unpickled(tmp_path):
     plain = make_index([3, 1, 2] * 500)
     np.save(tmp_path / "offsets.npy", plain.offsets)
     write_names(tmp_path / "names", plain.names, len(plain.names))
@@ -43,7 +45,7 @@ def test_a_mapped_index_is_mapped_again_where_it_is_unpickled(tmp_path):
 
 
 def test_split_is_pinned():
-    # A run resumed after an upgrade must find the same identities held out.
+    # A run that is resumed after an upgrade must hold out the same identities.
     index = make_index([2, 1, 3] * 20)
     assert split_holdout(index, 0.1)[1].tolist() == [0, 27, 38, 57]
     assert split_holdout(index, 0.1, 7)[1].tolist() == [18, 33, 47, 59]
@@ -68,9 +70,9 @@ def test_split_hardly_changes_when_the_folder_grows():
     before, after = split_holdout(small, 0.1)[1], split_holdout(large, 0.1)[1]
     assert len(before) == 50
     assert len(after) == 55
-    # An identity leaves only when a newcomer takes its place, which here about five do.
+    # An identity is replaced only by a new one, which happens here about five times.
     assert len(set(before) & set(after)) >= 44
-    # Their numbers do not matter, their names do.
+    # Their names decide, not their numbers.
     backwards = make_index([3] * 500, list(reversed(small.names)))
     assert {backwards.names[i] for i in split_holdout(backwards, 0.1)[1]} == {small.names[i] for i in before}
 

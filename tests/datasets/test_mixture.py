@@ -1,3 +1,5 @@
+"""Several sources as one."""
+
 import pickle
 
 import numpy as np
@@ -6,7 +8,7 @@ from facenet_jax.datasets.drawn import DrawnFaces
 from facenet_jax.datasets.mixture import MixedSource
 
 
-def test_identities_and_faces_of_the_sources_stand_one_after_another():
+def test_identities_and_faces_follow_in_the_order_of_the_sources():
     sources = [DrawnFaces(0, 3, 2), DrawnFaces(1, 4, 5, first=7), DrawnFaces(2, 1, 1)]
     mixed = MixedSource(sources)
     assert mixed.borders == [0, 3, 7, 8]
@@ -24,7 +26,7 @@ def test_identities_and_faces_of_the_sources_stand_one_after_another():
         np.testing.assert_array_equal(again.load(record, (20, 20)), face)
 
 
-def test_the_digest_is_that_of_the_sources_in_their_order():
+def test_the_digest_depends_on_the_sources_and_their_order():
     one, other = DrawnFaces(0, 3, 2), DrawnFaces(1, 4, 5)
     digests = {MixedSource(sources).digest for sources in ([one, other], [other, one], [one], [one, one])}
     assert len(digests) == 4

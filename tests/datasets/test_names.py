@@ -1,3 +1,5 @@
+"""Many names in a file that is mapped into memory."""
+
 import pickle
 
 import pytest
@@ -11,7 +13,7 @@ NAME = st.binary(max_size=20).map(lambda name: name.decode("utf-8", "surrogatees
 
 
 @given(st.lists(NAME, max_size=30))
-def test_names_come_back(tmp_path_factory, names):
+def test_names_are_read_back(tmp_path_factory, names):
     stem = tmp_path_factory.mktemp("names") / "names"
     write_names(stem, iter(names), len(names))
     held = Names(stem)
@@ -24,7 +26,7 @@ def test_names_come_back(tmp_path_factory, names):
         held[len(names)]
 
 
-def test_pickled_only_the_path_travels(tmp_path):
+def test_only_the_path_is_pickled(tmp_path):
     write_names(tmp_path / "names", (f"person {i}" for i in range(100_000)), 100_000)
     held = Names(tmp_path / "names")
     assert len(pickle.dumps(held)) < 500
@@ -32,7 +34,7 @@ def test_pickled_only_the_path_travels(tmp_path):
     assert sum(1 for _ in held) == 100_000
 
 
-def test_files_that_do_not_belong_together(tmp_path):
+def test_mismatched_files_are_refused(tmp_path):
     write_names(tmp_path / "a", ["one", "two"], 2)
     (tmp_path / "a.txt").write_bytes(raw("onetw"))
     with pytest.raises(ValueError, match="has 5 bytes where"):

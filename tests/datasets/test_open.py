@@ -1,4 +1,4 @@
-"""The door to faces: folders, prepared datasets, manifests, drawn faces, mixtures."""
+"""Opening faces of every form: folders, prepared datasets, manifests, drawn faces and mixtures."""
 
 import csv
 import errno
@@ -66,7 +66,7 @@ def test_a_manifest_of_a_folder_gives_the_same(folder):
     assert manifest.digest == again.digest != other.digest
 
 
-def test_faces_of_an_identity_stay_in_the_manifests_order(tmp_path):
+def test_faces_of_an_identity_keep_the_order_of_the_manifest(tmp_path):
     rng = np.random.default_rng(0)
     table = [(f"{number}.png", f"person {person}") for number, person in enumerate(rng.integers(0, 5, 500))]
     source = open_listed(write_csv(tmp_path / "list.csv", table))
@@ -102,20 +102,20 @@ def test_parquet_gives_what_csv_gives(tmp_path, folder):
         ("path,identity\n,a\n", r"Row 1 of .* has no path"),
     ],
 )
-def test_what_is_wrong_with_a_manifest_is_said(tmp_path, text, match):
+def test_mistakes_in_a_manifest_are_refused_in_one_sentence(tmp_path, text, match):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(InputError, match=match):
         open_listed(tmp_path / "list.csv")
 
 
 @pytest.mark.parametrize("heads", ["path, identity", "path;identity", "Path,Identity", "path\tidentity"])
-def test_a_manifest_with_other_columns_is_told_which_it_has(tmp_path, heads):
+def test_a_manifest_with_wrong_columns_is_refused_with_their_names(tmp_path, heads):
     (tmp_path / "list.csv").write_text(f"{heads}\na.png,a\n")
     with pytest.raises(InputError, match=r"\(it has '.*'\): its first row names the columns path and"):
         open_listed(tmp_path / "list.csv")
 
 
-def test_a_manifest_may_name_what_is_not_there(tmp_path):
+def test_a_manifest_may_name_missing_files(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     (tmp_path / "there.png").write_bytes(b"data")
@@ -129,7 +129,7 @@ def test_a_manifest_may_name_what_is_not_there(tmp_path):
         assert caught.value.reason is (Reason.MISSING if place == "gone.png" else Reason.UNREADABLE)
 
 
-def test_links_in_a_circle_are_passed_over(folder):
+def test_circular_links_are_skipped(folder):
     (folder / "a b" / "3.png").symlink_to(folder / "a b" / "3.png")
     (folder / "circle").symlink_to(folder / "circle")
     (folder / "Zoë" / "up").symlink_to(folder)
@@ -138,7 +138,7 @@ def test_links_in_a_circle_are_passed_over(folder):
     assert source.ignored == 3
 
 
-def test_what_is_no_source_is_said(tmp_path):
+def test_paths_that_are_no_source_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         open_listed(tmp_path / "gone")
     (tmp_path / "notes.txt").touch()
@@ -170,7 +170,7 @@ def test_a_folder_that_may_not_be_read_is_one_bad_face(folder, monkeypatch, real
     assert len(list(source.places(0, int(source.index.offsets[-1])))) == 2 * len(AWKWARD) - 1
 
 
-def test_every_form_is_told_by_its_path(folder, tmp_path):
+def test_the_form_is_recognised_by_the_path(folder, tmp_path):
     prepared(crowd(tmp_path / "crowd", 3, 2), tmp_path / "prepared")
     held, crowded = open_dataset(tmp_path / "prepared"), open_dataset(tmp_path / "crowd")
     assert list(held.places()) == list(crowded.places())
@@ -188,7 +188,7 @@ def test_every_form_is_told_by_its_path(folder, tmp_path):
         open_dataset(tmp_path / "prepared", listed=True)
 
 
-def test_what_is_trained_on_is_one_source(folder):
+def test_training_data_is_one_source(folder):
     drawn = ConfigDict({"identities": 3, "faces_per_identity": 2, "seed": 5})
     assert open_training(["drawn"], drawn) == DrawnFaces(5, 3, 2)
     mixed = open_training([str(folder), "drawn"], drawn)
@@ -197,7 +197,7 @@ def test_what_is_trained_on_is_one_source(folder):
     assert mixed.ignored == 0
 
 
-def test_an_image_that_is_replaced_makes_another_digest_of_the_files(folder):
+def test_replacing_an_image_changes_the_digest_of_the_files(folder):
     source = open_dataset(folder)
     before = source.files_digest(), source.digest
     (folder / "a b" / "-1.png").write_bytes(b"another, longer")
@@ -205,7 +205,7 @@ def test_an_image_that_is_replaced_makes_another_digest_of_the_files(folder):
     assert source.files_digest() != before[0]
 
 
-def test_only_prepared_faces_say_how_they_were_cut(folder, tmp_path):
+def test_only_prepared_faces_record_their_crop(folder, tmp_path):
     prepared(crowd(tmp_path / "crowd", 2, 2), tmp_path / "prepared", crop="centre", size=16)
     found = [crop_of(path) for path in (tmp_path / "prepared", folder, tmp_path / "gone")]
     assert found == ["centre", "none", "none"]

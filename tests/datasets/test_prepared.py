@@ -46,7 +46,7 @@ def test_it_gives_what_the_folder_gives(photos, whole):
         assert shard_name(record // 8, 8) in source.describe(record)
 
 
-def test_pickled_only_the_path_travels(whole):
+def test_only_the_path_is_pickled(whole):
     source = PreparedSource(whole)
     source.load(3, (8, 8))
     data = pickle.dumps(source)
@@ -54,7 +54,7 @@ def test_pickled_only_the_path_travels(whole):
     np.testing.assert_array_equal(pickle.loads(data).load(9, (8, 8)), source.load(9, (8, 8)))
 
 
-def test_more_shards_than_may_be_open(whole, monkeypatch):
+def test_only_so_many_shards_are_open_at_once(whole, monkeypatch):
     expected = [PreparedSource(whole).read(record) for record in range(64)]
     monkeypatch.setattr(module, "_OPEN_SHARDS", 2)
     source = PreparedSource(whole)
@@ -64,7 +64,7 @@ def test_more_shards_than_may_be_open(whole, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_the_loader_passes_over_a_damaged_record(dataset, workers):
+def test_the_loader_skips_a_damaged_record(dataset, workers):
     source = PreparedSource(dataset)
     victim, data = 11, source.read(11)
     shard = dataset / shard_name(1, 8)
@@ -96,7 +96,7 @@ def test_a_config_names_it_like_a_folder(photos, whole):
     np.testing.assert_array_equal(by_folder.held_out.records, by_dataset.held_out.records)
 
 
-def test_one_that_is_not_finished_is_said(photos, tmp_path):
+def test_an_unfinished_dataset_is_refused(photos, tmp_path):
     prepared(photos, tmp_path / "faces", share=(0, 2))
     with pytest.raises(InputError, match=r"is not finished: .*facenet-jax merge"):
         open_faces(load_config("quickstart", [f"--config.data.path={tmp_path / 'faces'}"]))
@@ -105,11 +105,11 @@ def test_one_that_is_not_finished_is_said(photos, tmp_path):
 def edit(dataset, **changes):
     card = dataset / "card.json"
     content = json.loads(card.read_text()) | changes
-    content.pop("checksum", None)  # as before there was one
+    content.pop("checksum", None)  # as older cards are
     card.write_text(json.dumps(content))
 
 
-def test_a_card_that_disagrees_with_its_shards(dataset):
+def test_a_card_that_disagrees_with_its_shards_is_refused(dataset):
     def said(match):
         with pytest.raises(InputError, match=match):
             PreparedSource(dataset)
@@ -135,7 +135,7 @@ def test_a_card_that_disagrees_with_its_shards(dataset):
     said("its index cannot be read")
 
 
-def test_a_shard_with_other_records_than_the_card_says(dataset):
+def test_a_shard_with_another_number_of_records_is_refused(dataset):
     counts = [8] * 8
     counts[2], counts[3] = 7, 9
     edit(dataset, shard_records=counts)
@@ -150,7 +150,7 @@ def test_a_shard_with_other_records_than_the_card_says(dataset):
         PreparedSource(dataset).load(0, (8, 8))
 
 
-def test_a_card_that_is_none(dataset, tmp_path):
+def test_a_missing_or_malformed_card_is_refused(dataset, tmp_path):
     with pytest.raises(InputError, match=r"it has no card\.json"):
         PreparedSource(tmp_path)
     edit(dataset, version=2)
@@ -171,5 +171,5 @@ def test_a_digest_in_the_card_that_changed_on_disk_is_noticed(dataset):
     card.write_text(card.read_text().replace(digest, digest[::-1]))
     with pytest.raises(InputError, match=r"card\.json cannot be read \(its checksum is another\)"):
         PreparedSource(dataset)
-    edit(dataset)  # without a checksum, as cards were written once, nothing contradicts it
+    edit(dataset)  # without a checksum, as older cards are, the change goes unnoticed
     assert PreparedSource(dataset).digest == digest[::-1]

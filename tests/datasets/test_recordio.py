@@ -1,4 +1,4 @@
-"""RecordIO files as InsightFace's tools write them."""
+"""RecordIO files in the form that InsightFace's tools write."""
 
 import csv
 import struct
@@ -18,7 +18,7 @@ MAGIC = struct.pack("<I", 0xCED7230A)
 
 
 def record(data: bytes) -> bytes:
-    """One record; where its data hold the magic number at a multiple of 4, it is cut there and the number left out."""
+    """One record. Where the data contain the magic number at a multiple of 4, they are cut and the number left out."""
     pieces, start = [], 0
     for at in range(0, len(data) - 3, 4):
         if data[at : at + 4] == MAGIC:
@@ -41,7 +41,7 @@ def several(labels, data=b"", key=0):
 
 
 def write(folder, records, identities=None):
-    """records: {key: bytes}, in the order in which they are written."""
+    """Writes {key: bytes} in this order."""
     folder.mkdir(exist_ok=True)
     index, data = "", b""
     for key, content in records.items():
@@ -55,7 +55,7 @@ def write(folder, records, identities=None):
 
 
 def insightface(folder, people, **options):
-    """people: [[image bytes, ...], ...]"""
+    """Writes the images of people ([[bytes, ...], ...]) with identity records."""
     records, ranges, key = {}, [], 1
     for label, faces in enumerate(people):
         ranges.append((key, key + len(faces)))
@@ -78,7 +78,7 @@ def people_of(source):
 PEOPLE = [[b"one", b"two"], [b"three"], [MAGIC * 3 + b"four", b"x" * 4 + MAGIC, b""]]
 
 
-def test_identity_records_say_who_is_who(tmp_path):
+def test_identity_records_group_the_faces(tmp_path):
     source = open_listed(insightface(tmp_path / "set", PEOPLE))
     assert source.kind == "recordio"
     assert source.index.names == ["0", "1", "2"]
@@ -92,7 +92,7 @@ def test_an_identity_may_have_no_faces(tmp_path):
     assert people_of(source) == [[b"one"], [], [b"two"]]
 
 
-def test_without_identity_records_the_labels_do(tmp_path):
+def test_without_identity_records_labels_group_the_faces(tmp_path):
     records = {5: face(1, b"three"), 3: face(0, b"one"), 4: face(0, b"two"), 9: several([7, 0.5], b"four")}
     source = RecordIO(write(tmp_path / "set", records) / "train.rec")
     assert source.index.names == ["0", "1", "7"]
@@ -100,14 +100,14 @@ def test_without_identity_records_the_labels_do(tmp_path):
 
 
 @given(st.lists(st.binary(max_size=30).map(lambda data: data.replace(b"m", MAGIC)), min_size=1, max_size=6))
-def test_any_bytes_come_back(tmp_path_factory, contents):
+def test_any_bytes_are_read_back(tmp_path_factory, contents):
     folder = write(tmp_path_factory.mktemp("set"), dict(enumerate(contents)))
     for line, content in zip((folder / "train.idx").read_text().splitlines(), contents, strict=True):
         assert read_record(folder / "train.rec", int(line.split()[1])) == content
 
 
 def read_all(source):
-    """{place: image or why there is none}, by identity."""
+    """{identity: its images, or the reasons why they cannot be read}."""
 
     def read(place):
         try:
@@ -129,7 +129,7 @@ def read_all(source):
 
 
 @pytest.mark.parametrize("property_too", [True, False])
-def test_a_file_cut_anywhere_gives_what_is_left(tmp_path, property_too):
+def test_a_file_cut_off_anywhere_gives_the_records_that_are_left(tmp_path, property_too):
     people = [[b"one", b"two"], [b"three"], [b"four", b"five", b"six"]]
     folder = insightface(tmp_path / "set", people)
     if not property_too:
@@ -140,7 +140,7 @@ def test_a_file_cut_anywhere_gives_what_is_left(tmp_path, property_too):
     for size in range(len(data) - 1, ends[1] - 1, -1):
         (folder / "train.rec").write_bytes(data[:size])
         found = read_all(open_listed(folder))
-        whole = sum(end <= size + 1 for end in ends[1:7])  # "six" and the like end in a zero that may be missing
+        whole = sum(end <= size + 1 for end in ends[1:7])  # a record may end in a zero of padding that may be missing
         flat = [image for images in found.values() for image in images]
         assert len(flat) == 6
         kept = [image for faces in people for image in faces]
@@ -164,7 +164,7 @@ def test_a_file_cut_anywhere_gives_what_is_left(tmp_path, property_too):
         ([0], {"0": [b"one", b"two"], "1": [b"three"], "2": [b"four", b"five"]}),
     ],
 )
-def test_lines_that_the_index_lacks(tmp_path, lost, expected):
+def test_lines_missing_from_the_index(tmp_path, lost, expected):
     folder = insightface(tmp_path / "set", [[b"one", b"two"], [b"three"], [b"four", b"five"]])
     lines = (folder / "train.idx").read_text().splitlines()
     (folder / "train.idx").write_text("\n".join(line for line in lines if int(line.split()[0]) not in lost))
@@ -175,21 +175,21 @@ def test_lines_that_the_index_lacks(tmp_path, lost, expected):
 
 
 @pytest.mark.parametrize("broken", range(9))
-def test_a_record_with_a_wrong_magic_number_is_alone_in_it(tmp_path, broken):
+def test_a_wrong_magic_number_loses_one_record(tmp_path, broken):
     people = [[b"one", b"two"], [b"three"], [b"four", b"five"]]
     folder = insightface(tmp_path / "set", people)
     data = bytearray((folder / "train.rec").read_bytes())
     data[int((folder / "train.idx").read_text().splitlines()[broken].split()[1])] ^= 1
     (folder / "train.rec").write_bytes(data)
     flat = [image for images in read_all(open_listed(folder)).values() for image in images]
-    if broken == 0:  # it may have been a face
+    if broken == 0:  # the reader cannot know that this was not a face
         assert flat.pop(0) is Reason.UNREADABLE
     assert len(flat) == 5
     for number, image in enumerate(image for images in people for image in images):
         assert flat[number] == (Reason.UNREADABLE if number + 1 == broken else image)
 
 
-def test_what_is_lost_is_in_the_list_and_the_rest_is_prepared(tmp_path):
+def test_lost_records_are_listed_and_the_rest_is_prepared(tmp_path):
     faces = [[encoded(person(identity, face)) for face in range(3)] for identity in range(4)]
     folder = insightface(tmp_path / "set", faces)
     data = (folder / "train.rec").read_bytes()
@@ -203,7 +203,7 @@ def test_what_is_lost_is_in_the_list_and_the_rest_is_prepared(tmp_path):
     assert 2 <= len(rejects) <= 5
 
 
-def test_damage_within_is_a_bad_face(tmp_path):
+def test_a_damaged_record_is_a_bad_face(tmp_path):
     folder = insightface(tmp_path / "set", PEOPLE)
     source = open_listed(folder)
     data = bytearray((folder / "train.rec").read_bytes())
@@ -217,7 +217,7 @@ def test_damage_within_is_a_bad_face(tmp_path):
     assert source.reader.read(source.place(2)) == b"three"
 
 
-def test_what_does_not_belong_together_is_said(tmp_path):
+def test_files_that_do_not_match_are_refused(tmp_path):
     folder = insightface(tmp_path / "set", PEOPLE)
     (folder / "property").write_text("4,112,112")
     with pytest.raises(InputError, match=r"says 4 identities, and train\.rec has 3"):
@@ -241,7 +241,7 @@ def test_what_does_not_belong_together_is_said(tmp_path):
         open_listed(folder)
 
 
-def test_more_records_than_a_float_counts_are_read_by_their_labels(tmp_path, monkeypatch):
+def test_with_more_records_than_a_float_can_count_labels_are_used(tmp_path, monkeypatch):
     from facenet_jax.datasets import recordio
 
     monkeypatch.setattr(recordio, "_EXACT", 3)

@@ -1,4 +1,4 @@
-"""A person's name is the same in either Unicode form, wherever a person types it or two lists meet."""
+"""A person's name is the same in either Unicode form, wherever it is typed or two lists are compared."""
 
 import unicodedata
 
@@ -26,7 +26,7 @@ ONE, TWO = (unicodedata.normalize(form, "José") for form in ("NFC", "NFD"))
 
 @pytest.fixture
 def folder(tmp_path):
-    """Makes a folder of people with two faces each."""
+    """A function that makes a folder of people with two faces each."""
 
     def make(root, *names):
         for number, name in enumerate(names):
@@ -39,13 +39,13 @@ def folder(tmp_path):
 
 
 @given(st.text(st.characters()))
-def test_both_forms_of_any_name_are_compared_as_one(name):
+def test_both_forms_of_any_name_are_equal(name):
     assert comparable(unicodedata.normalize("NFD", name)) == comparable(unicodedata.normalize("NFC", name))
 
 
 @pytest.mark.parametrize(("stored", "typed"), [(ONE, TWO), (TWO, ONE)])
 class TestEitherForm:
-    def test_a_list_excludes(self, folder, tmp_path, stored, typed):
+    def test_a_list_excludes_them(self, folder, tmp_path, stored, typed):
         source = FolderSource(folder("faces", "ada", stored, f"{stored}fa"))
         (tmp_path / "list").write_text(f"{typed}\n{typed}fa/1.png\n", encoding="utf-8")
         lines = read_list(tmp_path / "list", "--exclude")
@@ -69,7 +69,7 @@ class TestEitherForm:
         assert shared_names(a, np.arange(2), b) == 1
         assert Request([], trained_on={"run": frozenset({stored})}).known_names(["bob", typed]) == {typed}
 
-    def test_the_same_are_held_out(self, stored, typed):
+    def test_the_same_people_are_held_out(self, stored, typed):
         for seed in range(8):
             splits = [
                 split_holdout(IdentityIndex([*map(str, range(9)), name], np.arange(11) * 2), 0.4, seed)
@@ -84,7 +84,7 @@ class TestEitherForm:
         np.testing.assert_array_equal(table.look_up([f"{typed}/0.png"]), np.eye(1, 4))
         assert table.names[0] == f"{stored}/0.png"
 
-    def test_whoever_is_removed_is_gone(self, stored, typed):
+    def test_removing_a_person_removes_both_forms(self, stored, typed):
         pytest.importorskip("faiss")
         index = PeopleIndex("sface", None, "sface", "0", "none", Vectors(4))
         points, contents = np.eye(4, dtype=np.float32), [bytes(15) + bytes([number]) for number in range(4)]
@@ -95,7 +95,7 @@ class TestEitherForm:
         assert index.remove([typed]) == 2
         assert (index.people, len(index.vectors)) == (["ada"], 1)
 
-    def test_an_index_that_holds_both_from_before_loses_both(self, stored, typed):
+    def test_removing_from_an_index_that_holds_both_forms(self, stored, typed):
         pytest.importorskip("faiss")
         index = PeopleIndex("sface", None, "sface", "0", "none", Vectors(4), [stored, typed, "ada"])
         index.vectors.add(np.eye(3, 4, dtype=np.float32))
@@ -105,7 +105,7 @@ class TestEitherForm:
         assert index.people == ["ada"]
 
 
-def test_two_identities_that_only_bytes_tell_apart_are_refused(folder, tmp_path):
+def test_two_identities_that_differ_only_in_bytes_are_refused(folder, tmp_path):
     with pytest.raises(InputError, match="two identities that are both called 'José'"):
         FolderSource(folder("faces", ONE, TWO))
     (tmp_path / "list.csv").write_text(f"path,identity\na.png,{ONE}\nb.png,{TWO}\n", encoding="utf-8")
@@ -114,7 +114,7 @@ def test_two_identities_that_only_bytes_tell_apart_are_refused(folder, tmp_path)
 
 
 @pytest.mark.parametrize("line", ["josé", "José ", " JOSÉ", "José/", "\uff2aose\u0301"])
-def test_a_line_that_nearly_names_somebody_fails(folder, line):
+def test_a_line_that_is_nearly_a_name_is_refused(folder, line):
     source = FolderSource(folder("faces", ONE, "ada"))
     with pytest.raises(InputError, match=r"list.txt: the line .* names nobody, and there is the identity 'José'"):
         find_named(source, {line, "ada"}, "list.txt")
@@ -122,7 +122,7 @@ def test_a_line_that_nearly_names_somebody_fails(folder, line):
 
 
 @pytest.mark.parametrize(("one", "other"), [("ada", "ada "), ("ada", "\u00a0ada"), (f"{ONE}  1", f"{TWO} 1")])
-def test_two_people_whose_names_differ_in_blanks_are_refused(folder, tmp_path, one, other):
+def test_two_people_whose_names_differ_in_spaces_are_refused(folder, tmp_path, one, other):
     with pytest.raises(InputError, match=r"two identities that are both called .* and differ only in blanks"):
         FolderSource(folder("faces", "bo", one, other))
     (tmp_path / "list.csv").write_text(f"path,identity\n1.png,{one}\n2.png,{other}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Walking a user's folders to their ends."""
+"""Walking through a user's folders."""
 
 import errno
 import os
@@ -20,13 +20,13 @@ def album(tmp_path):
     return root
 
 
-def test_own_images_come_before_those_of_folders_in_the_order_of_bytes(album):
+def test_images_come_before_folders_sorted_by_bytes(album):
     images, ignored = images_below(album)
     assert [str(file.relative_to(album)) for file in images] == ["a.png", "b.JPG", "Z/1.webp", "c/d/2.ppm", "e/4.gif"]
     assert ignored == {".txt": 1, LEFT_BEHIND: 2}
 
 
-def test_links_are_followed_and_none_leads_in_a_circle(album, tmp_path):
+def test_links_are_followed_but_not_in_circles(album, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "5.png").touch()
     (album / "to").symlink_to(tmp_path / "elsewhere")
@@ -38,7 +38,7 @@ def test_links_are_followed_and_none_leads_in_a_circle(album, tmp_path):
     assert ignored == {".txt": 1, LEFT_BEHIND: 2, "links that lead nowhere": 2}
 
 
-def test_a_folder_that_cannot_be_read_is_said(album, monkeypatch):
+def test_an_unreadable_folder_is_refused_in_one_sentence(album, monkeypatch):
     scan = os.scandir
 
     def refuse(folder):
@@ -51,7 +51,7 @@ def test_a_folder_that_cannot_be_read_is_said(album, monkeypatch):
         images_below(album)
 
 
-def test_what_systems_leave_is_nobody_and_is_counted(tmp_path):
+def test_folders_of_systems_are_counted_and_are_not_people(tmp_path):
     for name in (
         "ada/1.png",
         "ada/@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg",
@@ -81,7 +81,7 @@ def test_what_systems_leave_is_nobody_and_is_counted(tmp_path):
     assert passed_over == {LEFT_BEHIND: 12, ".txt": 1, ".cr2": 1}
 
 
-def test_a_folder_of_nothing_that_can_be_read_says_what_lies_there(tmp_path):
+def test_a_folder_without_images_is_refused_with_its_contents(tmp_path):
     (tmp_path / "ada").mkdir()
     (tmp_path / "ada" / "1.cr2").touch()
     with pytest.raises(InputError, match=r"no folder with images in it \(passed over: 1 \.cr2\)"):
@@ -89,7 +89,7 @@ def test_a_folder_of_nothing_that_can_be_read_says_what_lies_there(tmp_path):
 
 
 @pytest.mark.parametrize(("stored", "asked"), [("NFC", "NFD"), ("NFD", "NFC")])
-def test_a_path_is_found_in_either_form(tmp_path, stored, asked):
+def test_a_path_is_found_in_either_unicode_form(tmp_path, stored, asked):
     folder, file = (unicodedata.normalize(stored, name) for name in ("José", "é.png"))
     (tmp_path / folder).mkdir()
     (tmp_path / folder / file).touch()
@@ -102,7 +102,7 @@ def test_a_path_is_found_in_either_form(tmp_path, stored, asked):
 @pytest.mark.parametrize(
     "name", ["~snapshot", "LOST.DIR", "@__thumb", "_gsdata_", "RECYCLED", "FOUND.001", "@Transcode"]
 )
-def test_folders_of_other_systems_are_nobody(tmp_path, name):
+def test_folders_of_other_systems_are_not_people(tmp_path, name):
     for folder in ("ada", name):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "1.jpg").touch()

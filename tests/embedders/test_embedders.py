@@ -1,4 +1,4 @@
-"""Embedders: what each kind takes and gives, and how it refuses."""
+"""Embedders of every kind: their input, their output, and what they refuse."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -60,8 +60,8 @@ class TestCheckpoint:
         digests = [open_embedder(where).digest for where in (run, same, other)]
         assert digests[0] == digests[1] != digests[2]
 
-    def test_the_digest_of_a_network_stays_what_it_was(self):
-        # As Flax prints the modules of the first release: indexes and evaluations on disk hold digests of these texts.
+    def test_the_digest_of_a_network_never_changes(self):
+        # As Flax prints the modules of the first release. Indexes and evaluations contain digests of these texts.
         texts = {
             name: _network_text(load_config("nn4", [f"--config.model.name={name}"]).model)
             for name in ("nn1", "nn4", "nns2")
@@ -73,7 +73,7 @@ class TestCheckpoint:
             "nns2": f"NNS2(\n    # attributes\n    embedding_size = 128\n{rest}",
         }
 
-    def test_what_is_refused(self, run, tmp_path):
+    def test_mistakes_are_refused_in_one_sentence(self, run, tmp_path):
         with pytest.raises(InputError, match="has no checkpoint of step 99; there are: 4, 6"):
             open_embedder(str(run), step=99)
         with pytest.raises(InputError, match="does not exist"):
@@ -85,7 +85,7 @@ class TestCheckpoint:
 class TestOnnx:
     @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
     @pytest.mark.parametrize("batch", [None, 2])
-    def test_pixels_reach_the_network_as_asked(self, tmp_path, layout, batch):
+    def test_pixels_reach_the_network_as_given(self, tmp_path, layout, batch):
         weights = linear_network(tmp_path / "net.onnx", (8, 6), layout, batch)
         spec = f"onnx:{tmp_path / 'net.onnx'},scale=0.5,mean=10,colour=bgr,crop=tight"
         embedder = open_embedder(spec)
@@ -132,7 +132,7 @@ class TestOnnx:
             assert f"| {how.colour.upper()} |" in row
             assert f"| {how.crop} |" in row
 
-    def test_what_stands_beside_a_preset_comes_before_it(self, tmp_path):
+    def test_options_beside_a_preset_take_precedence(self, tmp_path):
         linear_network(tmp_path / "net.onnx", (8, 6), "nhwc", None)
         path, how = parse_onnx("net.onnx,size=8x6,preset=adaface,crop=none")
         assert (path, how) == (Path("net.onnx"), replace(PRESETS["adaface"], size=(8, 6), crop="none"))
@@ -140,7 +140,7 @@ class TestOnnx:
         with pytest.raises(InputError, match=r"'preset=arcface' is not understood; .*one of sface, insightface"):
             parse_onnx("net.onnx,preset=arcface")
 
-    def test_a_size_that_the_file_leaves_open(self, tmp_path):
+    def test_a_size_that_the_file_leaves_open_must_be_given(self, tmp_path):
         linear_network(tmp_path / "net.onnx", (8, 6), "nhwc", None, open_size=True)
         with pytest.raises(InputError, match="say which with size=112x112"):
             open_embedder(f"onnx:{tmp_path / 'net.onnx'}")
@@ -148,7 +148,7 @@ class TestOnnx:
         with pytest.raises(InputError, match="cannot be run on its images"):
             open_embedder(f"onnx:{tmp_path / 'net.onnx'},size=6x6").embed(IMAGES[:, :6])
 
-    def test_what_is_refused(self, tmp_path):
+    def test_mistakes_are_refused_in_one_sentence(self, tmp_path):
         linear_network(tmp_path / "net.onnx", (8, 6), "nchw", None)
         for part in ("size=8", "layout=hwc", "colour=grey", "scale=big", "speed=1"):
             with pytest.raises(InputError, match=f"'{part}' is not understood"):
@@ -183,7 +183,7 @@ class TestSFace:
         expected = np.concatenate([theirs.feature(np.ascontiguousarray(one[..., ::-1])) for one in image])
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(embedder.embed(image), expected, atol=1e-5)
-        # The file as it is published, with inputs that nothing reads, one image at a time.
+        # The published file has inputs that nothing reads, and takes one image at a time.
         (tmp_path / "published.onnx").write_bytes(read_weights(SFACE))
         published = open_embedder(f"onnx:{tmp_path / 'published.onnx'},preset=sface")
         assert (published.size, published.crop, published.batch) == ((112, 112), "similarity", 1)
@@ -216,7 +216,7 @@ class TestFile:
             with pytest.raises(InputError, match="of several lengths"):
                 open_embedder(str(tmp_path / "e.parquet"))
 
-    def test_what_is_refused(self, tmp_path):
+    def test_mistakes_are_refused_in_one_sentence(self, tmp_path):
         path = tmp_path / "e.npz"
         for points, names, sentence in (
             (np.eye(2), ["a", "a"], "holds the name 'a' twice"),
@@ -242,7 +242,7 @@ class TestFile:
             open_embedder(str(tmp_path / "none.npz"))
 
 
-def test_vectors_of_norm_1_stay_as_they_are():
+def test_vectors_of_norm_1_are_unchanged():
     said = []
     points = np.eye(3, dtype=np.float32) * np.float32(1.0005)
     assert on_unit_sphere(points, "x", said.append).tolist() == points.tolist()
@@ -253,6 +253,6 @@ def test_vectors_of_norm_1_stay_as_they_are():
         on_unit_sphere(np.ones((2, 2, 2)), "x", said.append)
 
 
-def test_a_step_is_of_a_run():
+def test_a_step_is_only_for_a_run():
     with pytest.raises(InputError, match="--step=5 says which checkpoint"):
         open_embedder("sface", step=5)

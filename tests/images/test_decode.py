@@ -1,3 +1,5 @@
+"""Decoding files of every format to a given size, and the reasons why a file is a bad face."""
+
 import contextlib
 import io
 import pickle
@@ -46,7 +48,7 @@ def reason(data, **limits) -> Reason:
         (encoded(gradient(), "tiff", compression="tiff_lzw"), 0),
         (encoded(gradient("L").convert("RGB"), "gif"), None),
         (encoded(gradient(), "avif", quality=100, subsampling="4:4:4"), 8),
-        (encoded(gradient(), "jpeg", quality=95), 40),  # 24 x 18 pixels leave little for its colour blocks
+        (encoded(gradient(), "jpeg", quality=95), 40),  # JPEG halves the resolution of colours
         (encoded(gradient(), "jpeg", quality=95, progressive=True, subsampling=0), 8),
     ],
 )
@@ -58,7 +60,7 @@ def test_formats(data, tolerance, tmp_path):
     assert image.flags.c_contiguous
     assert image.flags.writeable
     assert np.abs(image.astype(int) - expected).max() <= (tolerance or 0)
-    # A file by path, whose suffix says nothing.
+    # A path, whose suffix does not matter.
     (tmp_path / "face.gif").write_bytes(data)
     np.testing.assert_array_equal(decode(tmp_path / "face.gif", (ROWS, COLUMNS)), image)
 
@@ -162,7 +164,7 @@ def test_a_jpeg_of_the_targets_size_is_not_resampled():
     np.testing.assert_array_equal(decode(data, (ROWS, COLUMNS)), np.asarray(Image.open(io.BytesIO(data))))
 
 
-def test_small_damage_that_pillow_puts_up_with_is_no_reason_to_lose_a_face():
+def test_damage_that_pillow_tolerates_loses_no_face():
     data = encoded(gradient(), "jpeg", quality=95)
     scan = data.index(b"\xff\xda")
     odd = data[:scan] + b"\0\0\0" + data[scan:]
@@ -170,7 +172,7 @@ def test_small_damage_that_pillow_puts_up_with_is_no_reason_to_lose_a_face():
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_broken_metadata_is_no_reason_to_lose_a_face():
+def test_broken_metadata_loses_no_face():
     data = encoded(gradient(), "jpeg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken")
     assert decode(data, (ROWS, COLUMNS)).shape == (ROWS, COLUMNS, 3)
 
@@ -190,11 +192,11 @@ def test_the_centre_is_cut_to_the_targets_shape():
     image = decode(encoded(Image.fromarray(square), "png"), (140, 116))
     assert image.shape == (140, 116, 3)
     assert image.max() == 0
-    # A tall one loses rows.
+    # A tall image loses rows.
     tall = np.zeros((400, 100, 3), np.uint8)
     tall[:140] = tall[-140:] = [0, 255, 0]
     assert decode(encoded(Image.fromarray(tall), "png"), (60, 60)).max() == 0
-    # And a small one is enlarged.
+    # A small one is enlarged.
     assert decode(encoded(gradient(), "png"), (140, 116)).shape == (140, 116, 3)
 
 
@@ -214,7 +216,7 @@ def png_of_size(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_too_large_is_told_from_the_header():
+def test_too_large_is_recognised_from_the_header():
     assert reason(encoded(Image.new("L", (30_000, 2)), "png")) == Reason.TOO_LARGE
     assert reason(encoded(Image.new("L", (30_000, 2)), "jpeg")) == Reason.TOO_LARGE
     for suffix in ("bmp", "gif", "tiff"):
@@ -241,20 +243,20 @@ def test_truncated(suffix, share):
 
 @pytest.mark.parametrize("suffix", ["bmp", "gif", "tiff", "avif"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
-def test_what_is_cut_off_in_other_formats_is_no_face(suffix, share):
+def test_cut_off_files_of_other_formats_are_bad_faces(suffix, share):
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), suffix)
     assert reason(data[: int(share * len(data))]) in (Reason.TRUNCATED, Reason.UNREADABLE)
 
 
-def test_heic_says_what_it_needs(monkeypatch):
+def test_heic_without_its_library_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     data = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99)
     assert reason(data) == Reason.NEEDS_HEIC
     assert "EXTRAS=heic" in Reason.NEEDS_HEIC.words
 
 
-def test_heic_is_read_where_it_can_be():
+def test_heic_is_read_with_its_library():
     heif = pytest.importorskip("pillow_heif")
 
     def heic(image: Image.Image) -> bytes:
@@ -274,7 +276,7 @@ def test_heic_is_read_where_it_can_be():
             assert decode(bytes(damaged), (8, 8)).shape == (8, 8, 3)
 
 
-def test_any_cut_and_any_damage_is_a_bad_face_or_a_face():
+def test_any_damage_gives_a_face_or_a_bad_face():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8))
     random = np.random.default_rng(1)
     for suffix in ("png", "ppm", "jpeg", "webp", "bmp", "gif", "tiff", "avif"):
@@ -310,5 +312,5 @@ def test_other_bad_files(tmp_path):
     assert reason(tmp_path / "sparse.jpg") == Reason.TOO_LARGE
 
 
-def test_a_bad_face_travels_between_processes():
+def test_a_bad_face_can_be_pickled():
     assert pickle.loads(pickle.dumps(BadFace(Reason.EMPTY))).reason is Reason.EMPTY

@@ -1,4 +1,4 @@
-"""Whole photographs."""
+"""Decoding whole photographs."""
 
 import io
 
@@ -18,22 +18,22 @@ def encoded(image, suffix, **options):
 
 
 @pytest.mark.parametrize("suffix", ["png", "ppm"])
-def test_every_pixel_stays(suffix):
+def test_no_pixel_is_changed(suffix):
     np.testing.assert_array_equal(decode_whole(encoded(Image.fromarray(PIXELS), suffix)), PIXELS)
 
 
 @pytest.mark.parametrize("orientation", range(10))
-def test_it_stands_upright(orientation):
+def test_the_image_is_upright(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     upright = decode_whole(encoded(Image.fromarray(PIXELS), "png", exif=exif))
     turned = 5 <= orientation <= 8
     assert upright.shape == ((20, 30, 3) if turned else (30, 20, 3))
-    assert sorted(upright.ravel()) == sorted(PIXELS.ravel())  # every pixel, whatever its place
+    assert sorted(upright.ravel()) == sorted(PIXELS.ravel())  # no pixel is lost
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_broken_metadata_is_no_reason_to_lose_a_face():
+def test_broken_metadata_loses_no_face():
     data = encoded(Image.fromarray(PIXELS), "jpeg", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff broken")
     assert decode_whole(data).shape == PIXELS.shape
 
@@ -43,7 +43,7 @@ def test_broken_metadata_is_no_reason_to_lose_a_face():
     [b"\xff\xe2\0\x0eICC_PROFILE\0", b"\xff\xee\0\x07Adobe", b"\xff\xe0\0\x07JFIF\0"],
     ids=["ICC", "Adobe", "JFIF"],
 )
-def test_a_segment_cut_short_is_no_reason_to_lose_a_face(segment):
+def test_a_segment_cut_short_loses_no_face(segment):
     jpeg = encoded(Image.fromarray(PIXELS), "jpeg", quality=95)
     broken = jpeg[:2] + segment + jpeg[2:]
     with pytest.raises(OSError, match="cannot identify"):

@@ -14,7 +14,7 @@ cv2 = pytest.importorskip("cv2")
 
 
 def scene(*places, shape=(300, 400)):
-    """A grey picture with drawn people at (row, column, side)."""
+    """A grey picture with a drawn face at each (row, column, side)."""
     image = np.full((*shape, 3), 128, np.uint8)
     for identity, (row, column, side) in enumerate(places):
         image[row : row + side, column : column + side] = render(7, identity, 0, (side, side))
@@ -69,14 +69,14 @@ def test_colours_are_red_first(detector):
     np.testing.assert_allclose(found.landmarks.ravel(), reference[4:14], atol=1e-3)
 
 
-def test_it_goes_to_another_process(detector):
+def test_it_works_in_another_process(detector):
     image = scene((60, 100, 160))
     (here,), (there,) = detector.detect(image), pickle.loads(pickle.dumps(detector)).detect(image)
     assert here.box == there.box
     np.testing.assert_array_equal(here.landmarks, there.landmarks)
 
 
-def test_what_is_missing_is_said(tmp_path, monkeypatch):
+def test_missing_parts_are_refused_in_one_sentence(tmp_path, monkeypatch):
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no model")
     with pytest.raises(InputError, match=r"broken\.onnx is not an ONNX model"):

@@ -1,4 +1,4 @@
-"""Pictures that look the same have almost the same digest, others have not."""
+"""Pictures that look the same have almost the same digest, others do not."""
 
 import hashlib
 import io
@@ -55,7 +55,7 @@ def test_the_same_picture_is_recognised_and_others_are_not():
     assert not is_blank(looks).any()
 
 
-def test_blank_pictures_are_no_likeness():
+def test_blank_pictures_are_not_compared():
     flat = look_digest(np.full((50, 50, 3), 90, np.uint8))
     ramp = look_digest(np.repeat(np.arange(0, 250, 5, np.uint8)[None, :, None], 50, 0).repeat(3, -1))
     assert is_blank(np.stack([flat, ramp])).all()

@@ -1,3 +1,5 @@
+"""The published files of the detector and of SFace."""
+
 from importlib import metadata
 
 import pytest
@@ -24,7 +26,7 @@ def test_a_file_that_is_not_the_published_one_is_refused(tmp_path):
         read_weights(YUNET, tmp_path / "gone.onnx")
 
 
-def test_a_missing_wheel_is_said(monkeypatch):
+def test_a_missing_wheel_is_refused_in_one_sentence(monkeypatch):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 

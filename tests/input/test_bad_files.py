@@ -1,3 +1,5 @@
+"""Bad files are counted and listed once, and too many of them are an error."""
+
 import tracemalloc
 
 import numpy as np
@@ -21,7 +23,7 @@ class Source:
         self.index = IdentityIndex(["a"], np.array([0, faces]))
 
     def load(self, record, size):
-        raise NotImplementedError  # the account of bad files asks for names alone
+        raise NotImplementedError  # only names are asked for
 
     def describe(self, record):
         return f"/data/a/{record}.jpg"
@@ -45,7 +47,7 @@ def test_each_bad_file_is_listed_once_also_after_a_resume(tmp_path):
         assert lines == [f"/data/a/{record}.jpg\tempty file" for record in (7, 9, 70)]
 
 
-def test_from_a_folder_to_the_list(tmp_path):
+def test_a_bad_file_in_a_folder_is_listed(tmp_path):
     for identity in "abc":
         (tmp_path / "faces" / identity).mkdir(parents=True)
         for face in range(4):
@@ -64,12 +66,12 @@ def test_from_a_folder_to_the_list(tmp_path):
     assert (tmp_path / "bad_files.txt").read_text() == f"{bad}\ttruncated\n"
 
 
-def test_no_bad_files_no_list(tmp_path):
+def test_without_bad_files_no_list_is_written(tmp_path):
     BadFiles(Source(200), tmp_path).update(batch(range(50)))
     assert not list(tmp_path.iterdir())
 
 
-def test_odd_names_stay_on_their_line(tmp_path):
+def test_odd_names_stay_on_one_line(tmp_path):
     source = Source(100)
     source.describe = lambda record: "a\tb\nc\udcff"
     for _ in range(2):
@@ -99,22 +101,22 @@ def test_a_small_folder_is_judged_by_all_of_its_faces(tmp_path):
         account.update(batch(range(20, 40), bad=[30]))
 
 
-def test_no_bad_file_may_be_allowed_at_all(tmp_path):
+def test_a_share_of_zero_allows_no_bad_file(tmp_path):
     with pytest.raises(InputError, match="1 of the 8 faces"):
         BadFiles(Source(10_000), tmp_path, max_bad_share=0).update(batch(range(8), bad=[3]))
     with pytest.raises(InputError, match="max_bad_share"):
         BadFiles(Source(10), tmp_path, max_bad_share=1.5)
 
 
-def test_what_is_remembered_does_not_grow_with_the_source(tmp_path):
+def test_memory_does_not_grow_with_the_source(tmp_path):
     tracemalloc.start()
     BadFiles(Source(10**9), tmp_path).update(batch(range(50), bad=[3]))
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 
 
-def test_each_process_of_a_job_keeps_a_list_of_its_own(tmp_path, monkeypatch):
-    # Each has opened its list before any other has written.
+def test_each_process_of_a_job_keeps_its_own_list(tmp_path, monkeypatch):
+    # Each has opened its list before another has written to its own.
     accounts = [BadFiles(Source(200), tmp_path, process=process) for process in (0, 1)]
     monkeypatch.setattr(bad_files, "joined", lambda: True)
     monkeypatch.setattr(bad_files.jax, "process_index", lambda: 2)

@@ -1,4 +1,4 @@
-"""Batches from a table of hard faces: pure functions of (seed, step, table)."""
+"""Batches from a table of hard faces depend only on seed, step and table."""
 
 import pickle
 
@@ -18,7 +18,7 @@ def an_index(counts):
 
 
 def a_table(index, rng, positives=1, negatives=3, missing=0.2):
-    """Every face as an anchor, with positives and negatives drawn at random; some places empty."""
+    """A table with every face as an anchor, random positives and negatives, and some empty places."""
     anchors = np.arange(index.records)
     owners = index.identity_of(anchors)
 
@@ -41,7 +41,7 @@ histograms = st.lists(st.integers(1, 9), min_size=1, max_size=30)
 
 
 @given(counts=histograms, faces=st.integers(1, 60), seed=st.integers(0, 99))
-def test_a_subset_is_whom_the_next_batches_visit(counts, faces, seed):
+def test_a_subset_is_what_the_next_batches_visit(counts, faces, seed):
     index = an_index([9, 9, *counts])
     plan = BatchPlan(index, size=10, faces_per_identity=4, random_negatives=2, seed=seed)
     records = subset(plan, faces, STEP)
@@ -59,7 +59,7 @@ def test_another_step_or_seed_has_another_subset():
 
 
 @given(counts=st.lists(st.integers(2, 9), min_size=8, max_size=30), seed=st.integers(0, 99))
-def test_mixed_batches_hold_no_face_twice_and_the_tables_groups(counts, seed):
+def test_mixed_batches_hold_the_tables_groups_and_no_face_twice(counts, seed):
     index = an_index(counts)
     table = a_table(index, np.random.default_rng(seed))
     online = BatchPlan(index, size=8, faces_per_identity=2, random_negatives=2, seed=seed)
@@ -73,16 +73,16 @@ def test_mixed_batches_hold_no_face_twice_and_the_tables_groups(counts, seed):
         hard = batch.records[8:]
         assert len(hard) == min(6, index.records - 8)
         taken = set(batch.records.tolist())
-        # The faces are those of whole groups in turn, but for the last, which may be cut.
+        # The faces are those of whole groups in turn; only the last group may be cut.
         assert sum(set(group[group >= 0].tolist()) <= taken for group in groups) >= 1
 
 
-def test_every_anchor_comes_as_often_as_any_other():
+def test_all_anchors_come_equally_often():
     index = an_index([6] * 30)
     table = a_table(index, np.random.default_rng(0), missing=0)
     online = BatchPlan(index, size=8, faces_per_identity=4, random_negatives=0, seed=0)
-    plan = MixedPlan(online, table, 10, index, 0)  # two groups of five a batch
-    anchors = [plan.batch(STEP + step).records[8] for step in range(90)]  # each batch's first, half of all
+    plan = MixedPlan(online, table, 10, index, 0)  # two groups of five in a batch
+    anchors = [plan.batch(STEP + step).records[8] for step in range(90)]  # the first of each batch, half of all
     assert len(set(anchors)) >= 85
 
 

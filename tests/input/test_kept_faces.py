@@ -1,3 +1,5 @@
+"""Decoded faces are kept, and each is decoded once."""
+
 import os
 import pickle
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from stub_faces import BAD, SIZE, Stub, assert_same
 
 @dataclass(frozen=True)
 class Noted(Stub):
-    """Writes down which faces are decoded, in whatever process."""
+    """Notes which faces are decoded, in all processes."""
 
     notes: str = ""
 
@@ -40,13 +42,13 @@ def test_batches_are_the_same_and_each_face_is_decoded_once(workers, tmp_path):
     decoded = notes.read_text().split()
     needed = {record for _, batch in expected for record in batch.records[batch.records >= 0].tolist()}
     assert {int(record) for record in decoded} == needed
-    assert len(decoded) <= len(needed) + (20 if workers else 8)  # two may load a face at one time
-    assert len(decoded) < 4 * 150  # what the batches hold
+    assert len(decoded) <= len(needed) + (20 if workers else 8)  # two workers may load a face at the same time
+    assert len(decoded) < 4 * 150  # the faces of the batches
     assert_same(load(kept), expected)
     assert notes.read_text().split() == decoded
 
 
-def test_a_bad_face_is_remembered_also_elsewhere(tmp_path):
+def test_a_bad_face_is_remembered_in_other_processes_too(tmp_path):
     notes = tmp_path / "notes"
     kept = KeptFaces(Noted(bad=(7,), notes=str(notes)), SIZE)
     elsewhere = pickle.loads(pickle.dumps(kept))
@@ -61,7 +63,7 @@ def test_a_bad_face_is_remembered_also_elsewhere(tmp_path):
         kept.load(8, SIZE)[...] = 0
 
 
-def test_it_is_the_source_in_all_else():
+def test_otherwise_it_behaves_as_the_source():
     source = Stub()
     kept = KeptFaces(source, SIZE)
     assert kept.digest == source.digest

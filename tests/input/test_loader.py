@@ -1,3 +1,5 @@
+"""The loader gives the same batches with any number of workers and hosts, and reports what goes wrong in workers."""
+
 import errno
 import gc
 import multiprocessing
@@ -30,7 +32,7 @@ def make_loader(source: Stub | None = None, **values) -> Loader:
 
 @pytest.fixture(autouse=True)
 def slabs_of_64_rows(monkeypatch):
-    """Batches come in several slabs, the last one smaller; `expected` was made in one."""
+    """Batches come in several slabs, the last one smaller."""
     monkeypatch.setattr(loader, "_SLAB_ROWS", 64)
 
 
@@ -65,16 +67,16 @@ def test_batches_are_the_same_from_any_number_of_workers_which_end_when_left(exp
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_lent_batches_hold_until_the_next_is_asked_for_however_late(expected, workers):
+def test_lent_batches_are_valid_until_the_next_is_asked_for(expected, workers):
     with make_loader(workers=workers)(3, 10**9, lent=True) as batches:
         for lent_step, batch in expected:
             step, lent = next(batches)
             assert step == lent_step
-            time.sleep(0.3)  # by now all is loaded that is loaded ahead
+            time.sleep(0.3)  # long enough to load all that is loaded ahead
             assert_same([(step, lent)], [(step, batch)])
 
 
-def test_a_ring_that_comes_round_too_soon_is_noticed(monkeypatch):
+def test_a_ring_that_overwrites_a_batch_too_soon_is_noticed(monkeypatch):
     monkeypatch.setattr(Loader, "_ring", lambda loader, lent: Ring(2, (160, *SIZE, 3), 64))
     with make_loader()(3, 10**9, lent=True) as batches:
         next(batches)
@@ -83,7 +85,7 @@ def test_a_ring_that_comes_round_too_soon_is_noticed(monkeypatch):
             next(batches)
 
 
-def test_nothing_is_left_open():
+def test_no_file_is_left_open():
     def opened() -> int:
         gc.collect()
         return len(os.listdir("/proc/self/fd"))
@@ -104,7 +106,7 @@ def test_batches_are_the_same_from_any_start(expected):
         assert list(batches) == []
 
 
-def test_hosts_slices_make_up_the_batch(expected):
+def test_the_slices_of_all_hosts_make_up_the_batch(expected):
     hosts = []
     for process_index in range(4):
         with make_loader(process_index=process_index, process_count=4)(3, 7) as batches:
@@ -116,7 +118,7 @@ def test_hosts_slices_make_up_the_batch(expected):
     assert_same(joined, expected)
 
 
-def test_a_host_reads_its_slice_and_nothing_else():
+def test_a_host_reads_only_its_slice():
     read: list[int] = []
 
     class Counted(Stub):
@@ -133,7 +135,7 @@ def test_a_host_reads_its_slice_and_nothing_else():
         assert len(expected) == 2 * (40 if process_index < 3 else 30)
 
 
-def test_a_workers_error_is_raised_here():
+def test_an_error_of_a_worker_is_raised():
     for workers in (0, 1):
         with (
             make_loader(Stub(raising=int(PLAN.batch(1).records[77])), workers=workers)(0, 10) as batches,
@@ -143,7 +145,7 @@ def test_a_workers_error_is_raised_here():
     assert multiprocessing.active_children() == []
 
 
-def test_a_workers_death_is_raised_here():
+def test_the_death_of_a_worker_is_raised():
     with (
         make_loader(Stub(dying=int(PLAN.batch(1).records[77])), workers=1)(0, 10) as batches,
         pytest.raises(TrainingError, match=r"has died .* exit code -9"),
@@ -179,14 +181,14 @@ if __name__ == "__main__":
         print(multiprocessing.active_children()[0].pid, flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
     print(sum(int(batch.images[batch.valid].mean()) for batch in batches))
-    # Left open, with more workers than a batch has pieces.
+    # Never closed, and with more workers than a batch has pieces.
     batches = embedding_batches(Source(), np.arange(100), (40, 40), 10, workers=2)
     next(batches)
 """
 
 
 @pytest.mark.parametrize("how", ["ends", "killed"])
-def test_a_console_script_may_have_workers_which_touch_no_device_and_end_with_it(how, tmp_path):
+def test_workers_of_a_console_script_touch_no_device_and_end_with_it(how, tmp_path):
     script = tmp_path / "console-script"
     script.write_text(SCRIPT)
     done = subprocess.run(
@@ -203,7 +205,7 @@ def test_a_console_script_may_have_workers_which_touch_no_device_and_end_with_it
     pytest.fail("the worker lives on")
 
 
-def test_a_full_dev_shm_is_said_with_what_to_lower(monkeypatch):
+def test_a_full_dev_shm_is_reported_with_what_to_lower(monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -213,7 +215,7 @@ def test_a_full_dev_shm_is_said_with_what_to_lower(monkeypatch):
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, "/dev/shm")
 
 
-def test_a_worker_that_cannot_start_is_not_said_to_want_memory(tmp_path):
+def test_a_worker_that_cannot_start_is_not_reported_as_out_of_memory(tmp_path):
     done = subprocess.run(
         [sys.executable, "-", "ends"],
         input=SCRIPT,
@@ -242,7 +244,7 @@ def test_embedding_batches_are_in_order_and_padded():
     assert list(embedding_batches(Stub(), records[:0], SIZE, 3)) == []
 
 
-def test_impossible_loaders():
+def test_impossible_loaders_are_refused():
     with pytest.raises(InputError, match="160 rows cannot be divided among 3 hosts"):
         make_loader(process_count=3)
     with pytest.raises(InputError, match=r"data\.workers"):

@@ -1,3 +1,5 @@
+"""Which faces are in a batch: quotas, epochs, mixtures and random negatives."""
+
 import itertools
 import pickle
 from collections import Counter
@@ -35,7 +37,7 @@ def plans(draw) -> tuple[BatchPlan, dict]:
 
 
 @given(plans(), st.integers(0, 10_000))
-def test_a_batch_has_distinct_faces_under_their_labels_within_the_quota(planned, step):
+def test_a_batch_has_distinct_faces_with_their_labels_within_the_quota(planned, step):
     plan, values = planned
     records, labels = plan.batch(step)
     assert records.shape == labels.shape == (values["size"],)
@@ -49,13 +51,13 @@ def test_a_batch_has_distinct_faces_under_their_labels_within_the_quota(planned,
     for place, identity in enumerate(together):
         c = min(values["counts"][identity], values["faces_per_identity"])
         assert values["counts"][identity] >= values["min_faces_per_identity"]
-        if 0 < place < len(together) - 1:  # those at the ends may be cut by the border
+        if 0 < place < len(together) - 1:  # the first and the last may be cut by the batch's ends
             assert np.count_nonzero(anchors == identity) == c
         assert np.count_nonzero(anchors == identity) <= c
 
 
 @given(plans(), st.lists(st.integers(0, 60), min_size=1, max_size=8))
-def test_batches_do_not_depend_on_those_before(planned, steps):
+def test_a_batch_does_not_depend_on_those_before(planned, steps):
     plan, values = planned
     index = make_index(values.pop("counts"))
     for step in steps:
@@ -68,7 +70,7 @@ def test_batches_do_not_depend_on_those_before(planned, steps):
 
 
 @given(plans(), st.integers(0, 20))
-def test_an_epoch_visits_each_identity_once_but_for_its_tail(planned, epoch):
+def test_an_epoch_visits_each_identity_once_except_for_its_tail(planned, epoch):
     plan, values = planned
     anchors = values["size"] - values["random_negatives"]
     sequence = np.concatenate(
@@ -86,7 +88,7 @@ def test_an_epoch_visits_each_identity_once_but_for_its_tail(planned, epoch):
 
 
 def visits_of_faces(counts: list[int], size: int, epochs: int) -> tuple[list[np.ndarray], float]:
-    """How often each face of each identity is met, and the share of an epoch that is not dropped."""
+    """How often each face of each identity is visited, and the share of an epoch that is not dropped."""
     plan = BatchPlan(make_index(counts), size=size, faces_per_identity=8, random_negatives=0, seed=3)
     records = np.concatenate([plan.batch(step).records for step in range(epochs * plan.batches_per_epoch)])
     seen = np.bincount(records, minlength=sum(counts))
@@ -108,7 +110,7 @@ def test_the_dropped_tail_hits_each_identity_and_each_face_equally_often():
     assert kept == 0.9
     for n, seen in zip(counts, faces, strict=True):
         if n > 1:
-            # A face loses up to a binomial number of visits, whose standard deviation is at most this.
+            # A face loses a binomial number of visits, whose standard deviation is at most this.
             deviation = np.sqrt(epochs * kept * (1 - kept))
             assert abs(seen.sum() / min(n, 8) - epochs * kept) < 4.5 * deviation
             assert seen.max() - seen.min() < 4.5 * deviation
@@ -133,13 +135,13 @@ def test_random_negatives_are_uniform_over_the_faces_not_in_the_batch():
         chance = np.full(faces, 10 / (faces - 20))
         chance[records[:20]] = 0
         expected += chance
-    # A sum of steps of Bernoulli draws with these chances; sampling without replacement only narrows it.
+    # A sum of Bernoulli draws with these chances; sampling without replacement only makes it narrower.
     z = (drawn - expected) / np.sqrt(expected)
     assert np.abs(z).max() < 4.5
     assert 0.5 < np.mean(z**2) < 1.3
 
 
-def test_every_face_can_be_needed():
+def test_a_batch_may_need_every_face():
     plan = BatchPlan(make_index([3, 3, 1, 1]), size=8, faces_per_identity=3, random_negatives=2)
     for step in range(5):
         assert sorted(plan.batch(step).records) == list(range(8))
@@ -221,7 +223,7 @@ def test_the_faces_of_each_dataset_of_a_mixture_are_visited_equally_often():
         assert abs(identities[part.identities].sum() - steps * 30 * share) < 1
         for i in part.identities:
             if counts[i] > 1:
-                # What an epoch's tail drops hits each by chance; an identity has one of these tails in so many.
+                # Each is dropped with an epoch's tail by chance.
                 assert abs(identities[i] / min(counts[i], 8) - epochs) < 4.5 * np.sqrt(epochs)
     for n, faces in zip(counts, np.split(seen, np.cumsum(counts)[:-1]), strict=True):
         if n > 1:
@@ -237,13 +239,13 @@ def test_random_negatives_of_a_mixture_hold_the_weights_and_are_uniform_in_each_
     for step in range(steps):
         seen[plan.batch(step).records[20:]] += 1
     for faces, share in ((seen[:200], 0.25), (seen[200:], 0.75)):
-        # Those already in the batch are passed over: at most 5 of 200 and 15 of 600 faces, the same share of both.
+        # Faces already in the batch are skipped: at most 5 of 200 and 15 of 600 faces, the same share of both.
         assert abs(faces.sum() - 20 * steps * share) < 4.5 * np.sqrt(20 * steps * share * (1 - share))
         z = (faces - faces.mean()) / np.sqrt(faces.mean())
         assert np.abs(z).max() < 4.5
 
 
-def test_faces_of_identities_with_too_few_are_random_negatives_alone():
+def test_identities_with_too_few_faces_give_only_random_negatives():
     index = make_index([9, 4, 12, 1, 3])
     plan = BatchPlan(index, size=16, faces_per_identity=6, min_faces_per_identity=5, random_negatives=6)
     batches = [plan.batch(step).labels for step in range(200)]
@@ -266,7 +268,7 @@ PINNED_MIXTURE = [
 
 
 def test_the_plan_is_pinned():
-    # A run resumed after an upgrade must meet the same batches: these numbers never change.
+    # A run that is resumed after an upgrade must get the same batches: these numbers never change.
     plan = BatchPlan(make_index([9, 2, 1, 30, 5, 14]), size=12, faces_per_identity=6, random_negatives=3, seed=42)
     assert [plan.batch(step).records.tolist() for step in (0, 7, 1000)] == PINNED
     parts = [DatasetShare(np.arange(5), 1, "one"), DatasetShare(np.arange(5, 9), 0.6, "other")]
@@ -289,7 +291,7 @@ def test_the_plan_is_pinned():
         ([2, 2, 1, 1, 1, 1, 1], {"size": 8, "random_negatives": 2}, "give 4 faces .* takes 6 .*lower batch.size"),
     ],
 )
-def test_impossible_plans(counts, values, words):
+def test_impossible_plans_are_refused(counts, values, words):
     with pytest.raises(InputError, match=words):
         BatchPlan(make_index(counts), **values)
 
@@ -303,7 +305,7 @@ def test_impossible_plans(counts, values, words):
         ((100, 30), "of one that are visited give 10 faces an epoch .* takes 12.31 of them"),
     ],
 )
-def test_impossible_mixtures(weights, words):
+def test_impossible_mixtures_are_refused(weights, words):
     parts = [DatasetShare(np.arange(2), weights[0], "one"), DatasetShare(np.arange(2, 22), weights[1], "other")]
     with pytest.raises(InputError, match=words):
         BatchPlan(make_index([5] * 22), parts, size=20, random_negatives=4)
@@ -313,6 +315,6 @@ def test_impossible_mixtures(weights, words):
     ("counts", "quota", "negatives", "alone"),
     [([6, 6, 6], 6, 0, True), ([10, 1, 1], 6, 0, True), ([10, 1, 1], 4, 2, False), ([6, 6, 3], 6, 0, False)],
 )
-def test_batches_of_one_person_alone_are_known(counts, quota, negatives, alone):
+def test_batches_of_a_single_person_are_recognised(counts, quota, negatives, alone):
     plan = BatchPlan(make_index(counts), size=6, faces_per_identity=quota, random_negatives=negatives)
     assert plan.one_person == alone == all(len(set(plan.batch(step).labels)) == 1 for step in range(20))

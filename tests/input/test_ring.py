@@ -1,3 +1,5 @@
+"""The ring of batches in shared memory."""
+
 import pickle
 
 import pytest
@@ -10,7 +12,7 @@ def test_a_batch_that_was_overwritten_is_noticed():
     assert ring.slabs == 3
     elsewhere = pickle.loads(pickle.dumps(ring))
     with pytest.raises(RuntimeError, match="Slab 0 was overwritten"):
-        ring.check(0)  # nothing is there yet
+        ring.check(0)  # it has no batch yet
     for slab in (3, 4, 5):  # of batch 1
         elsewhere.begin(slab)[...] = slab
         if slab < 5:
@@ -21,6 +23,6 @@ def test_a_batch_that_was_overwritten_is_noticed():
     ring.check(1)
     assert ring.batch(1)[:, 0, 0, 0].tolist() == [3, 3, 4, 4, 5]
     assert not ring.batch(2).any()
-    elsewhere.begin(13)  # of batch 4, which is where batch 1 was
+    elsewhere.begin(13)  # of batch 4, in the place of batch 1
     with pytest.raises(RuntimeError, match="Slab 4 was overwritten"):
         ring.check(1)

@@ -1,3 +1,5 @@
+"""The order in which identities and their faces are visited."""
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ def make_index(counts) -> IdentityIndex:
 
 
 def reference_windows(n: int, c: int, orders: list[list[int]]) -> list[list[int]]:
-    """The construction in the module's words: whole sequence, front to back."""
+    """The construction that the module describes, for the whole sequence from front to back."""
     sequence: list[int] = []
     previous: list[int] = []
     for k, order in enumerate(orders):
@@ -40,7 +42,7 @@ def keyed_order(n: int, long: bool, *words: int) -> list[int]:
 @settings(deadline=None)
 @given(st.integers(2, 12), st.integers(0, 40), st.integers(0, 5))
 def test_every_cycle_of_an_identity_has_each_face_once(quota, more, seed):
-    # Two identities, so that every epoch visits the first one whole: its n faces, and one batch an epoch.
+    # Two identities, so that every epoch visits all n faces of the first one, in one batch.
     n = quota + more
     c = quota
     plan = BatchPlan(make_index([n, n]), size=max(2 * c, 4), faces_per_identity=c, random_negatives=0, seed=seed)
@@ -58,7 +60,7 @@ def test_every_cycle_of_an_identity_has_each_face_once(quota, more, seed):
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 3), st.data())
-def test_numbered_faces_are_those_used_one_identity_after_another(counts, seed, data):
+def test_numbered_faces_follow_identity_by_identity(counts, seed, data):
     index = make_index(counts)
     chosen = np.array(sorted(data.draw(st.sets(st.sampled_from(range(len(counts))), min_size=1))))
     visits = Visits(index, chosen, faces_per_identity=2, seed=seed)
@@ -71,7 +73,7 @@ def test_numbered_faces_are_those_used_one_identity_after_another(counts, seed, 
     np.testing.assert_array_equal(records, index.records_of(chosen))
 
 
-def test_sets_with_other_numbers_are_visited_in_other_orders():
+def test_sets_with_different_numbers_are_visited_in_different_orders():
     index = make_index([3] * 50)
     orders = [
         Visits(index, np.arange(50), faces_per_identity=3, number=number).between(0, 0, 150).labels[::3].tolist()

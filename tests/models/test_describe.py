@@ -1,4 +1,4 @@
-"""The table that a network gives of itself, against its parameters and the paper's layout."""
+"""The table of a network's layers, compared with its parameters and with the paper's layout."""
 
 import math
 
@@ -12,7 +12,7 @@ from facenet_jax.models.describe import short_multiply_adds, short_parameters
 
 @pytest.mark.parametrize("size", [(32, 32), (75, 50)])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_parameters_counted_are_the_parameters(name, size):
+def test_the_counted_parameters_are_those_of_the_network(name, size):
     network = build(name, embedding_size=64)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *size, 3)))["params"]
     by_row = {row: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for row, tree in shapes.items()}
@@ -21,7 +21,7 @@ def test_the_parameters_counted_are_the_parameters(name, size):
     assert totals(network, size)[0] == sum(by_row.values())
 
 
-def test_multiply_adds_follow_the_positions():
+def test_multiply_adds_grow_with_the_positions():
     small, large = (describe(build("nn2"), (side, side)) for side in (64, 128))
     for a, b in zip(small, large, strict=True):
         assert b.multiply_adds == (a.multiply_adds if a.layer == "fc" else 4 * a.multiply_adds)

@@ -1,4 +1,4 @@
-"""Every layer against a plain float64 loop, and its gradient against that loop's differences."""
+"""Every layer compared with a plain float64 loop, and its gradient with differences of that loop."""
 
 import re
 
@@ -32,7 +32,7 @@ seeds = st.integers(0, 2**31 - 1)
 
 
 def windows(x, window, stride):
-    """(row, column, what of x lies in the window there) with 'SAME' padding left out."""
+    """(row, column, the part of x in the window there), without the padding of 'SAME'."""
     starts = []
     for n in x.shape[1:3]:
         out = -(-n // stride)
@@ -69,7 +69,7 @@ def response_normalised(x):
 def convolved(x, kernel, bias, stride):
     k = kernel.shape[0]
     padded = np.pad(x, [(0, 0), (k, k), (k, k), (0, 0)])
-    # Where a window of the padded image starts is where 'SAME' says, k further on.
+    # Windows start where 'SAME' lets them, k further on in the padded image.
     y = np.zeros((x.shape[0], -(-x.shape[1] // stride), -(-x.shape[2] // stride), kernel.shape[3]))
     before = [max((y.shape[a] - 1) * stride + k - x.shape[a], 0) // 2 for a in (1, 2)]
     for i in range(y.shape[1]):
@@ -90,7 +90,7 @@ def value_and_gradient(function, x, weights):
 
 
 def assert_follows(function, reference, x, rng):
-    """The function's values are the reference's; its derivative in a random direction is the reference's difference."""
+    """Values must equal the reference, and the derivative in a random direction a difference of the reference."""
     expected, direction = reference(x), rng.standard_normal(x.shape)
     weights = rng.standard_normal(expected.shape)
     y, gradient = value_and_gradient(function, x, weights)
@@ -165,7 +165,7 @@ def test_convolution(rows, columns, kernel, stride, relu, seed):
     kernel_and_stride=st.sampled_from([(1, 2), (2, 2), (3, 1), (3, 2), (5, 1), (5, 2), (7, 2)]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_the_gradient_of_a_convolution_is_the_derived_one(rows, columns, kernel_and_stride, seed):
+def test_the_gradient_of_a_convolution_is_that_of_jax(rows, columns, kernel_and_stride, seed):
     kernel, stride = kernel_and_stride
     rng = np.random.default_rng(seed)
     x = jnp.asarray(rng.normal(size=(2, rows, columns, 3)), jnp.float32)
@@ -185,8 +185,8 @@ def test_the_gradient_of_a_convolution_is_the_derived_one(rows, columns, kernel_
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_convolutions_within_a_loop_are_those_outside():
-    # XLA on CPU takes its library's convolution within a loop only in this layout; any other is many times slower.
+def test_convolutions_in_a_loop_use_the_fast_layout():
+    # Within a loop XLA uses its fast convolution on a CPU only in this layout; any other is many times slower.
     def gradient(x):
         layer, params = Conv(4, 3, 2), {"kernel": jnp.ones((3, 3, 3, 4)), "bias": jnp.zeros(4)}
         return jax.grad(lambda params, x: jnp.sum(layer.apply({"params": params}, x) ** 2), (0, 1))(params, x)
@@ -197,7 +197,7 @@ def test_convolutions_within_a_loop_are_those_outside():
     assert set(layouts) == {"b01f_01io->b01f"}
 
 
-def test_a_1x1_convolution_is_laxs():
+def test_a_1x1_convolution_equals_that_of_lax():
     rng = np.random.default_rng(0)
     x, kernel = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((2, 5, 4, 8), (1, 1, 8, 6)))
     parameters = {"params": {"kernel": kernel, "bias": jnp.zeros(6)}}
@@ -297,7 +297,7 @@ def test_bfloat16_stays_bfloat16_and_close(layer):
 class TestNorms:
     @few
     @given(stride=st.integers(1, 2), kernel=st.sampled_from([1, 3]), seed=seeds)
-    def test_a_standardised_kernel_is_one_of_mean_0_and_of_the_relus_variance(self, stride, kernel, seed):
+    def test_a_standardised_kernel_has_mean_0_and_the_variance_for_relu(self, stride, kernel, seed):
         rng = np.random.default_rng(seed)
         x, shape = rng.standard_normal((2, 5, 4, 3)), (kernel, kernel, 3, 4)
         weights, gain, bias = rng.normal(3, 2, shape), rng.standard_normal(4), rng.standard_normal(4)
@@ -309,7 +309,7 @@ class TestNorms:
         y = Conv(4, kernel, stride, relu=False, norm="weight").apply(params, jnp.asarray(x, jnp.float32))
         np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
-    def test_the_size_of_a_standardised_kernel_says_nothing(self):
+    def test_the_size_of_a_standardised_kernel_has_no_effect(self):
         layer, x = Conv(8, 3, norm="weight"), jnp.ones((1, 5, 5, 3))
         params = layer.init(jax.random.key(0), x)["params"]
         larger = params | {"kernel": 7 * params["kernel"] + 3}

@@ -1,4 +1,4 @@
-"""The networks as functions: pixels in, float32 points of norm 1 out, whatever the size, dtype and dimension."""
+"""The networks map pixels to float32 points of norm 1, at any image size, dtype and embedding size."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from facenet_jax.models.layers import Columns, Inception
 
 
 def shapes(network, size, n=2):
-    """(parameters, embeddings) as shapes and dtypes, nothing allocated."""
+    """(parameters, embeddings) as shapes and dtypes, without any memory for them."""
     pixels = jax.ShapeDtypeStruct((n, *size, 3), jnp.float32)
     return jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x), pixels)[::-1]
 
@@ -21,7 +21,7 @@ def faces(n=2, size=(32, 32), seed=0):
 
 
 def drawn(network, size=(32, 32)):
-    """Parameters like the initial ones, drawn by NumPy: compiling every layer's initialiser takes far longer."""
+    """Parameters like the initial ones, drawn by NumPy, because compiling every layer's initialiser takes long."""
     rng = np.random.default_rng(0)
 
     def draw(leaf):
@@ -135,14 +135,14 @@ def test_gradients_are_finite_even_where_everything_is_zero(tiny):
         ("nn1", {"five_by_five": "none"}, "nn1 has no choice of 5x5 branches"),
     ],
 )
-def test_bad_choices_are_one_sentence(name, options, message):
+def test_bad_choices_are_refused_in_one_sentence(name, options, message):
     with pytest.raises(InputError, match=message) as raised:
         build(name, **options)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_too_small_an_input(name):
+def test_an_input_that_is_too_small_is_refused(name):
     with pytest.raises(InputError, match="31x64 pixels is too small; make rows and columns at least 32"):
         shapes(build(name), (31, 64))
     check_input_size(32, 32)
@@ -158,7 +158,7 @@ def test_pixels_must_be_float32_with_three_channels():
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_standardised_kernels_take_the_place_of_response_normalisation(name):
+def test_standardised_kernels_replace_response_normalisation(name):
     parameters, embeddings = shapes(build(name, norm="weight"), NETWORKS[name].input_size)
     plain, _ = shapes(build(name), NETWORKS[name].input_size)
     gains = [path for path, _ in jax.tree_util.tree_leaves_with_path(parameters) if path[-1].key == "gain"]
@@ -167,12 +167,12 @@ def test_standardised_kernels_take_the_place_of_response_normalisation(name):
     assert len(gains) == len(convolutions)
 
 
-def test_there_is_no_such_norm():
+def test_an_unknown_norm_is_refused():
     with pytest.raises(InputError, match=r"'batch'.*choose one of response, weight"):
         build("nn4", norm="batch")
 
 
-def test_what_a_network_is_called_stays_as_it_was_when_digests_were_taken_of_it():
+def test_the_text_of_a_network_never_changes():
     lines = ["    # attributes", "    embedding_size = 64", "    five_by_five = 'lower'", "    norm = 'weight'"]
     assert repr(build("nn4", embedding_size=64, norm="weight")) == "\n".join(
         ["NN2(", *lines, "    dtype = 'float32'", ")"]

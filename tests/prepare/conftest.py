@@ -1,4 +1,4 @@
-"""For tests of `prepare`."""
+"""Small shards for tests of `prepare`."""
 
 import pytest
 

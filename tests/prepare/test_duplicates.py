@@ -1,3 +1,5 @@
+"""Finding files with equal content."""
+
 from collections import defaultdict
 
 import numpy as np
@@ -8,7 +10,7 @@ from facenet_jax.prepare.duplicates import find_copies
 
 
 @given(st.lists(st.lists(st.integers(0, 6), max_size=6), max_size=8), st.sampled_from([3, 1000]))
-def test_copies_are_those_of_a_loop(identities, at_once):
+def test_copies_are_those_that_a_loop_finds(identities, at_once):
     values = [value for faces in identities for value in faces]
     offsets = np.concatenate([[0], np.cumsum([len(faces) for faces in identities])]).astype(np.int64)
     contents = np.zeros((len(values), 16), np.uint8)

@@ -1,5 +1,5 @@
-"""Asked to stop, or killed with SIGKILL at random moments, and started again, prepare ends with the bytes of one that
-never stopped.
+"""A `prepare` that is stopped or killed at random moments and started again gives the same bytes as one that never
+stopped.
 """
 
 import random
@@ -14,7 +14,7 @@ from preparing import contents, crowd
 ENDS = (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL)
 
 
-def test_killed_and_continued_it_is_byte_identical(tmp_path):
+def test_after_kills_the_dataset_is_byte_identical(tmp_path):
     seed = time.time_ns()
     print(f"random.seed({seed})")
     chance = random.Random(seed)
@@ -49,14 +49,14 @@ def test_killed_and_continued_it_is_byte_identical(tmp_path):
     assert contents(out) == contents(tmp_path / "whole")
 
 
-# A command that is killed while its worker starts; the worker holds standard output until it is gone.
+# A command that is killed while its worker starts. The worker keeps standard output open until it ends.
 KILLED_EARLY = """
 import multiprocessing, os, signal, threading
 from facenet_jax.prepare import workers
 
 def worker():
     multiprocessing.parent_process().join()
-    threading.Thread.start = lambda thread: None  # no other thread comes to run before a part is begun
+    threading.Thread.start = lambda thread: None  # no other thread runs before a part is begun
     workers._start_worker(*[None] * 5)
     print("begins a part", flush=True)
 
@@ -66,7 +66,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_worker_whose_command_was_killed_while_it_started_begins_nothing(tmp_path):
+def test_a_worker_does_not_begin_if_its_command_was_killed(tmp_path):
     (tmp_path / "command.py").write_text(KILLED_EARLY)
     done = subprocess.run([sys.executable, tmp_path / "command.py"], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "", "")

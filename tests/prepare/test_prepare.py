@@ -1,4 +1,4 @@
-"""A folder of photographs -> a dataset."""
+"""`prepare` makes a dataset of a folder of photographs."""
 
 import csv
 import errno
@@ -60,7 +60,7 @@ def test_thumbnails_stay_as_they_are_in_order(tmp_path, photos, small_shards):
 
 
 @pytest.mark.parametrize("crop", ["tight", "similarity", "centre"])
-def test_faces_are_cut_and_the_rest_is_said(tmp_path, crop):
+def test_faces_are_cut_and_exceptions_reported(tmp_path, crop):
     pytest.importorskip("cv2")
     source = tmp_path / "photos"
     (source / "a").mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_faces_are_cut_and_the_rest_is_said(tmp_path, crop):
     assert (summary.fallbacks, summary.several_faces) == ((1, 1) if found else (0, 0))
     assert rows(tmp_path / "out" / "fallbacks.csv") == ([["a/none.png", "a"]] if found else [])
     assert (dataset.card.detector is not None) == found
-    if found:  # the face of the only person, the larger of two
+    if found:  # the only face, and the larger one of two
         flat = np.ptp(dataset.load(0, (64, 64)).astype(int))
         assert flat < 10
         assert dataset.load(1, (64, 64)).std() > 20
@@ -87,7 +87,7 @@ def test_faces_are_cut_and_the_rest_is_said(tmp_path, crop):
 
 
 def bad_files(root):
-    """{file name: (bytes, reason or None where it is fine)}"""
+    """Writes files; {name: (bytes, the reason why it is bad, or None)}."""
     wide = np.linspace(0, 65535, 400).reshape(20, 20).astype(np.uint16)
     good = Image.fromarray(person(0, 0, 20))
     jpeg, png = encoded(good, "jpeg"), encoded(good)
@@ -122,7 +122,7 @@ def bad_files(root):
 
 
 @pytest.mark.parametrize("crop", ["none", "centre"])
-def test_bad_files_are_counted_listed_and_passed_over(tmp_path, crop):
+def test_bad_files_are_counted_listed_and_skipped(tmp_path, crop):
     files = bad_files(tmp_path / "photos" / "-Ann\nB. é")
     (tmp_path / "photos" / "nobody").mkdir()
     (tmp_path / "photos" / "nobody" / "1.png").write_bytes(b"")
@@ -147,7 +147,7 @@ def test_bad_files_are_counted_listed_and_passed_over(tmp_path, crop):
         elif crop == "none":
             assert dataset.read(record).startswith(b"\x89PNG")
     assert dataset.index.counts.tolist() == [len(good), 0]
-    # The copies: three names for the same JPEG.
+    # Three files hold the same JPEG.
     assert (summary.duplicates_within, summary.duplicates_across) == (2, 0)
 
 
@@ -164,7 +164,7 @@ def test_duplicates_are_listed(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_what_a_list_names_is_passed_over_and_counted(tmp_path, workers):
+def test_listed_faces_are_excluded_and_counted(tmp_path, workers):
     source = crowd(tmp_path / "photos", 3, 2)
     (tmp_path / "list.txt").write_text("000/1.png\n002\n")
     options = {"exclude": tmp_path / "list.txt", "workers": workers}
@@ -179,7 +179,7 @@ def test_what_a_list_names_is_passed_over_and_counted(tmp_path, workers):
         prepared(source, tmp_path / "other", exclude=tmp_path / "none.txt")
 
 
-def test_lines_of_a_list_that_are_nobodys_are_said(tmp_path, capsys):
+def test_lines_of_a_list_that_match_nothing_are_reported(tmp_path, capsys):
     source = crowd(tmp_path / "photos", 3, 2)
     (tmp_path / "list.txt").write_text("\ufeff002\n002/0.png\n001/1.png\n1/1.png\nd\nc\nb\n")
     command = ["prepare", str(source), str(tmp_path / "out"), "--crop=none", "--workers=0"]
@@ -193,7 +193,7 @@ def test_lines_of_a_list_that_are_nobodys_are_said(tmp_path, capsys):
     assert "match no" not in capsys.readouterr().err
 
 
-def test_stopped_it_finishes_its_shard_and_goes_on(tmp_path, small_shards, monkeypatch, capsys):
+def test_a_stopped_command_finishes_its_shard_and_resumes(tmp_path, small_shards, monkeypatch, capsys):
     source = crowd(tmp_path / "photos", 7, 5)
     prepared(source, tmp_path / "whole")
     write, asked = ShardWriter.write, []
@@ -243,8 +243,8 @@ def test_a_full_disk_loses_nothing(tmp_path, small_shards, monkeypatch, capsys):
     assert contents(out) == contents(tmp_path / "whole")
 
 
-def test_what_the_shard_writer_says_of_a_full_disk(tmp_path):
-    # A limit on the size of a file is the full disk that everybody may have.
+def test_a_file_that_cannot_grow_is_reported_and_loses_nothing(tmp_path):
+    # A limit on the size of files stands in for a full disk: no special rights are needed.
     source = crowd(tmp_path / "photos", 4, 40, side=64)
     command = [sys.executable, "-m", "facenet_jax.cli", "prepare", str(source), str(tmp_path / "out"), "--crop", "none"]
     limited = ["bash", "-c", 'ulimit -f 1024; exec "$@"', "bash", *command, "--workers", "1"]  # in KiB
@@ -286,7 +286,7 @@ def test_a_stray_file_in_the_source_changes_nothing(tmp_path, small_shards):
         assert contents(tmp_path / out) == contents(tmp_path / "whole")
 
 
-def test_another_job_in_the_same_folder_is_refused(tmp_path):
+def test_a_different_job_in_the_same_folder_is_refused(tmp_path):
     source = crowd(tmp_path / "photos", 2, 2)
     prepared(source, tmp_path / "shares", share=(0, 2))
     prepared(source, tmp_path / "whole")
@@ -313,7 +313,7 @@ def test_another_job_in_the_same_folder_is_refused(tmp_path):
         ({"share": (2, 2)}, "--shard=2/2"),
     ],
 )
-def test_options_that_make_no_sense(tmp_path, options, match):
+def test_invalid_options_are_refused(tmp_path, options, match):
     with pytest.raises(InputError, match=match):
         prepared(crowd(tmp_path / "photos", 1, 1), tmp_path / "out", **options)
 
@@ -325,7 +325,7 @@ def test_nothing_is_written_into_the_source(tmp_path):
             prepared(source, out)
 
 
-def test_no_face_at_all(tmp_path):
+def test_no_usable_face_is_refused(tmp_path):
     (tmp_path / "photos" / "a").mkdir(parents=True)
     (tmp_path / "photos" / "a" / "1.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"None of the 1 faces can be decoded: see .*rejects\.csv \(1 empty file\)"):
@@ -345,13 +345,13 @@ def test_no_face_at_all(tmp_path):
         (1, 0, "The worker processes could not start (one ended with the exit code 1; what it printed says why)"),
     ],
 )
-def test_a_worker_that_dies_is_said(tmp_path, monkeypatch, capsys, code, started, sentence):
+def test_a_worker_that_dies_is_reported_with_its_cause(tmp_path, monkeypatch, capsys, code, started, sentence):
     source = crowd(tmp_path / "photos", 2, 2)
 
     class Dying:
         def __init__(self, *_, initargs, **__):
             initargs[0].value = started
-            codes = (-15, code)  # the others are ended by the executor
+            codes = (-15, code)  # the executor ends the other with SIGTERM
             self._processes = {n: SimpleNamespace(exitcode=one, join=lambda _: None) for n, one in enumerate(codes)}
 
         def submit(self, *_):
@@ -378,7 +378,7 @@ def test_people_without_a_face_are_named(tmp_path, capsys):
     assert "1 left behind by systems" in said
 
 
-def test_a_full_dev_shm_is_said_with_what_to_lower(tmp_path, monkeypatch, capsys):
+def test_a_full_dev_shm_is_reported_with_what_to_lower(tmp_path, monkeypatch, capsys):
     source = crowd(tmp_path / "photos", 2, 2)
 
     def full(*_, **__):

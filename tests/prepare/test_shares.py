@@ -1,4 +1,4 @@
-"""One dataset by several processes and machines."""
+"""One dataset made by several processes and machines."""
 
 import errno
 import fcntl
@@ -23,7 +23,7 @@ def test_any_number_of_workers_and_shares_gives_the_same_bytes(tmp_path, small_s
     with pytest.raises(InputError, match=r"of the 5 shards of .* are not done \(the first is 1\)"):
         merge(tmp_path / "shares")
     prepared(source, tmp_path / "shares", share=(1, 3))
-    shutil.rmtree(source)  # whoever merges need not have it
+    shutil.rmtree(source)  # merging does not need it
     assert merge(tmp_path / "shares").faces == 35
     assert contents(tmp_path / "shares") == contents(tmp_path / "one")
     assert merge(tmp_path / "shares").faces == 35  # again: the same report
@@ -49,7 +49,7 @@ def test_two_processes_in_one_folder_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("share", [(0, 1), (1, 2)])
-def test_a_disk_without_locks_is_said_and_used(share, tmp_path, monkeypatch, capsys):
+def test_a_disk_without_locks_is_reported_and_used(share, tmp_path, monkeypatch, capsys):
     def flock(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
@@ -59,14 +59,14 @@ def test_a_disk_without_locks_is_said_and_used(share, tmp_path, monkeypatch, cap
     assert "cannot be locked (Function not implemented)" in capsys.readouterr().err
 
 
-def test_locks_are_to_be_had_on_nfs(tmp_path, monkeypatch):
-    # There flock is lockf, which asks that a file locked for reading can be read.
+def test_locks_work_as_on_nfs(tmp_path, monkeypatch):
+    # There flock acts as lockf, which needs a file to be open for reading to lock it for reading.
     monkeypatch.setattr(job.fcntl, "flock", fcntl.lockf)
     for share in ((0, 2), (0, 1)):
         job.Workplace(tmp_path / "out", share).close()
 
 
-def test_a_share_that_another_is_quicker_than_goes_on_with_its_job(tmp_path, monkeypatch):
+def test_a_share_joins_the_job_that_another_began_first(tmp_path, monkeypatch):
     source = crowd(tmp_path / "photos", 2, 2)
     list_names = os.listdir
 
@@ -80,7 +80,7 @@ def test_a_share_that_another_is_quicker_than_goes_on_with_its_job(tmp_path, mon
     assert merge(tmp_path / "out").faces == 4
 
 
-def test_two_machines_that_keep_the_names_at_once(tmp_path, monkeypatch):
+def test_two_machines_may_write_the_names_at_once(tmp_path, monkeypatch):
     source = crowd(tmp_path / "photos", 2, 2)
     write = prepare.write_names
 

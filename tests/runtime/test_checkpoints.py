@@ -1,4 +1,4 @@
-"""Checkpoints on a disk that takes no more."""
+"""Checkpoints: full disks, the best one, and damage."""
 
 import errno
 import resource
@@ -12,7 +12,7 @@ from facenet_jax.errors import InputError
 from facenet_jax.runtime.checkpoints import Checkpoints
 
 
-def test_what_the_disk_refuses_is_an_error_of_the_system(tmp_path):
+def test_a_write_that_the_disk_refuses_is_an_oserror(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -29,7 +29,7 @@ def test_what_the_disk_refuses_is_an_error_of_the_system(tmp_path):
     assert raised.value.filename == str(tmp_path / "checkpoints")
 
 
-def test_a_checkpoint_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
+def test_a_checkpoint_is_not_begun_without_space_for_it(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     state = {"params": {"w": jax.numpy.ones((100, 100))}, "opt_state": {"sums": jax.numpy.ones((100, 100))}}
     checkpoints.save(1, state, {}, None)
@@ -48,13 +48,13 @@ def test_a_checkpoint_that_has_no_room_is_not_begun(tmp_path, monkeypatch):
     assert checkpoints.steps() == [1, 2]
 
 
-def test_the_best_stays_the_best_for_whoever_opens_the_folder_later(tmp_path):
+def test_the_best_checkpoint_is_kept_when_the_folder_is_reopened(tmp_path):
     state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
     checkpoints = Checkpoints(tmp_path, keep=1)
     for step, val in ((1, 0.5), (2, 0.9), (3, None), (4, 0.1)):
         checkpoints.save(step, state, {}, val)
     checkpoints.close()
-    for step, val in ((5, 0.2), (6, None)):  # a run that goes on
+    for step, val in ((5, 0.2), (6, None)):  # a resumed run
         checkpoints = Checkpoints(tmp_path, keep=1)
         assert checkpoints.best_or_latest() == 2
         checkpoints.save(step, state, {}, val)
@@ -63,7 +63,7 @@ def test_the_best_stays_the_best_for_whoever_opens_the_folder_later(tmp_path):
     assert (checkpoints.steps(), checkpoints.best_or_latest()) == ([2, 6], 2)
 
 
-def test_where_nothing_was_measured_the_latest_counts(tmp_path):
+def test_without_a_measured_val_the_latest_is_used(tmp_path):
     state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):
@@ -73,7 +73,7 @@ def test_where_nothing_was_measured_the_latest_counts(tmp_path):
     assert (checkpoints.steps(), checkpoints.best_or_latest()) == ([2, 3], 3)
 
 
-def test_val_that_is_measured_after_saving_counts(tmp_path):
+def test_val_may_be_set_after_saving(tmp_path):
     state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(1, state, {}, None)
@@ -87,7 +87,7 @@ def test_val_that_is_measured_after_saving_counts(tmp_path):
     assert (checkpoints.steps(), checkpoints.best_or_latest(), checkpoints.vals()) == ([1, 3], 1, {1: 0.9})
 
 
-def test_where_val_stands_in_orbax_metrics_as_it_once_did_the_best_is_found_and_stays(tmp_path):
+def test_val_in_orbax_metrics_of_older_runs_is_used(tmp_path):
     state = {"params": {"w": jax.numpy.ones(3)}, "opt_state": {}}
     checkpoints = Checkpoints(tmp_path, keep=3)
     for step in (1, 2, 3):
@@ -120,7 +120,7 @@ def test_a_checkpoint_under_another_steps_name_is_named_and_left_out(tmp_path):
     checkpoints.close()
 
 
-def test_metadata_of_a_checkpoint_nested_too_deep_for_orbax_is_one_sentence(tmp_path):
+def test_metadata_nested_too_deep_for_orbax_is_refused_in_one_sentence(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(1, {"params": jax.numpy.ones(3), "step": jax.numpy.int32(1)}, {}, None)
     checkpoints.close()

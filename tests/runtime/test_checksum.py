@@ -1,4 +1,4 @@
-"""Fingerprints of arrays: the same wherever they are, another for any change."""
+"""Fingerprints of arrays are the same on any devices, and differ after any change."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ def tree(seed=0):
     }
 
 
-def test_it_does_not_depend_on_how_arrays_are_divided(monkeypatch):
+def test_the_fingerprint_does_not_depend_on_how_arrays_are_divided(monkeypatch):
     monkeypatch.setattr(module, "_AT_ONCE", 5)
     mesh, whole = make_mesh(2, fsdp=4), fingerprint(tree())
     for spec in (P(), P("data"), P(("data", "fsdp")), P("data", None, "fsdp"), P(None, "data", "fsdp")):
@@ -32,14 +32,14 @@ def test_it_does_not_depend_on_how_arrays_are_divided(monkeypatch):
 
 @settings(max_examples=40, deadline=None)
 @given(place=st.integers(0, 8 * 6 * 4 * 4 - 1), bit=st.integers(0, 7))
-def test_any_flipped_bit_shows(place, bit):
+def test_any_flipped_bit_changes_the_fingerprint(place, bit):
     data = bytearray(np.asarray(tree()["kernel"]).tobytes())
     data[place] ^= 1 << bit
     changed = jnp.asarray(np.frombuffer(bytes(data), np.float32).reshape(8, 6, 4))
     assert fingerprint(tree() | {"kernel": changed}) != fingerprint(tree())
 
 
-def test_order_names_shapes_and_types_show():
+def test_order_names_shapes_and_types_change_the_fingerprint():
     kernel = tree()["kernel"]
     others = [kernel[::-1], kernel.reshape(8, 4, 6), kernel.swapaxes(0, 1), kernel.view(jnp.int32)]
     found = {fingerprint({"kernel": one}) for one in [kernel, *others]} | {fingerprint({"bias": kernel})}

@@ -1,4 +1,4 @@
-"""Compiled programs are kept where they belong, and the screen says what takes long."""
+"""Compiled programs are kept in the user's cache, and slow compilation is announced."""
 
 import os
 import random
@@ -39,7 +39,7 @@ def test_programs_are_kept_in_the_users_cache_folder(variables, tmp_path, capsys
 
 
 @pytest.mark.parametrize("given", ["", "gs://bucket/programs"])
-def test_another_place_or_none_is_left_as_it_is(given, variables, tmp_path):
+def test_a_folder_given_by_the_user_is_kept(given, variables, tmp_path):
     variables.setenv(FOLDER, given)
     keep_compiled()
     assert os.environ[FOLDER] == given
@@ -47,7 +47,7 @@ def test_another_place_or_none_is_left_as_it_is(given, variables, tmp_path):
 
 
 @pytest.mark.parametrize("variable", [FOLDER, "XDG_CACHE_HOME"])
-def test_a_folder_that_cannot_be_written_is_one_line(variable, variables, tmp_path, capsys):
+def test_a_folder_that_cannot_be_written_is_reported_in_one_line(variable, variables, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     variables.setenv(variable, str(tmp_path / "file"))
     keep_compiled()
@@ -58,19 +58,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(variable, variables, tmp_pa
     assert str(tmp_path / "file") in error
 
 
-def test_what_compiles_at_once_is_not_said(capsys):
+def test_fast_compilation_is_not_announced(capsys):
     call = announced(jax.jit(lambda x: x + 1), "a sum")
     assert call(jnp.ones(3)).tolist() == [2, 2, 2]
     assert capsys.readouterr().err == ""
 
 
-def test_what_takes_long_is_said_before_and_after_once_for_each_shape(monkeypatch, capsys):
+def test_slow_compilation_is_announced_once_for_each_shape(monkeypatch, capsys):
     monkeypatch.setattr(compiled, "_LONG_SECONDS", 0.0)
     monkeypatch.setattr(compiled, "time", SimpleNamespace(perf_counter=lambda: 7.0))  # however busy the machine is
 
-    new = random.random()  # a program that is not among those that earlier tests kept
+    new = random.random()  # so that no earlier test has kept this program
 
-    def slow(x):  # traced as long as it takes
+    def slow(x):
         for _ in range(200):
             x = jnp.sin(x + new)
         return x
@@ -83,7 +83,7 @@ def test_what_takes_long_is_said_before_and_after_once_for_each_shape(monkeypatc
     assert error.count("compiled        in 0 s\n") == 2
 
 
-def test_an_error_while_compiling_says_nothing_more():
+def test_an_error_while_compiling_prints_no_end():
     said = []
     with pytest.raises(ValueError, match="on purpose"), compiling("a step", said.append, at_once=True):
         raise ValueError("on purpose")
@@ -106,26 +106,26 @@ def test_a_second_process_reads_what_the_first_compiled(tmp_path):
     assert f"{said}before, kept, and read in " in second
     assert f"{said}in " in without
     memory = [line for error in (first, second) for line in error.splitlines() if line.startswith("memory")]
-    assert memory[0].split(" of ")[0] == memory[1].split(" of ")[0]  # a program that was read is as large
+    assert memory[0].split(" of ")[0] == memory[1].split(" of ")[0]  # the program that was read is as large
 
 
-def test_only_a_gpu_is_asked_for_determinism_by_a_name_that_xla_knows():
+def test_only_a_gpu_gets_an_option_for_determinism():
     assert deterministic_options(False, "gpu") is None
     assert [deterministic_options(True, platform) for platform in ("cpu", "tpu")] == [None, None]
     options = deterministic_options(True, "gpu")
-    assert float(jax.jit(jnp.sum, compiler_options=options)(jnp.ones(3))) == 3  # another name is refused
+    assert float(jax.jit(jnp.sum, compiler_options=options)(jnp.ones(3))) == 3  # XLA refuses names it does not know
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_gpu_deterministic_op"):
         jax.jit(jnp.sum, compiler_options={"xla_gpu_deterministic_op": True})(jnp.ones(3))
 
 
-def test_a_fingerprint_is_of_what_runs_and_not_of_where_it_stands():
+def test_the_fingerprint_of_a_program_does_not_depend_on_source_lines():
     def program(function):
         return jax.jit(function).lower(jnp.ones(3)).compile()
 
     def here(x):
         return jnp.sin(x) + 1
 
-    def there(x):  # elsewhere in the source
+    def there(x):  # on other lines of the source
         return jnp.sin(x) + 1
 
     def other(x):
@@ -144,7 +144,7 @@ class Text(NamedTuple):
         return self.text
 
 
-def test_a_fingerprint_of_a_gpus_program_tells_kernels_apart():
+def test_the_fingerprint_of_a_gpu_program_depends_on_its_kernels():
     text = 'HloModule step\n\nFileNames\n1 "/home/a/step.py"\n\nENTRY main {\n  c = f32[] custom-call(), '
     chosen = 'metadata={op_name="jit(step)/{conv}" source_line=7}, backend_config={"algorithm":{"algo_id":"%d"}}\n}\n'
     one, other = text + chosen % 1, text + chosen % 2

@@ -1,4 +1,4 @@
-"""Files of a run on a disk and in a bucket: the same, whole or not at all."""
+"""Files of a run, on a disk and in a bucket, are written whole or not at all."""
 
 import builtins
 import errno
@@ -40,7 +40,7 @@ def test_files_are_written_and_grow(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["a.json", "lines"]
 
 
-def test_a_file_that_could_not_be_finished_is_as_before(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_file_unchanged(tmp_path, monkeypatch):
     write_whole(tmp_path / "a", b"before")
 
     def full(descriptor):
@@ -52,7 +52,7 @@ def test_a_file_that_could_not_be_finished_is_as_before(tmp_path, monkeypatch):
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("a", b"before")]
 
 
-def test_two_machines_that_write_the_same_file_at_once(tmp_path, monkeypatch):
+def test_two_machines_may_write_the_same_file_at_once(tmp_path, monkeypatch):
     sync = os.fsync
 
     def other_first(descriptor):
@@ -67,7 +67,7 @@ def test_two_machines_that_write_the_same_file_at_once(tmp_path, monkeypatch):
 
 
 class Events:
-    """In place of Google's client: where TensorBoard's events went."""
+    """A stand-in for Google's client, which notes where TensorBoard's events are written."""
 
     def __init__(self):
         self.paths = []
@@ -90,7 +90,7 @@ class Events:
 
 
 def test_a_run_in_a_bucket_opens_no_file_there(bucket, tmp_path, monkeypatch, capsys):  # noqa: F811
-    # Orbax would go to Google itself, so its checkpoints alone are on a disk.
+    # Orbax would connect to Google, so only its checkpoints are on a disk.
     disk = checkpoints.Checkpoints
     asked, events = [], Events()
 
@@ -129,7 +129,7 @@ def test_a_run_in_a_bucket_opens_no_file_there(bucket, tmp_path, monkeypatch, ca
     assert "this run is finished" in capsys.readouterr().out
 
 
-def test_checkpoints_of_a_bucket_lie_in_it_and_not_in_a_folder_named_like_it(bucket, monkeypatch):  # noqa: F811
+def test_checkpoints_of_a_bucket_are_saved_in_the_bucket(bucket, monkeypatch):  # noqa: F811
     manager = Mock(**{"return_value.all_steps.return_value": []})
     monkeypatch.setattr(checkpoints.ocp, "CheckpointManager", manager)
     checkpoints.Checkpoints(locate(f"{bucket}/runs/one"))
@@ -137,7 +137,7 @@ def test_checkpoints_of_a_bucket_lie_in_it_and_not_in_a_folder_named_like_it(buc
 
 
 @pytest.mark.parametrize("fails", [OSError("Forbidden: b/bucket/o\nmore"), RuntimeError("no credentials"), None])
-def test_a_bucket_that_is_out_of_reach_is_one_sentence_soon(bucket, monkeypatch, capsys, fails, tmp_path):  # noqa: F811
+def test_an_unreachable_bucket_is_refused_in_one_sentence(bucket, monkeypatch, capsys, fails, tmp_path):  # noqa: F811
     def info(self, path):
         if fails:
             raise fails
@@ -159,7 +159,7 @@ def test_a_bucket_that_is_out_of_reach_is_one_sentence_soon(bucket, monkeypatch,
         assert said.count("\n") == 1
 
 
-def test_what_a_bucket_cannot_do_is_one_sentence(bucket, capsys, monkeypatch):  # noqa: F811
+def test_unsupported_uses_of_a_bucket_are_refused_in_one_sentence(bucket, capsys, monkeypatch):  # noqa: F811
     assert main(["train", f"--workdir={bucket}/run", "--trace=2", *TINY]) == 2
     assert "a profile is written to a disk" in capsys.readouterr().err
     for root in (f"{bucket}/faces", pathlib.Path(f"{bucket}/faces")):
@@ -167,18 +167,18 @@ def test_what_a_bucket_cannot_do_is_one_sentence(bucket, capsys, monkeypatch):  
             FolderSource(root)
 
 
-def test_what_reads_buckets_may_be_missing(monkeypatch):
+def test_a_missing_library_for_buckets_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(InputError, match=r"make setup EXTRAS=gcs"):
         locate("gs://bucket/run")
 
 
-def test_a_disk_is_no_bucket(tmp_path):
+def test_a_path_on_disk_is_not_in_a_bucket(tmp_path):
     assert not in_bucket(locate(str(tmp_path)))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
-def test_a_file_system_without_locks_is_said_and_used(number, tmp_path, monkeypatch, capsys):
+def test_a_file_system_without_locks_is_reported_and_used(number, tmp_path, monkeypatch, capsys):
     def flock(*_):
         raise OSError(number, os.strerror(number))
 
@@ -189,7 +189,7 @@ def test_a_file_system_without_locks_is_said_and_used(number, tmp_path, monkeypa
     assert f"{tmp_path / '.lock'} cannot be locked ({os.strerror(number)})" in said
 
 
-def test_folders_that_were_made_and_stayed_empty_are_removed(tmp_path):
+def test_new_folders_that_stay_empty_are_removed(tmp_path):
     folder = tmp_path / "a" / "b"
     with held_folder(folder):
         assert (folder / ".lock").is_file()
@@ -205,13 +205,13 @@ def test_folders_that_were_made_and_stayed_empty_are_removed(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "result"]
 
 
-def test_a_lock_that_is_removed_while_another_opens_it_is_not_held_twice(tmp_path, monkeypatch):
+def test_a_lock_removed_while_another_opens_it_is_not_held_twice(tmp_path, monkeypatch):
     path = tmp_path / ".lock"
     whole = fcntl.flock
 
     def flock(file, how):
         monkeypatch.setattr("fcntl.flock", whole)
-        path.unlink()  # by the process that held it, between this one's two steps
+        path.unlink()  # by the process that held it, after this one opened the file and before it locks it
         whole(file, how)
 
     monkeypatch.setattr("fcntl.flock", flock)

@@ -1,3 +1,5 @@
+"""Permutations that are computed place by place."""
+
 import itertools
 from collections import Counter
 
@@ -20,7 +22,7 @@ def test_permuted_places_are_a_permutation_of_each_length(lengths, word):
         np.testing.assert_array_equal(numbers[owners == owner], alone)
 
 
-def test_every_order_of_a_few_comes_equally_often():
+def test_all_orders_come_equally_often():
     draws = 24_000
     orders = permuted(np.broadcast_to(np.arange(4), (draws, 4)), np.array(4), 5, np.arange(draws)[:, None])
     counts = Counter(map(tuple, orders.tolist()))
@@ -30,7 +32,7 @@ def test_every_order_of_a_few_comes_equally_often():
 
 
 def test_numbers_and_their_neighbours_are_uniform():
-    # Which number is at a place, and how far the next one is from it: both as of random orders.
+    # The number at a place, and its distance to the next one, are distributed as in random orders.
     draws = 40_000
     for n in (7, 83, 144, 1009):
         pairs = permuted(np.broadcast_to([n // 3, n // 3 + 1], (draws, 2)), np.array(n), 5, np.arange(draws)[:, None])
@@ -43,7 +45,7 @@ def test_numbers_and_their_neighbours_are_uniform():
             assert np.bincount(values, minlength=n)[:least].sum() == 0
 
 
-def test_a_place_among_many_is_found_alone():
+def test_single_places_among_many_are_permuted():
     n = np.array(10**12)
     places = np.array([0, 1, 10**12 - 1, 987654321])
     numbers = permuted(places, n, 3)

@@ -1,4 +1,4 @@
-"""Joining a job: what would hang or end the process without a sentence is told first."""
+"""Joining a job: what would otherwise hang or end the process without a message is reported first."""
 
 import json
 import os
@@ -25,7 +25,7 @@ sys.exit(main(["train", *sys.argv[1:]]))
 
 
 def run(coordinator, *more, **environment):
-    """One process with some options of a job: what it printed, once it has ended as by bad input."""
+    """Runs one process of a job, which must end with the code of bad input; what it printed."""
     ended = subprocess.run(
         [sys.executable, "-c", ALONE, f"--coordinator={coordinator}", *more],
         env=os.environ | {"JAX_PLATFORMS": "cpu", **environment},
@@ -50,7 +50,7 @@ def port():
 
 
 @pytest.mark.parametrize("process", [0, 1])
-def test_a_process_whose_others_do_not_come_says_so_and_gives_up(process, port):
+def test_a_process_reports_missing_processes_and_gives_up(process, port):
     said = run(f"localhost:{port}", "--processes=2", f"--process={process}")
     assert f"waiting for 1 of 2 processes at localhost:{port}, up to " in said
     missing = "process 1 has not come" if process == 0 else "process 0 receives the others, and nothing answers there"
@@ -58,13 +58,13 @@ def test_a_process_whose_others_do_not_come_says_so_and_gives_up(process, port):
     assert f"not all 2 processes came at localhost:{port} within 3 s (this is process {process})" in said
 
 
-def test_a_host_name_that_cannot_be_looked_up_is_one_sentence():
+def test_an_unknown_host_name_is_refused_in_one_sentence():
     said = run("no-such-host.invalid:8512", "--processes=2", "--process=1")
     assert "the host name no-such-host.invalid cannot be looked up" in said
     assert said.count("\n") == 1
 
 
-def test_a_port_that_is_taken_is_one_sentence():
+def test_a_port_in_use_is_refused_in_one_sentence():
     with socket.create_server(("", 0)) as taken:
         number = taken.getsockname()[1]
         said = run(f"localhost:{number}", "--processes=2", "--process=0")
@@ -72,13 +72,13 @@ def test_a_port_that_is_taken_is_one_sentence():
     assert said.count("\n") == 1
 
 
-def test_no_proxy_is_asked_for_the_way_to_the_coordinator(port):
+def test_no_proxy_is_used_for_the_coordinator(port):
     proxies = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "no_proxy": "elsewhere"}
     said = run(f"localhost:{port}", "--processes=1", "--process=0", "--config=no-such-config", **proxies)
     assert "no-such-config" in said
 
 
-def test_a_cluster_that_names_the_job_is_waited_for_in_the_same_words(port):
+def test_a_job_under_slurm_waits_with_the_same_messages(port):
     slurm = {"JOB_ID": "7", "STEP_NODELIST": "localhost", "NTASKS": "3", "PROCID": "0", "LOCALID": "0"}
     cluster = {f"SLURM_{name}": value for name, value in slurm.items()} | {"JAX_COORDINATOR_PORT": str(port)}
     ended = subprocess.run(
@@ -94,7 +94,7 @@ def test_a_cluster_that_names_the_job_is_waited_for_in_the_same_words(port):
 
 
 def visit(port, process, processes, host="h"):
-    """What the first process tells one that comes, until it hangs up or says go."""
+    """The messages of the first process to one that joins, until it closes the connection or says go."""
     until = time.monotonic() + 60
     while True:
         try:
@@ -114,8 +114,8 @@ def received(port, processes):
     return first
 
 
-def test_a_process_started_with_another_number_of_processes_is_told_and_the_others_meet(port, capsys, monkeypatch):
-    monkeypatch.setattr(joining, "_LISTEN_SECONDS", 1)  # for JAX's service, which does not come
+def test_a_process_with_a_wrong_number_of_processes_is_refused_and_the_others_meet(port, capsys, monkeypatch):
+    monkeypatch.setattr(joining, "_LISTEN_SECONDS", 1)  # for JAX's service, which is not started here
     first = received(port, 2)
     assert "--processes=3, process 0 with --processes=2" in visit(port, 1, 3)[0]["ended"]
     with socket.create_connection(("localhost", port)) as stranger:
@@ -129,10 +129,10 @@ def test_a_process_started_with_another_number_of_processes_is_told_and_the_othe
     assert capsys.readouterr().err.count("refused: ") == 2
 
 
-def test_two_processes_with_one_number_are_told(port):
+def test_two_processes_with_the_same_number_are_refused(port):
     first = received(port, 3)
     hello = b'{"job": "facenet-jax", "process": 1, "processes": 3, "host": "other"}\n'
-    visit(port, 0, 3)  # refused; it listens
+    visit(port, 0, 3)  # refused, so it is listening
     with socket.create_connection(("localhost", port), timeout=60) as stream:
         stream.sendall(hello)
         assert json.loads(stream.makefile().readline()) == {"missing": [2]}
@@ -154,7 +154,7 @@ heartbeat.SILENT_SECONDS, heartbeat._BEAT_SECONDS = 8.0, 1.0
 process, port, fails = sys.argv[1:]
 with hosts.member(f"localhost:{port}", 2, int(process)):
     hosts.all_say(True)
-    time.sleep(3)  # each has heard the other's name
+    time.sleep(3)  # until each knows the other's host name
     print("joined", flush=True)
     while process != fails:
         hosts.all_say(True)
@@ -164,8 +164,8 @@ with hosts.member(f"localhost:{port}", 2, int(process)):
 
 
 def members(*failing):
-    """Jobs of two processes that meet again and again, once both have joined, until that number fails. All jobs run at
-    once: they mostly wait."""
+    """Jobs of two processes that synchronise repeatedly once both have joined, until the process given fails. All jobs
+    run at once, as they mostly wait."""
     numbers = [
         (process, port, fails) for port, fails in [(free_port(), fails) for fails in failing] for process in (0, 1)
     ]
@@ -180,7 +180,7 @@ def members(*failing):
         for process, port, fails in numbers
     ]
     for job in started:
-        assert "joined\n" in iter(job.stdout.readline, "")  # Gloo has a line of its own
+        assert "joined\n" in iter(job.stdout.readline, "")  # Gloo prints a line first
     return list(zip(started[::2], started[1::2], strict=True))
 
 

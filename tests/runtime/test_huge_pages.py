@@ -1,4 +1,4 @@
-"""The process begins again with huge pages, once, and only where Linux gives them on request."""
+"""The process restarts itself with huge pages, once, and only where Linux gives them on request."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ from facenet_jax.runtime import huge_pages
 
 @pytest.fixture
 def begun_again(monkeypatch, tmp_path):
-    """Asks under a kernel's setting and an environment; what the process became, or None."""
+    """A function of the kernel's setting and the environment: (the command it restarts with, its settings), or None."""
 
     def ask(kernel, given):
         (tmp_path / "enabled").write_text(kernel)
@@ -25,7 +25,7 @@ def begun_again(monkeypatch, tmp_path):
     return ask
 
 
-def test_it_begins_again_with_the_same_words_and_settings(begun_again):
+def test_it_restarts_with_the_same_arguments_and_settings(begun_again):
     (program, words), tunables = begun_again("always [madvise] never", "glibc.malloc.check=0")
     assert program == sys.executable
     assert words[1:] == sys.orig_argv[1:]
@@ -42,16 +42,16 @@ def test_it_begins_again_with_the_same_words_and_settings(begun_again):
         ("always [madvise] never", "glibc.malloc.check=0:glibc.malloc.hugetlb=1"),
     ],
 )
-def test_it_goes_on_where_that_changes_nothing(begun_again, kernel, given):
+def test_it_does_not_restart_without_effect(begun_again, kernel, given):
     assert begun_again(kernel, given) is None
 
 
 @pytest.mark.parametrize(("word", "asks"), [("train", True), ("config", False), ("--help", False)])
-def test_only_a_training_asks(word, asks, monkeypatch):
+def test_only_training_asks_for_huge_pages(word, asks, monkeypatch):
     asked = []
     monkeypatch.setattr(__main__, "ask_for_huge_pages", lambda: asked.append(word))
     monkeypatch.setattr(cli, "main", lambda: 0)
-    monkeypatch.setattr(__main__.library_log, "watch", lambda command: None)  # it would take this process's output
+    monkeypatch.setattr(__main__.library_log, "watch", lambda command: None)  # it would redirect this process's output
     monkeypatch.setattr(sys, "argv", ["facenet-jax", word])
     assert __main__.main() == 0
     assert bool(asked) == asks

@@ -1,4 +1,4 @@
-"""How a mesh is made, and which axis of an array is divided."""
+"""Making a mesh, and choosing the axis along which an array is divided."""
 
 import math
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from facenet_jax.runtime.mesh import check_shares, divided_axis, make_mesh, mesh
 @pytest.mark.parametrize(
     ("data", "fsdp", "shape"), [(0, 1, (8, 1)), (0, 4, (2, 4)), (2, 2, (2, 2)), (0, 3, (2, 3)), (1, 8, (1, 8))]
 )
-def test_all_devices_take_part_unless_told_otherwise(data, fsdp, shape):
+def test_all_devices_are_used_by_default(data, fsdp, shape):
     assert make_mesh(data, fsdp).devices.shape == shape
 
 
 @pytest.mark.parametrize(("data", "fsdp"), [(9, 1), (0, 9), (3, 3), (-1, 1)])
-def test_more_devices_than_there_are_is_one_sentence(data, fsdp):
+def test_too_many_devices_are_refused_in_one_sentence(data, fsdp):
     with pytest.raises(InputError, match=r"there are 8 cpu devices"):
         make_mesh(data, fsdp)
 
@@ -31,7 +31,7 @@ def test_more_devices_than_there_are_is_one_sentence(data, fsdp):
 @pytest.mark.parametrize(
     ("processes", "process_count"), [([0], 2), ([0, 0], 2), ([0, 0, 1], 2), ([0, 0, 1, 1], 3), ([0, 0, 2, 2], 3)]
 )
-def test_processes_with_other_numbers_of_devices_are_one_sentence(processes, process_count):
+def test_processes_with_different_numbers_of_devices_are_refused(processes, process_count):
     with pytest.raises(
         InputError, match=r"config\.mesh\.data=1 with config\.mesh\.fsdp=3 .* from [01] to [12] of each"
     ):
@@ -39,19 +39,19 @@ def test_processes_with_other_numbers_of_devices_are_one_sentence(processes, pro
 
 
 @pytest.mark.parametrize(("processes", "process_count"), [([0], 1), ([0, 0, 0], 1), ([0, 1], 2), ([0, 0, 1, 1], 2)])
-def test_processes_with_the_same_numbers_of_devices_are_a_mesh(processes, process_count):
+def test_processes_with_equal_numbers_of_devices_are_accepted(processes, process_count):
     check_shares(processes, process_count, 0, 1)
 
 
-def test_a_mesh_is_held_against_the_processes_that_there_are(monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)  # the second of them has none of these devices
+def test_a_mesh_must_include_devices_of_every_process(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)  # the second has none of these devices
     with pytest.raises(InputError, match=r"from 0 to 8 of each of the 2 processes"):
         make_mesh()
 
 
 @pytest.fixture
 def sliced(monkeypatch):
-    """Has the eight simulated devices say that they belong to slices."""
+    """A function that assigns the eight simulated devices to slices."""
 
     def say(*slices):
         answer = property(lambda device: slices[device.id])
@@ -68,7 +68,7 @@ def sliced(monkeypatch):
         ((0, 1, 0, 1, 0, 1, 0, 1), 4, [[0, 2, 4, 6], [1, 3, 5, 7]]),
         ((3, 3, 2, 2, 1, 1, 0, 0), 2, [[6, 7], [4, 5], [2, 3], [0, 1]]),
         ((0, 1, 0, 1, 0, 1, 0, 1), 1, [[0], [2], [4], [6], [1], [3], [5], [7]]),
-        # One that is larger than a slice takes whole slices.
+        # If fsdp is larger than a slice, it takes whole slices.
         ((0, 1, 0, 1, 2, 3, 2, 3), 4, [[0, 2, 1, 3], [4, 6, 5, 7]]),
         ((0, 1, 0, 1, 0, 1, 0, 1), 8, [[0, 2, 4, 6, 1, 3, 5, 7]]),
     ],
@@ -81,7 +81,7 @@ def test_parameters_are_divided_within_a_slice_and_the_batch_over_them(sliced, s
 
 @dataclass(frozen=True)
 class Gpu:
-    """What JAX says of a GPU."""
+    """The attributes that JAX gives a GPU."""
 
     id: int
     slice_index: int
@@ -103,7 +103,7 @@ def test_any_slices_of_one_size_make_a_mesh(slices, own, data):
         assert all(len({device.slice_index for device in row}) == fsdp // own for row in found)
 
 
-def test_slices_of_different_sizes_are_one_sentence(sliced):
+def test_slices_of_different_sizes_are_refused(sliced):
     sliced(0, 0, 0, 0, 0, 1, 1, 1)
     with pytest.raises(InputError, match="have 3 to 5 devices each"):
         make_mesh()
@@ -120,7 +120,7 @@ def test_nothing_is_gathered_across_slices_and_the_gradient_is_the_same(sliced):
     there = jax.device_put(matrix, over_parameters(matrix.shape, mesh)), jax.device_put(batch, over_batch(mesh))
     step = jax.jit(jax.grad(loss), out_shardings=there[0].sharding).lower(*there).compile()
     np.testing.assert_allclose(step(*there), jax.grad(loss)(matrix, batch), rtol=1e-5)
-    # Whatever is gathered is gathered by the four devices of a slice.
+    # Arrays are gathered only by the four devices of a slice.
     assert {c.devices for c in collectives(step.as_text()) if c.kind == "all-gather"} == {4}
 
 

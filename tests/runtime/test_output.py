@@ -1,4 +1,4 @@
-"""A command whose output is taken no more runs to its end, and says so by its exit code."""
+"""A command whose output can no longer be written finishes its work, and its exit code says so."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from facenet_jax import cli
 
 
 class Refused(io.TextIOBase):
-    """A screen that takes nothing."""
+    """An output that cannot be written."""
 
     def __init__(self, error):
         self.error = error
@@ -22,7 +22,7 @@ class Refused(io.TextIOBase):
 
 @pytest.fixture
 def finished(monkeypatch):
-    """What a command that prints before it writes has written."""
+    """A command that prints before it writes its file; the list of what it has written."""
     done = []
 
     def run(arguments):
@@ -35,27 +35,27 @@ def finished(monkeypatch):
     return done
 
 
-def test_a_closed_pipe_costs_nothing_and_ends_quietly(finished, monkeypatch, capsys):
+def test_with_a_closed_pipe_files_are_written_and_nothing_is_printed(finished, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", Refused(BrokenPipeError(32, "Broken pipe")))
     assert cli.main([]) == 141
     assert finished == ["file"]
     assert capsys.readouterr().err == ""
 
 
-def test_a_full_screen_costs_nothing_and_is_told(finished, monkeypatch, capsys):
+def test_with_a_full_output_files_are_written_and_the_error_reported(finished, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdout", Refused(OSError(28, "No space left on device")))
     assert cli.main([]) == 1
     assert finished == ["file"]
     assert "standard output cannot be written (No space left on device); the files" in capsys.readouterr().err
 
 
-def test_a_closed_standard_error_costs_nothing_either(finished, monkeypatch, capsys):
+def test_a_closed_standard_error_changes_nothing(finished, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", Refused(BrokenPipeError(32, "Broken pipe")))
     assert cli.main([]) == 0
     assert "another" in capsys.readouterr().out
 
 
-def test_what_went_wrong_keeps_its_own_code(monkeypatch, capsys):
+def test_a_failed_command_keeps_its_exit_code(monkeypatch, capsys):
     def run(arguments):
         print("begun")
         return 2
@@ -66,7 +66,7 @@ def test_what_went_wrong_keeps_its_own_code(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("arguments", [["config", "quickstart"], ["--help"]])
-def test_of_a_process(arguments):
+def test_the_exit_code_of_a_process(arguments):
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "facenet_jax", *arguments]

@@ -1,4 +1,4 @@
-"""The line that a person watches."""
+"""The progress line on a terminal and in a log."""
 
 import io
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_log_gets_plain_lines():
+def test_a_log_file_gets_plain_lines():
     stream = io.StringIO()
     lines = Progress(stream)
     lines.line("step 1")
@@ -49,13 +49,13 @@ def test_amounts(count, words):
     assert amount(count) == words
 
 
-def test_progress_is_said_with_rate_and_time_to_go(monkeypatch):
+def test_progress_shows_rate_and_remaining_time(monkeypatch):
     now, stream = [0.0], io.StringIO()
     monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     tally = Tally(Progress(stream), "preparing", 1000, done=100)
     for second in range(1, 81):
         now[0] = second
-        # Twenty seconds go by before the first are done.
+        # Nothing is done in the first twenty seconds.
         tally.update(100 + 10 * max(0, second - 20), "3 rejected")
     assert stream.getvalue().splitlines() == [
         "preparing 200/1,000  10/s  1 min 20 s to go  3 rejected",

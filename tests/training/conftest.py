@@ -1,4 +1,4 @@
-"""Runs of these tests take a small network, and share what is traced, compiled and drawn where it is the same."""
+"""The runs of these tests use a small network, and share what is traced, compiled and drawn if it is the same."""
 
 from functools import partial
 
@@ -13,17 +13,17 @@ from facenet_jax.models.networks import NETWORKS, NetworkSpec
 from facenet_jax.training import embedding, loop, preflight
 from networks import SMALL_ROWS
 
-# What no step or first state is made from. All other values of a config must agree for it to be shared.
+# Values of a config on which neither a step nor a first state depends. All others must agree for it to be shared.
 ELSEWHERE = ("data.", "eval.", "checkpoint.", "log.", "offline.", "init_from")
 CHANGES = ("data.flip", "data.augment.")
-# Their other processes know NNS2 alone.
+# Their other processes know only the real NNS2.
 WITH_PROCESSES = ("test_kill", "test_processes")
 SMALL = NetworkSpec("NNS2 with fewer rows", SMALL_ROWS, NETWORKS["nns2"].input_size)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def made_once(request, shared):
-    """For the tests of this folder alone: a package's fixture would stay for whatever the process runs next."""
+    """Only for the tests of this folder: a fixture of a package would stay for the tests that the process runs next."""
     with pytest.MonkeyPatch.context() as patch:
         if request.path.stem not in WITH_PROCESSES:
             patch.setitem(NETWORKS, "nns2", SMALL)
@@ -34,16 +34,16 @@ def made_once(request, shared):
 
 @pytest.fixture(scope="session")
 def shared():
-    """(module, name, function): what each name is in these tests."""
+    """(module, name, function) of everything that these tests replace."""
     create_state, copies, save, pictures = _once(loop.create_state, _of_state), {}, plots.save, {}
 
     def shared_state(*given):
         state = create_state(*given)
         key = _of_state(*given)
-        if key not in copies:  # one program in place of one for every shape
+        if key not in copies:  # a single program instead of one for every shape
             shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
             copies[key] = jax.jit(partial(jax.tree.map, jax.numpy.copy), out_shardings=shardings)
-        return copies[key](state)  # a step takes its state's memory
+        return copies[key](state)  # a step overwrites its state's memory
 
     def shared_picture(figure, path):
         if path.name not in pictures:
@@ -68,7 +68,7 @@ def shared():
 
 
 def _once(function, key):
-    """The function, called once for each key of what it is given."""
+    """The function, called only once for each key of its arguments."""
     found = {}
 
     def call(*given):
@@ -86,7 +86,7 @@ def _of_step(config, network, optimizer, mesh, state, listed):
         if name.startswith(CHANGES) or not name.startswith(ELSEWHERE)
     }
     if not config.optimizer.finalise_steps:
-        del values["steps"]  # then no rate hangs on it
+        del values["steps"]  # the rate does not depend on it
     return repr(sorted(values.items())), repr(network), listed
 
 

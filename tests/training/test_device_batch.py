@@ -1,4 +1,4 @@
-"""Batches come onto the devices while a step runs."""
+"""Batches are copied to the devices while a step runs."""
 
 import threading
 from contextlib import closing
@@ -18,7 +18,7 @@ from facenet_jax.training import device_batch
 from facenet_jax.training.device_batch import prefetch
 
 ROWS = 8
-LONG = 60.0  # seconds; only a failure takes them
+LONG = 60.0  # seconds; reached only if the test fails
 
 
 def make_batch(step: int) -> Batch:
@@ -37,7 +37,7 @@ def test_the_next_batch_is_on_the_devices_before_it_is_taken(tmp_path):
 
     def batches():
         yield 0, make_batch(0)
-        assert step_runs.wait(LONG)  # would not come if next() waited for the batch after
+        assert step_runs.wait(LONG)  # never set if next() waited for this batch
         yield 1, make_batch(1)
 
     class Seen(BadFiles):
@@ -50,7 +50,7 @@ def test_the_next_batch_is_on_the_devices_before_it_is_taken(tmp_path):
     with closing(prefetch(batches(), mesh, Seen(DrawnFaces(0, 4, 4), tmp_path))) as on_devices:
         first, _ = next(on_devices)
         step_runs.set()
-        assert read.wait(LONG)  # though nothing takes it yet
+        assert read.wait(LONG)  # before anything asks for it
         second, waited = next(on_devices)
         assert next(on_devices, None) is None
     assert waited >= 0
@@ -61,7 +61,7 @@ def test_the_next_batch_is_on_the_devices_before_it_is_taken(tmp_path):
         assert batch.images.sharding.mesh.size == mesh.size
 
 
-def test_numbers_that_change_faces_are_of_their_step_and_records(tmp_path):
+def test_numbers_for_changes_belong_to_their_step_and_records(tmp_path):
     changes, records = Changes(zoom=0.2, mirror=True), np.array([7, 3, -1, 5, 6, 2, 9, 0])
     batches = iter([(step, make_batch(step)._replace(records=records)) for step in (4, 5)])
     draw = partial(changes.draw, 11, size=(4, 4))
@@ -71,7 +71,7 @@ def test_numbers_that_change_faces_are_of_their_step_and_records(tmp_path):
             assert batch.numbers.sharding == batch.images.sharding
 
 
-def test_no_batch_is_asked_for_before_the_last_one_is_on_the_devices(tmp_path, monkeypatch):
+def test_the_next_batch_is_asked_for_after_the_last_is_on_the_devices(tmp_path, monkeypatch):
     ready = []
 
     def noted(batch):
@@ -89,7 +89,7 @@ def test_no_batch_is_asked_for_before_the_last_one_is_on_the_devices(tmp_path, m
         assert len(list(on_devices)) == 3
 
 
-def test_an_error_comes_with_the_batch(tmp_path):
+def test_an_error_is_raised_with_the_batch(tmp_path):
     def batches():
         yield 0, make_batch(0)
         raise InputError("on purpose")
@@ -100,7 +100,7 @@ def test_an_error_comes_with_the_batch(tmp_path):
             next(on_devices)
 
 
-def test_faces_without_an_old_point_take_no_part(tmp_path):
+def test_faces_without_an_old_point_are_masked(tmp_path):
     def old_points(records):
         return np.where(records[:, None] == 2, np.nan, records[:, None] + np.zeros(3)).astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Faces on the devices: batches are the loader's, bit for bit."""
+"""Faces that are kept on the devices give the loader's batches, bit for bit."""
 
 from contextlib import closing
 
@@ -18,7 +18,7 @@ from stub_faces import BAD, SIZE, Stub, assert_same
 
 
 @pytest.mark.parametrize(("devices", "identities"), [(1, None), (8, np.arange(2, 17))])
-def test_batches_are_those_of_the_loader(devices, identities, monkeypatch):
+def test_batches_equal_those_of_the_loader(devices, identities, monkeypatch):
     monkeypatch.setattr(device_faces, "_BLOCK", 64)  # several, the last not full
     source, mesh = Stub(bad=BAD), make_mesh(devices)
     plan = BatchPlan(source.index, identities, size=100, faces_per_identity=6, random_negatives=30, seed=5)
@@ -42,13 +42,13 @@ def test_picking_needs_no_collectives():
     program = lowered.compile(compiler_options=FUSED_AS_USERS).as_text()
     assert "u8[8,60,50,3]" in program  # a device's rows
     assert not collectives(program)
-    # The search finds one where there is one.
+    # The search finds one if there is one.
     gathered = jax.jit(lambda rows: rows, in_shardings=over_batch(mesh), out_shardings=replicated(mesh))
     program = gathered.lower(kept._divided(places)).compile(compiler_options=FUSED_AS_USERS)
     assert collectives(program.as_text())
 
 
-def test_each_host_has_its_rows():
+def test_each_host_gets_its_rows():
     source = Stub()
     plan = BatchPlan(source.index, size=100, faces_per_identity=6, random_negatives=30, seed=5)
     loaders = [Loader(source, plan, SIZE, 104, process_index=process, process_count=2) for process in range(2)]
@@ -59,7 +59,7 @@ def test_each_host_has_its_rows():
     np.testing.assert_array_equal(np.asarray(batch.images[0]), source.load(int(batch.records[0]), SIZE))
 
 
-def test_memory_is_counted(monkeypatch):
+def test_the_predicted_memory_is_what_is_held(monkeypatch):
     monkeypatch.setattr(device_faces, "_BLOCK", 64)
     mesh = make_mesh(8)
     face = 3 * SIZE[0] * SIZE[1]

@@ -1,4 +1,4 @@
-"""What the spread of a run says: curves of runs that trained, and of runs that collapsed."""
+"""The spread shows whether a run trains: curves of runs that trained, and of runs that collapsed."""
 
 import pytest
 
@@ -30,12 +30,12 @@ def first_warning(curve):
 
 
 @pytest.mark.parametrize("curve", TRAINED)
-def test_a_run_that_trains_is_left_alone(curve):
+def test_a_run_that_trains_gets_no_warning(curve):
     assert first_warning(curve) is None
 
 
 @pytest.mark.parametrize(("curve", "place"), list(zip(COLLAPSED, (6, 4, 0), strict=True)))
-def test_a_fall_is_said_with_what_to_do(curve, place):
+def test_a_collapse_is_reported_with_a_remedy(curve, place):
     warning = first_warning(curve)
     assert warning is not None
     assert warning[0] == place
@@ -60,7 +60,7 @@ def test_a_fall_is_said_with_what_to_do(curve, place):
         (51, ["--config.offline.mode=alone"], "loss.negatives=random", "offline"),
     ],
 )
-def test_what_to_do_follows_what_the_run_did(step, overrides, said, unsaid):
+def test_the_remedy_depends_on_the_config(step, overrides, said, unsaid):
     words = collapse_words(step, VALUES, 0.5, load_config("nns2", overrides))
     remedy = words.split("begin again with")[1]
     assert said in remedy

@@ -1,4 +1,4 @@
-"""A run killed with SIGKILL at random moments and started again ends where one never killed ends, bit for bit."""
+"""A run that is killed at random moments and started again ends like one that was never killed, bit for bit."""
 
 import random
 import subprocess

@@ -1,4 +1,4 @@
-"""Whole runs through the command line, in this process: what is written, going on, being refused."""
+"""Whole runs by the command `train`, in this process: what they write, resuming, and what is refused."""
 
 import errno
 import itertools
@@ -55,11 +55,11 @@ def finished(tmp_path_factory):
     return workdir
 
 
-def test_a_run_leaves_a_table_pictures_metrics_and_checkpoints(finished, capsys):
+def test_a_run_writes_its_report_pictures_metrics_and_checkpoints(finished, capsys):
     report = json.loads((finished / "report.json").read_text())
     assert report["step"] == 6
     assert "VAL" in report["table"]
-    assert [rate["far"] for rate in report["holdout"]["rates"]] == [0.01, 0.001, 0.0019]  # 528 pairs resolve no less
+    assert [rate["far"] for rate in report["holdout"]["rates"]] == [0.01, 0.001, 0.0019]  # 528 pairs resolve 0.0019
     for picture in ("roc.png", "loss.png"):
         assert (finished / picture).read_bytes().startswith(b"\x89PNG")
     steps = [row["step"] for row in read_metrics(finished) if "loss" in row]
@@ -72,9 +72,9 @@ def test_a_run_leaves_a_table_pictures_metrics_and_checkpoints(finished, capsys)
     assert not (finished / "bad_files.txt").exists()
 
 
-def test_a_hook_gets_every_line_and_changes_nothing(finished, tmp_path, capsys, monkeypatch):
+def test_a_hook_gets_all_metrics_and_changes_nothing(finished, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # the command looks for modules in its folder
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the command adds the current folder
     (tmp_path / "watch_of_test.py").write_text(
         "rows = []\ndef log(step, figures):\n"
         "    rows.append({'step': step, **figures})\n    raise OSError('no network')\n"
@@ -122,7 +122,7 @@ def test_a_finished_run_prints_its_table_again(finished, capsys):
     assert "VAL" in out
 
 
-def test_more_steps_go_on_and_end_where_one_long_run_ends(finished, tmp_path, capsys):
+def test_a_run_with_more_steps_ends_like_one_long_run(finished, tmp_path, capsys):
     shorter = tmp_path / "shorter"
     assert train(shorter, "--config.steps=3", "--config.data.cache=none") == 0
     assert "decoded for each batch" in capsys.readouterr().err
@@ -134,11 +134,11 @@ def test_more_steps_go_on_and_end_where_one_long_run_ends(finished, tmp_path, ca
     error = capsys.readouterr().err
     assert "kept on every device" in error
     assert "from step 3 of 6" in error
-    assert "the spread of the embeddings fell from 1.0e+02" in error  # that of the life before counts
+    assert "the spread of the embeddings fell from 1.0e+02" in error  # compared with the spread before the restart
     assert_identical(params_at(shorter, 6), params_at(finished, 6))
 
 
-def test_a_batch_that_nobody_asked_for_follows_the_faces(photos, tmp_path, capsys):
+def test_a_batch_size_that_was_not_given_follows_the_faces(photos, tmp_path, capsys):
     album, run = tmp_path / "album", tmp_path / "run"
     shutil.copytree(photos, album)
     asked = [option for option in TINY if not option.startswith(("--config.batch.size=", "--config.batch.random"))]
@@ -169,14 +169,14 @@ def test_another_config_is_refused_with_the_difference(finished, capsys):
     assert "config.batch.size: 18 -> 16" in error
 
 
-def test_the_number_of_steps_may_not_change_where_the_schedule_hangs_on_it(tmp_path, capsys):
+def test_steps_cannot_change_if_the_schedule_depends_on_them(tmp_path, capsys):
     falling = "--config.optimizer.finalise_steps=2"
     assert train(tmp_path / "run", "--config.steps=3", falling) == 0
     assert train(tmp_path / "run", "--config.steps=4", falling) == 2
     assert "config.steps: 3 -> 4" in capsys.readouterr().err
 
 
-def test_a_run_of_a_version_that_knew_no_shares_keeps_its_schedule(tmp_path, capsys):
+def test_a_run_of_an_older_version_keeps_its_schedule(tmp_path, capsys):
     own = {"warmup_steps": 1, "finalise_steps": 2}
     (tmp_path / "own.py").write_text(
         "from facenet_jax.config import load_config\n\n\ndef get_config():\n    config = load_config('quickstart')\n"
@@ -207,7 +207,7 @@ def test_a_run_of_a_version_that_knew_no_shares_keeps_its_schedule(tmp_path, cap
         assert said in capsys.readouterr().err
 
 
-def test_photos_train_too_and_may_move(photos, tmp_path, capsys):
+def test_photographs_can_be_trained_on_and_moved(photos, tmp_path, capsys):
     workdir, overrides = tmp_path / "run", ["--config.eval.holdout=0.3", "--config.batch.size=12"]
     assert train(workdir, f"--config.data.path={photos}", "--config.steps=2", *overrides) == 0
     moved = tmp_path / "moved"
@@ -233,12 +233,12 @@ def test_init_from_starts_with_another_runs_parameters(finished, tmp_path, capsy
     assert "another network" in capsys.readouterr().err
 
 
-def test_where_parameters_are_averaged_the_average_is_what_a_run_is_judged_by(finished, tmp_path, capsys):
+def test_with_averaged_parameters_the_average_is_evaluated(finished, tmp_path, capsys):
     averaged, judged = tmp_path / "averaged", tmp_path / "judged"
     options = ["--config.optimizer.weight_average=0.99", "--config.checkpoint.every=1", "--config.eval.every=3"]
     assert train(averaged, *options) == 0
     losses = [[row["loss"] for row in read_metrics(path) if "loss" in row] for path in (averaged, finished)]
-    np.testing.assert_allclose(*losses, rtol=1e-5)  # the steps are those of a run that averages nothing
+    np.testing.assert_allclose(*losses, rtol=1e-5)  # averaging does not change the steps
     before, after, params = params_at(averaged, 5), params_at(averaged, 6), params_at(finished, 6)
     want = jax.tree.map(lambda average, new: (average * 6 + new * 9) / 15, before, params)  # (1 + 5) / (10 + 5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), after, want)
@@ -259,7 +259,7 @@ def test_where_parameters_are_averaged_the_average_is_what_a_run_is_judged_by(fi
 
 
 @pytest.mark.parametrize(("number", "at"), [(signal.SIGINT, 3), (signal.SIGTERM, 6)])
-def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, at, finished, tmp_path, capsys, monkeypatch):
+def test_after_a_signal_the_run_is_saved_and_resumes(number, at, finished, tmp_path, capsys, monkeypatch):
     workdir, seen = tmp_path / "run", []
 
     def interrupt(values, step):
@@ -268,7 +268,7 @@ def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, at, finished, tmp
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(step_log, "check_finite", interrupt)
-    options = ("--config.checkpoint.every=100", "--config.eval.every=3")  # asked to stop just when one is due
+    options = ("--config.checkpoint.every=100", "--config.eval.every=3")  # asked to stop when an evaluation is due
     assert train(workdir, *options) == 128 + number
     assert f"step {at} is saved" in capsys.readouterr().err
     assert train(workdir, *options) == 0
@@ -283,7 +283,7 @@ def test_a_signal_saves_and_leaves_and_the_run_goes_on(number, at, finished, tmp
 
 @pytest.fixture
 def measured(monkeypatch):
-    """Has a function of the step look at, or change, what a step measured, on the devices."""
+    """A function that lets another one see, or change, what each step measured on the devices."""
 
     def set_to(change):
         add, steps = Figures.add, itertools.count(1)
@@ -299,21 +299,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 ):
     workdir = tmp_path / "run"
     measured(lambda step, found: found._replace(**{figure: found.loss / 0}) if step in (4, 5) else found)
-    assert train(workdir, f"--config.log.every={every}") == 1  # seen before step 4 is saved, if not logged
+    assert train(workdir, f"--config.log.every={every}") == 1  # noticed before step 4 is saved, even if not logged
     assert f"the {figure.replace('_', ' ')} is not finite at step 4" in capsys.readouterr().err
     checkpoints = Checkpoints(workdir, read_only=True)
     assert checkpoints.steps() == [2]
     checkpoints.close()
 
 
-def test_a_bad_step_is_named_at_the_line_after_it(tmp_path, capsys, measured):
+def test_a_bad_step_is_named_when_metrics_are_next_logged(tmp_path, capsys, measured):
     measured(lambda step, found: found._replace(loss=found.loss * np.nan) if step >= 4 else found)
     assert train(tmp_path / "run", "--config.log.every=6", "--config.checkpoint.every=100") == 1
     assert "the loss is not finite at step 4" in capsys.readouterr().err
     assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
 
 
-def test_a_collapse_is_named_though_it_is_seen_later(tmp_path, capsys, measured):
+def test_a_collapse_is_reported_with_its_step(tmp_path, capsys, measured):
     def collapsed(step, found):
         return found._replace(
             triplets=found.triplets._replace(spread=found.triplets.spread * (0.01 if step > 3 else 1))
@@ -326,8 +326,8 @@ def test_a_collapse_is_named_though_it_is_seen_later(tmp_path, capsys, measured)
     assert error.count("is collapsing") == 1
 
 
-def test_nothing_comes_to_the_host_between_two_lines(tmp_path, monkeypatch, measured):
-    """On a GPU the loop's guard would end the run; on a CPU, where arrays are the host's own, each look is counted."""
+def test_nothing_is_copied_to_the_host_between_log_lines(tmp_path, monkeypatch, measured):
+    """On a GPU the loop's transfer guard would end the run; on a CPU each access to an array's value is counted."""
     events = []
     value = ArrayImpl._value
 
@@ -357,7 +357,7 @@ def test_nothing_comes_to_the_host_between_two_lines(tmp_path, monkeypatch, meas
     assert [row["step"] for row in read_metrics(tmp_path / "run") if "loss" in row] == [1, 4, 8, 10]
 
 
-def test_two_steps_at_most_are_in_flight(finished, tmp_path, monkeypatch, measured):
+def test_at_most_two_steps_are_in_flight(finished, tmp_path, monkeypatch, measured):
     ready = []
 
     def seen(step, found):
@@ -388,7 +388,7 @@ def damage(workdir, step):
             file.write_bytes(b"")
 
 
-def test_a_checkpoint_that_is_out_of_reach_is_not_taken_for_damaged(finished, tmp_path, capsys, monkeypatch):
+def test_an_unreachable_checkpoint_is_not_treated_as_damaged(finished, tmp_path, capsys, monkeypatch):
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
 
@@ -401,7 +401,7 @@ def test_a_checkpoint_that_is_out_of_reach_is_not_taken_for_damaged(finished, tm
     assert not (workdir / "damaged_checkpoints").exists()
 
 
-def test_another_runs_checkpoint_is_refused_though_its_name_is_right(finished, tmp_path, capsys):
+def test_a_checkpoint_of_another_run_is_refused(finished, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(finished, workdir)
     file = workdir / "checkpoints" / "6" / "config" / "metadata"
@@ -447,7 +447,7 @@ def test_eight_devices_train_and_one_measures(finished, tmp_path, capsys):
     assert main(["evaluate", "holdout", f"--embedder={workdir}", "--step=4"]) == 0
 
 
-def test_bad_photos_are_counted_listed_and_passed_over(photos, tmp_path, capsys):
+def test_bad_photographs_are_counted_listed_and_skipped(photos, tmp_path, capsys):
     folder = tmp_path / "photos"
     shutil.copytree(photos, folder)
     for person in sorted(folder.iterdir()):
@@ -464,7 +464,7 @@ def test_bad_photos_are_counted_listed_and_passed_over(photos, tmp_path, capsys)
     assert "cannot be decoded, more than the 5% allowed" in capsys.readouterr().err
 
 
-def test_the_faces_trained_on_are_no_faces_to_evaluate_on(photos, tmp_path, capsys):
+def test_training_faces_cannot_be_evaluated_on(photos, tmp_path, capsys):
     overrides = [f"--config.data.path={photos}", f"--config.eval.path={photos}", "--config.batch.size=12"]
     assert train(tmp_path / "run", *overrides) == 2
     assert "the very faces that are trained on" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Metrics: read back, cut off, kept apart from what JSON cannot say; and how fast a run goes."""
+"""Metrics are read back and cut off, as valid JSON; hooks; and the speed of a run."""
 
 import json
 from unittest.mock import Mock
@@ -18,7 +18,7 @@ def write(workdir, from_step, rows):
     writer.close()
 
 
-def test_rows_come_back_and_later_ones_are_cut_off(tmp_path):
+def test_rows_are_read_back_and_later_ones_cut_off(tmp_path):
     write(tmp_path, 0, [(step, {"loss": step / 10}) for step in range(1, 6)])
     write(tmp_path, 3, [(4, {"loss": 9.0})])
     assert read_metrics(tmp_path) == [
@@ -37,7 +37,7 @@ def test_a_torn_line_is_dropped(tmp_path):
     assert [row["step"] for row in read_metrics(tmp_path)] == [1, 2]
 
 
-def test_every_line_is_json_whatever_the_numbers(tmp_path):
+def test_every_line_is_valid_json(tmp_path):
     write(tmp_path, 0, [(1, {"a": np.float32(np.nan), "b": float("inf"), "c": None, "d": np.float32(1) / 3, "e": 7})])
     line = (tmp_path / METRICS_FILE).read_text()
     assert json.loads(line) == {"step": 1, "a": None, "b": None, "c": None, "d": 0.333333, "e": 7}
@@ -45,12 +45,12 @@ def test_every_line_is_json_whatever_the_numbers(tmp_path):
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
-def test_in_a_bucket_rows_wait_until_they_are_to_be_kept(bucket, monkeypatch):  # noqa: F811
+def test_in_a_bucket_rows_are_written_only_by_keep(bucket, monkeypatch):  # noqa: F811
     monkeypatch.setattr(module, "SummaryWriter", Mock())
     workdir = locate(f"{bucket}/run")
     writer = MetricsWriter(workdir, from_step=-1)
     writer.write(1, {"loss": 0.5})
-    assert read_metrics(workdir) == []  # each time the whole file would be written
+    assert read_metrics(workdir) == []  # each write would send the whole file
     writer.keep()
     assert read_metrics(workdir) == [{"step": 1, "loss": 0.5}]
 
@@ -59,7 +59,7 @@ def test_no_metrics_are_no_rows(tmp_path):
     assert read_metrics(tmp_path) == []
 
 
-def test_a_hook_gets_plain_rows_and_its_first_error_alone_is_told(tmp_path):
+def test_a_hook_gets_plain_rows_and_only_its_first_error_is_reported(tmp_path):
     seen, told = [], []
 
     def hook(step, values):
@@ -78,7 +78,7 @@ def test_a_hook_gets_plain_rows_and_its_first_error_alone_is_told(tmp_path):
     assert read_metrics(tmp_path) == [{"step": step, **values} for step, values in seen]
 
 
-def test_the_clock_leaves_pauses_out_and_counts_waiting(monkeypatch):
+def test_the_clock_excludes_pauses_and_counts_waiting(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
     clock = Clock(images=180)

@@ -1,4 +1,4 @@
-"""Runs with offline selection: tables are made when due, kept, and found again by a run that goes on."""
+"""Runs with offline selection: tables are made when due, kept, and found again by a resumed run."""
 
 from types import SimpleNamespace
 
@@ -48,11 +48,11 @@ def whole(request, tmp_path_factory):
     return workdir, request.param
 
 
-def test_a_run_that_has_taken_all_its_steps_needs_no_table(whole):
+def test_a_finished_run_needs_no_table(whole):
     workdir, mode = whole
     files = sorted(path.name for path in (workdir / "offline").iterdir())
     (workdir / "offline" / "6.npz").rename(workdir / "aside.npz")
-    (workdir / "report.json").unlink()  # as it was killed before it could write it
+    (workdir / "report.json").unlink()  # as if killed before writing it
     try:
         assert train(workdir, mode, 8) == 0
         assert train(workdir, mode, 6) == 0
@@ -63,7 +63,7 @@ def test_a_run_that_has_taken_all_its_steps_needs_no_table(whole):
     assert [row["step"] for row in read_metrics(workdir) if "offline_faces" in row] == [3, 6]
 
 
-def test_tables_are_made_when_due_and_what_they_say_is_logged(whole):
+def test_tables_are_made_when_due_and_their_figures_logged(whole):
     workdir, _ = whole
     rows = [row for row in read_metrics(workdir) if "offline_wrong_share" in row]
     assert [row["step"] for row in rows] == [3, 6]
@@ -77,7 +77,7 @@ def test_tables_are_made_when_due_and_what_they_say_is_logged(whole):
         assert table["negatives"].shape == (faces, 5)
 
 
-def test_alone_the_batch_is_triplets(whole):
+def test_in_mode_alone_batches_are_triplets(whole):
     workdir, mode = whole
     pairs = {row["step"]: row["pairs"] for row in read_metrics(workdir) if "pairs" in row}
     if mode == "alone":
@@ -96,8 +96,8 @@ def test_a_run_that_goes_on_between_tables_meets_the_same_batches(whole, tmp_pat
             np.testing.assert_array_equal(left, right)
 
 
-def test_what_is_drawn_beside_a_table_keeps_to_the_quotas(tmp_path):
-    """Of two people with three faces and many with more, a mixed batch visits those of four faces or more alone."""
+def test_faces_drawn_beside_a_table_keep_the_quotas(tmp_path):
+    """Two people have three faces and others more: a mixed batch visits only people with four faces or more."""
     counts = np.array([3, 3, *[8] * 12])
     index = IdentityIndex([f"{n:02d}" for n in range(len(counts))], np.concatenate([[0], np.cumsum(counts)]))
     faces = TrainingFaces(SimpleNamespace(index=index), (DatasetShare(np.arange(len(counts)), 1.0, "all"),), None)
@@ -120,7 +120,7 @@ def test_what_is_drawn_beside_a_table_keeps_to_the_quotas(tmp_path):
     assert not set(seen) & {0, 1}
 
 
-def test_a_missing_damaged_or_foreign_table_is_one_sentence(tmp_path, capsys):
+def test_a_missing_damaged_or_foreign_table_is_refused_in_one_sentence(tmp_path, capsys):
     workdir = tmp_path / "run"
     assert train(workdir, "mixed", 5) == 0
     table = workdir / "offline" / "3.npz"

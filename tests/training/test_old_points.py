@@ -1,4 +1,4 @@
-"""A run that is to be compatible with an old network: its points in every batch, kept, and the run held to them."""
+"""A run that is compatible with an old network: the old points are computed once and used in every batch."""
 
 import json
 from contextlib import closing
@@ -43,7 +43,7 @@ def finished(old, tmp_path_factory):
     return workdir
 
 
-def test_every_face_that_is_trained_on_has_its_point(old, tmp_path):
+def test_every_training_face_has_its_old_point(old, tmp_path):
     config = load_config("quickstart", [*TINY, f"--config.compatible_with={old}"])
     faces, points = open_faces(config), OldPoints(config)
     points.embed(faces, tmp_path, Progress(quiet=True))
@@ -54,7 +54,7 @@ def test_every_face_that_is_trained_on_has_its_point(old, tmp_path):
     assert np.isnan(found[3]).all()
 
 
-def test_the_points_are_worked_out_once(old, tmp_path, monkeypatch):
+def test_old_points_are_computed_once(old, tmp_path, monkeypatch):
     config = load_config("quickstart", [*TINY, f"--config.compatible_with={old}"])
     faces, first, again = open_faces(config), OldPoints(config), OldPoints(config)
     first.embed(faces, tmp_path, Progress(quiet=True))
@@ -63,7 +63,7 @@ def test_the_points_are_worked_out_once(old, tmp_path, monkeypatch):
     np.testing.assert_array_equal(again.of(np.arange(120)), first.of(np.arange(120)))
 
 
-def test_the_run_says_with_what_it_is_compatible(finished, old):
+def test_the_run_records_the_embedder_it_is_compatible_with(finished, old):
     digest = open_embedder(old).digest
     assert json.loads((finished / "run.json").read_text())["digests"]["compatible_with"] == digest
     assert open_embedder(str(finished)).compatible_with == digest
@@ -71,13 +71,13 @@ def test_the_run_says_with_what_it_is_compatible(finished, old):
     assert list((finished / FOLDER).glob("*/*.npz"))
 
 
-def test_a_run_that_goes_on_ends_as_one_that_was_never_stopped(finished, old, tmp_path):
+def test_a_resumed_run_ends_like_one_that_never_stopped(finished, old, tmp_path):
     assert train(tmp_path / "run", f"--config.compatible_with={old}", "--config.steps=4") == 0
     assert train(tmp_path / "run", f"--config.compatible_with={old}") == 0
     jax.tree.map(np.testing.assert_array_equal, params_at(tmp_path / "run", 6), params_at(finished, 6))
 
 
-def test_what_is_refused(finished, old, tmp_path, capsys):
+def test_mistakes_are_refused_in_one_sentence(finished, old, tmp_path, capsys):
     other = saved_run(tmp_path / "other", seed=8)
     command = ["train", "--config=quickstart", *TINY]
     again = [*command, f"--workdir={finished}", "--config.steps=8"]
@@ -92,7 +92,7 @@ def test_what_is_refused(finished, old, tmp_path, capsys):
     assert "offline.mode=alone selects none" in refused(capsys, *fresh, f"--config.compatible_with={old}", *alone)
 
 
-def test_there_must_be_an_old_embedder_and_a_job_takes_a_file_of_its_embeddings(old, tmp_path, monkeypatch):
+def test_the_old_embedder_must_exist_and_a_job_needs_its_embeddings_in_a_file(old, tmp_path, monkeypatch):
     config = load_config("quickstart", [*TINY, f"--config.compatible_with={tmp_path / 'none'}"])
     with pytest.raises(old_points.InputError, match="give the working directory of a run"):
         OldPoints(config)

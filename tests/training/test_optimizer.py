@@ -1,4 +1,4 @@
-"""AdaGrad and Adam by their formulas, and the schedule of the rate."""
+"""AdaGrad and Adam compared with their formulas, and the schedule of the learning rate."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +43,7 @@ def test_adam_by_its_formula():
     np.testing.assert_allclose(params, want, rtol=1e-5)
 
 
-def test_the_average_of_parameters_by_its_formula_leaves_the_steps_as_they_are():
+def test_the_average_of_parameters_follows_its_formula_and_leaves_steps_unchanged():
     config = default_config()
     config.optimizer.weight_average = 0.4
     averaging, plain = make_optimizer(config), make_optimizer(default_config())

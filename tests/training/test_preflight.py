@@ -1,4 +1,4 @@
-"""What is said before step one."""
+"""The estimates that are printed before the first step, and steps that do not fit."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def needing(needed, available, parameters=10**6):
     return Estimate(parameters, 10**9, int(needed), None if available is None else int(available), 1.0)
 
 
-def test_what_fits_or_cannot_be_told_passes():
+def test_a_step_that_fits_or_with_unknown_memory_passes():
     check_fits(needing(8 * GIB, 8 * GIB), 1800, None)
     check_fits(needing(8 * GIB, None), 1800, None)
 
@@ -25,18 +25,18 @@ def test_what_fits_or_cannot_be_told_passes():
         (1, "lower config.batch.size or config.model.input_size"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_a_chunk_that_does(rows, words):
+def test_a_step_that_does_not_fit_is_refused_with_a_chunk_that_does(rows, words):
     with pytest.raises(InputError, match=r"a step needs 100 GiB on each device, and 24\.0 GiB are free") as error:
         check_fits(needing(100 * GIB, 24 * GIB), rows, lambda chunk: GIB + chunk * GIB // 10)
     assert words in str(error.value)
 
 
-def test_no_chunk_fits_what_does_not_hang_on_it():
+def test_without_a_chunk_that_fits_none_is_suggested():
     with pytest.raises(InputError, match="smaller network or a larger device"):
         check_fits(needing(100 * GIB, 24 * GIB), 1800, lambda chunk: 25 * GIB)
 
 
-def test_the_lines_for_the_screen():
+def test_the_estimate_is_printed():
     text = needing(3 * GIB, 24 * GIB, parameters=4_293_320).describe(steps=100)
     assert "4,293,320" in text
     assert "3.0 GiB of 24.0 GiB" in text

@@ -1,4 +1,4 @@
-"""Runs of several processes, as the local launcher starts them: killed, preempted, gone on with in other numbers."""
+"""Runs of several processes, started by the local launcher: killed, preempted, and resumed with other numbers."""
 
 import os
 import random
@@ -29,7 +29,7 @@ RUN = (
     "--config.checkpoint.every=2",
     "--config.eval.drawn_identities=20",
     "--config.eval.batch=80",
-    # Steps so small that rounding takes long to grow into another choice of negatives.
+    # The steps are so small that rounding hardly ever leads to another choice of negatives.
     "--config.optimizer.initial_accumulator=0.1",
     "--config.optimizer.learning_rate=0.005",
     "--config.optimizer.weight_average=0.9",
@@ -76,7 +76,7 @@ def wait_for_step(workdir, step, job):
 
 
 def process_of(job, index):
-    """The number of a job's process, found among the launcher's children."""
+    """The operating system's number of a job's process, found among the launcher's children."""
     command = ["pgrep", "-P", str(job.pid), "-f", f"process={index}"]
     while not (found := subprocess.run(command, capture_output=True, text=True).stdout.split()):
         assert job.poll() is None, job.communicate()[0]
@@ -98,7 +98,7 @@ def whole(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("processes") / "whole"
     output = finish(launch(workdir, 2, 2))
     assert f"[0] after {STEPS} steps" in output
-    assert "[1] step" not in output  # one process speaks for all
+    assert "[1] step" not in output  # only the first process prints steps
     return workdir
 
 
@@ -119,7 +119,7 @@ def test_killed_and_preempted_jobs_go_on_bit_for_bit(whole, tmp_path):
     assert f"process {victim} was killed by SIGKILL" in output
 
     preempted = launch(workdir, 2, 2)
-    number = process_of(preempted, chance.randint(0, 1))  # before: asking takes as long as several steps
+    number = process_of(preempted, chance.randint(0, 1))  # first, because it takes as long as several steps
     wait_for_step(workdir, chance.randint(7, 10), preempted)
     os.kill(number, signal.SIGTERM)
     assert "stopped by SIGTERM" in finish(preempted, 128 + signal.SIGTERM)
@@ -167,7 +167,7 @@ def test_another_runs_parameters_come_to_the_devices_of_every_process(whole, tmp
         np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
 
 
-def test_a_mesh_that_leaves_a_process_with_fewer_devices_is_one_sentence(tmp_path):
+def test_a_mesh_with_uneven_processes_is_refused_in_one_sentence(tmp_path):
     output = finish(launch(tmp_path / "run", 2, 2, more=["--config.mesh.data=3"]), 2)
     assert "from 1 to 2 of each of the 2 processes" in output
     assert "Traceback" not in output
@@ -175,7 +175,7 @@ def test_a_mesh_that_leaves_a_process_with_fewer_devices_is_one_sentence(tmp_pat
 
 def test_a_job_of_one_process_has_not_forgotten_sigterm_when_its_loop_begins(tmp_path):
     job = launch(tmp_path / "run", 1, 1)
-    while not (tmp_path / "run" / "checkpoints").exists():  # it has joined, and is to compile its step
+    while not (tmp_path / "run" / "checkpoints").exists():  # by then it has joined, and compiles its step
         assert job.poll() is None, job.communicate()[0]
         time.sleep(0.02)
     job.terminate()
@@ -188,7 +188,7 @@ def test_a_job_of_one_process_has_not_forgotten_sigterm_when_its_loop_begins(tmp
 
 
 def apart(tmp_path, *options):
-    """Processes of one job, each with options of its own; what each printed."""
+    """Runs the processes of one job, each with its own options, which must be refused; what each printed."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         place = [f"--coordinator=localhost:{free.getsockname()[1]}", f"--processes={len(options)}"]
@@ -233,7 +233,7 @@ def test_processes_with_other_faces_are_refused_and_an_error_in_one_is_told_by_a
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_copies_of_a_run_on_the_disks_of_two_hosts_are_not_one_working_directory(whole, tmp_path):
+def test_copies_of_a_run_on_two_disks_are_refused(whole, tmp_path):
     places = [tmp_path / "first", tmp_path / "second"]
     for place in places:
         shutil.copytree(whole, place)
@@ -244,12 +244,12 @@ def test_copies_of_a_run_on_the_disks_of_two_hosts_are_not_one_working_directory
     assert not list(tmp_path.glob("*/.seen-*"))
 
 
-def test_no_step_of_a_finished_run_is_traced(whole, capsys):
+def test_tracing_a_finished_run_is_refused(whole, capsys):
     assert main([*command(whole, STEPS), "--trace=12"]) == 2
     assert "--trace=12: this run is finished" in capsys.readouterr().err
 
 
-def test_more_processes_than_any_job_has_are_one_sentence(capsys):
+def test_an_invalid_number_of_processes_is_refused_in_one_sentence(capsys):
     assert main(["train", "--coordinator=localhost:1", f"--processes={10**30}", "--process=0"]) == 2
     assert "give a number up to 100,000" in capsys.readouterr().err
     assert main(["train", "--coordinator=localhost:1", "--processes=0", "--process=0"]) == 2
@@ -257,13 +257,13 @@ def test_more_processes_than_any_job_has_are_one_sentence(capsys):
 
 
 @pytest.mark.parametrize("address", ["", "localhost", "localhost:", ":1234", "localhost:port", "localhost:70000"])
-def test_a_coordinator_without_host_or_port_is_one_sentence(address, capsys):
+def test_a_coordinator_without_host_or_port_is_refused_in_one_sentence(address, capsys):
     assert main(["train", f"--coordinator={address}", "--processes=1", "--process=0"]) == 2
     assert f"--coordinator={address}: give HOST:PORT" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("address", ["localhost", "[::]:port", "0.0.0.0:70000"])
-def test_an_address_of_the_environment_is_looked_at_too(address, monkeypatch, capsys):
+def test_an_address_from_the_environment_is_checked_too(address, monkeypatch, capsys):
     cluster = {"OMPI_MCA_orte_hnp_uri": "1.tcp://10.0.0.1:5", "OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
     for name, value in {**cluster, "OMPI_COMM_WORLD_LOCAL_RANK": "0", "JAX_COORDINATOR_ADDRESS": address}.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""One run at a time, and one config for its whole life."""
+"""A working directory holds one run with one config, and one process trains in it at a time."""
 
 import json
 
@@ -20,7 +20,7 @@ def directory(tmp_path):
     directory.close()
 
 
-def test_what_began_is_read_back_and_goes_on(directory):
+def test_a_run_is_read_back_and_may_resume(directory):
     assert read_run(directory.path) == {"config": CONFIG, "digests": DIGESTS, "program": "c"}
     directory.check(CONFIG, DIGESTS)
     directory.check(CONFIG | {"data.workers": 9, "deterministic": True, "mesh.data": 1, "data.path": "moved"}, DIGESTS)
@@ -58,6 +58,6 @@ def test_a_damaged_run_file_is_named(directory):
 
 
 @pytest.mark.parametrize("report", ["{", "[]", "{}", '{"step": "x", "table": ""}', '{"step": 9}'])
-def test_a_report_that_is_none_is_written_anew(report, tmp_path):
+def test_a_malformed_report_is_ignored(report, tmp_path):
     (tmp_path / "report.json").write_text(report)
     assert finished_report(tmp_path, 9) is None

@@ -1,4 +1,4 @@
-"""One step: chunks, meshes and masks change nothing but rounding."""
+"""One step gives the same, except for rounding, with any chunks and meshes, and ignores masked rows."""
 
 from functools import cache, partial
 
@@ -87,11 +87,11 @@ def test_the_step_does_not_depend_on_parts(monkeypatch):
     found = step(fresh_state(1), some_batch())
     assert_same_step(found, rtol=1e-4)
     pairs = zip(*(jax.tree.leaves(jax.device_get(s).params) for s in (found[0], one_device()[0])), strict=True)
-    assert any(np.any(part != whole) for part, whole in pairs)  # sums over parts round otherwise: there were parts
+    assert any(np.any(part != whole) for part, whole in pairs)  # rounding differs, so parts were used
 
 
 class Tall(nn.Module):
-    """Activations far larger than parameters, as in the paper's networks at their own input sizes."""
+    """Its activations take far more memory than its parameters, as in the paper's networks."""
 
     @nn.compact
     def __call__(self, pixels):
@@ -121,7 +121,7 @@ def test_rematerialising_gives_the_same_gradient():
 
 
 @pytest.mark.parametrize(("devices", "chunk"), [(1, 0), (8, 2)])
-def test_listed_triplets_count_and_nothing_else(devices, chunk):
+def test_only_listed_triplets_count(devices, chunk):
     batch = some_batch()
     step = step_on(devices, chunk, listed=True)
     _, metrics = jax.device_get(step(fresh_state(devices), batch))
@@ -142,7 +142,7 @@ CHANGED = {"zoom": 0.2, "rotate": 0.2, "brightness": 0.2, "contrast": 0.2, "satu
 
 
 class EachPixel(nn.Module):
-    """Looks at each pixel, and is compiled at once."""
+    """A network that depends on every pixel and is compiled quickly."""
 
     @nn.compact
     def __call__(self, pixels):
@@ -164,7 +164,7 @@ def metrics_of(step, devices, batch):
     ("devices", "chunk", "rematerialise", "listed"),
     [(1, 0, False, False), (8, 0, False, False), (1, 8, False, False), (8, 2, False, False), (1, 8, True, True)],
 )
-def test_faces_are_changed_before_the_network_wherever_their_rows_lie(devices, chunk, rematerialise, listed):
+def test_faces_are_changed_before_the_network_on_any_devices(devices, chunk, rematerialise, listed):
     changes, batch = Changes(**CHANGED, mirror=True), some_batch()
     numbers = changes.draw(0, 5, np.arange(BATCH), SIZE)
     changed = np.asarray(jax.jit(changes.apply)(batch.images, numbers))
@@ -186,7 +186,7 @@ def test_changes_add_no_collectives():
     assert found[0]
 
 
-def test_faces_that_are_not_changed_go_into_the_network_as_they_are(monkeypatch):
+def test_unchanged_faces_go_into_the_network_directly(monkeypatch):
     def refuse(*_):
         raise AssertionError
 
@@ -201,7 +201,7 @@ def test_faces_that_are_not_changed_go_into_the_network_as_they_are(monkeypatch)
 
 
 @pytest.mark.parametrize(("devices", "chunk"), [(1, 0), (8, 2)])
-def test_an_old_networks_points_are_mixed_into_the_loss(devices, chunk):
+def test_points_of_an_old_network_are_mixed_into_the_loss(devices, chunk):
     config, mesh = config_with(chunk), make_mesh(devices)
     config.compatible_with, config.loss.compatible_weight = "runs/old", 0.5
     old = np.random.default_rng(1).normal(size=(BATCH, 64)).astype(np.float32)
@@ -275,7 +275,7 @@ def test_the_step_is_deterministic():
 
 
 def test_loss_falls_on_one_batch():
-    # Faces can be learnt, and standardised kernels start at once: on noise it is chance, and another CPU's rounding.
+    # Drawn faces with standardised kernels are learnt at once. With noise it would depend on chance and rounding.
     config = default_config()
     config.optimizer.learning_rate = 0.02
     optimizer, mesh = make_optimizer(config), make_mesh(1)
@@ -291,7 +291,7 @@ def test_loss_falls_on_one_batch():
     assert losses[-1] < losses[0] / 4
 
 
-def test_abstract_state_is_the_state_with_nothing_allocated():
+def test_the_abstract_state_has_the_shapes_of_the_state():
     mesh = make_mesh(1)
     abstract = abstract_state(NETWORK, SIZE, OPTIMIZER, mesh)
     shapes = jax.tree.map(lambda x: (x.shape, x.dtype), fresh_state(1))

@@ -34,7 +34,7 @@ def test_drawn_people_held_out_lie_beyond_any_number_of_training_identities():
         opened("--config.data.drawn.identities=1000000001")
 
 
-def test_the_fingerprints_tell_faces_and_who_is_held_out_apart(photos, tmp_path):
+def test_digests_depend_on_the_faces_and_on_who_is_held_out(photos, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(photos, other)
     for person in other.iterdir():
@@ -52,14 +52,14 @@ def test_the_fingerprints_tell_faces_and_who_is_held_out_apart(photos, tmp_path)
     assert opened(f"--config.data.path={moved}").digest == share.digest
 
 
-def test_at_most_so_many_faces_of_a_person_are_judged(photos):
+def test_the_faces_of_a_person_that_are_evaluated_are_limited(photos):
     held_out = open_held_out(str(photos), 3)
     _, counts = np.unique(held_out.source.index.identity_of(held_out.records), return_counts=True)
     assert set(counts) == {3}
     assert held_out.identities == 12
 
 
-def test_names_in_both_folders_are_said(photos, tmp_path):
+def test_names_in_both_folders_are_reported(photos, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(photos, other)
     (other / "person 00" / "0.png").unlink()
@@ -70,10 +70,10 @@ def test_names_in_both_folders_are_said(photos, tmp_path):
     file.write_text("\n".join(name for name in faces.train.index.names if name not in ("person 01", "person 02")))
     exclude = f"--config.data.exclude={file}"
     faces = opened(f"--config.data.path={photos}", f"--config.eval.path={other}", exclude)
-    assert faces.shared_names == 2  # whom nobody trains on, anybody may be judged by
+    assert faces.shared_names == 2  # people who are not trained on may be evaluated on
 
 
-def test_excluded_names_are_neither_trained_on_nor_judged_and_unknown_ones_are_said(photos, tmp_path):
+def test_excluded_people_are_neither_trained_on_nor_evaluated(photos, tmp_path):
     base = [f"--config.data.path={photos}", "--config.eval.holdout=0.3"]
     before = opened(*base)
     held_out = np.unique(before.held_out.source.index.identity_of(before.held_out.records))
@@ -95,7 +95,7 @@ def test_excluded_names_are_neither_trained_on_nor_judged_and_unknown_ones_are_s
         opened(*base, f"--config.data.exclude={file}")
 
 
-def test_identities_with_few_faces_are_left_out_of_training_and_change_nothing_about_who_is_held_out(photos):
+def test_identities_with_few_faces_are_not_trained_on(photos):
     base = [f"--config.data.path={photos}", "--config.eval.holdout=0.3"]
     before, after = opened(*base), opened(*base, "--config.data.min_faces=2")
     assert after.held_out.digest == before.held_out.digest
@@ -142,7 +142,7 @@ def test_too_few_people_to_hold_out(photos, tmp_path):
         open_held_out(str(few), 5)
 
 
-def test_one_person_alone_is_not_trained_on(photos, tmp_path):
+def test_a_single_person_is_not_trained_on(photos, tmp_path):
     one = tmp_path / "one"
     shutil.copytree(photos / "person 00", one / "a")
     with pytest.raises(InputError, match="a alone is left to train on, without anybody to compare with"):
@@ -159,7 +159,7 @@ def test_one_person_alone_is_not_trained_on(photos, tmp_path):
     ("counts", "batch"),
     [([6] * 10, ("batch.size=4", "batch.faces_per_identity=4")), ([10, *[1] * 8], ("batch.size=6",))],
 )
-def test_batches_of_one_person_alone_are_refused(tmp_path, counts, batch):
+def test_batches_of_a_single_person_are_refused(tmp_path, counts, batch):
     people, others = (written(tmp_path / name, each) for name, each in (("people", counts), ("others", [3] * 4)))
     eval_path = others.replace("data", "eval")
     config = load_config("quickstart", [people, eval_path, *(f"--config.{one}" for one in batch)])
@@ -168,7 +168,7 @@ def test_batches_of_one_person_alone_are_refused(tmp_path, counts, batch):
         online_plan(config, faces, config.batch.size)
 
 
-def test_one_place_twice_in_a_mixture_is_refused(photos, tmp_path):
+def test_the_same_folder_twice_in_a_mixture_is_refused(photos, tmp_path):
     (tmp_path / "link").symlink_to(photos)
     for other in (tmp_path / "link", f"{photos}/"):
         with pytest.raises(InputError, match="everybody in it would be two people"):
@@ -176,7 +176,7 @@ def test_one_place_twice_in_a_mixture_is_refused(photos, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["folder", "prepared", "mixture"])
-def test_excluded_faces_are_neither_trained_on_nor_judged_and_nobody_else_is_held_out(photos, tmp_path, form):
+def test_excluded_faces_are_neither_trained_on_nor_evaluated(photos, tmp_path, form):
     data = f"--config.data.path={photos}"
     if form == "prepared":
         prepared(photos, tmp_path / "faces")
@@ -214,9 +214,9 @@ def written(folder, counts):
 @pytest.mark.parametrize(
     ("counts", "recipe", "size", "negatives"),
     [
-        ([7] * 10 + [8] * 10, "recipe_cpu", None, None),  # an album of 20 people, 150 photographs
-        ([6] * 7 + [7] * 33, "recipe_cpu", None, None),  # one of 40 people, 273 photographs
-        ([40] * 12, "recipe_cpu", 180, 30),  # 10 people are trained on, and give 15 faces each
+        ([7] * 10 + [8] * 10, "recipe_cpu", None, None),  # 150 photographs of 20 people
+        ([6] * 7 + [7] * 33, "recipe_cpu", None, None),  # 273 photographs of 40 people
+        ([40] * 12, "recipe_cpu", 180, 30),  # 10 people are trained on, with 15 faces each in an epoch
         ([4] * 100, "nn1", 360, 40),
         ([10] * 60, "recipe_cpu", 360, 60),
     ],
@@ -226,7 +226,7 @@ def test_the_batch_follows_the_faces(tmp_path, counts, recipe, size, negatives):
     faces = open_faces(config)
     fitted, said = fit_batch(config, faces)
     trained_on = int(faces.train.index.counts[faces.train_identities].sum())
-    size = size or trained_on  # all of an album's
+    size = size or trained_on  # all faces
     negatives = size // 6 if negatives is None else negatives
     assert (fitted.batch.size, fitted.batch.random_negatives) == (size, negatives)
     assert online_plan(fitted, said, size).batches_per_epoch >= 1
@@ -235,7 +235,8 @@ def test_the_batch_follows_the_faces(tmp_path, counts, recipe, size, negatives):
         with pytest.raises(InputError, match=r"--config\.batch\.size.*--config\.batch\.random_negatives"):
             online_plan(config, faces, config.batch.size)
         larger = fitted.copy_and_resolve_references()
-        larger.update_from_flattened_dict(smaller_batch(as_saved(config), size + 2))  # by one the share may round down
+        # One more could fit, because the share is rounded down.
+        larger.update_from_flattened_dict(smaller_batch(as_saved(config), size + 2))
         with pytest.raises(InputError):
             online_plan(larger, faces, size + 2)
         line = said.remarks[-1]
@@ -255,7 +256,7 @@ def test_the_batch_follows_each_dataset_of_a_mixture(tmp_path):
         online_plan(fitted, faces, fitted.batch.size + 2)
 
 
-def test_too_few_for_any_batch_are_refused_as_before(tmp_path):
+def test_too_few_faces_for_any_batch_are_refused(tmp_path):
     config = load_config("nn1", [written(tmp_path / "few", [1, 2, 2, 2])])
     fitted, faces = fit_batch(config, open_faces(config))
     assert fitted.batch.size == 1800

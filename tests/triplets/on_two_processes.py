@@ -23,7 +23,7 @@ def main(batch_file: str, out: str) -> None:
     results = {}
 
     def keep(name, function, *arguments):
-        # Every process gets all rows, to compare them.
+        # Every process gets all rows, so that they can be compared.
         everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         leaves = jax.tree.leaves(jax.jit(function, out_shardings=everywhere)(*arguments))
         results.update({f"{name}{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)})

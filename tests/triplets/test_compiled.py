@@ -1,4 +1,4 @@
-"""What the compiled program of the loss and its gradient holds: collectives, array sizes, memory. Nothing runs."""
+"""The compiled program of the loss and its gradient: collectives, sizes of arrays, memory. Nothing is run."""
 
 import math
 import re
@@ -40,7 +40,7 @@ def array_sizes(text):
     return [math.prod(int(n) for n in shape.split(",") if n) for shape in found]
 
 
-def test_one_gather_of_embeddings_and_labels_one_reduction_of_the_gradient_and_scalars():
+def test_embeddings_and_labels_are_gathered_once_and_the_gradient_reduced_once():
     batch, devices = 2048, 8
     gathers, reductions = [], []
     for result, operation in COLLECTIVE.findall(compiled(batch, devices).as_text()):
@@ -58,7 +58,7 @@ def test_one_gather_of_embeddings_and_labels_one_reduction_of_the_gradient_and_s
 def test_arrays_and_temporaries_grow_with_the_batch_and_not_with_its_square(devices):
     small, large = (compiled(batch, devices) for batch in (2048, 8192))
     for program, batch in ((small, 2048), (large, 8192)):
-        # Within a fusion several positives of an anchor are compared with a block's distances, and never stored.
+        # Arrays within a fusion, which are never stored, hold several positives for each distance of a block.
         assert max(array_sizes(program.as_text())) <= 16 * ANCHOR_BLOCK * batch
     temporaries = [program.memory_analysis().temp_size_in_bytes for program in (small, large)]
     assert temporaries[0] < 4 * (8 * ANCHOR_BLOCK + 8 * SIZE) * 2048
@@ -75,13 +75,13 @@ def test_the_papers_batch_takes_less_than_64_mib(selection):
 
 
 @pytest.mark.parametrize("negatives", ["semi_hard", "random_semi_hard"])
-def test_the_papers_batch_on_an_accelerator_is_one_block_and_one_loop(negatives, monkeypatch):
+def test_on_an_accelerator_the_papers_batch_is_one_block_and_one_loop(negatives, monkeypatch):
     selection = Selection(negatives=negatives)
     on_cpu = loops(compiled(1800, 1, 128, selection))
     monkeypatch.setattr("facenet_jax.triplets.selection.on_cpu", lambda mesh: False)
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *values, cpu, default: default(*values))
     program = compiled.__wrapped__(1800, 1, 128, selection)
-    # Each turn of a loop is kernels of its own. The loop left, over groups of 40 positives, turns once.
+    # Each iteration of a loop launches its own kernels. The one loop left, over groups of 40 positives, has one.
     assert loops(program) == 1 < on_cpu
     assert program.memory_analysis().temp_size_in_bytes < 128 * 2**20
 

@@ -1,4 +1,4 @@
-"""Stages: which selection and margin are in force at a step, in one compiled program."""
+"""Stages: one compiled program uses the selection and the margin of each step's stage."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ STAGES = (
 
 
 @pytest.mark.parametrize("devices", [1, 8])
-def test_the_stage_in_force_is_that_of_the_step(devices):
+def test_each_step_uses_its_stage(devices):
     rng = np.random.default_rng(0)
     embeddings = (rng.integers(-64, 65, size=(BATCH, SIZE)) / 128).astype(np.float32)
     labels, valid = rng.integers(0, 6, BATCH), rng.random(BATCH) < 0.9

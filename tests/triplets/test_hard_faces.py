@@ -1,4 +1,4 @@
-"""Offline selection against loops in float64: the hardest positives, the nearest negatives, labels that look wrong."""
+"""Offline selection compared with loops in float64: hardest positives, nearest negatives, suspected labels."""
 
 from functools import cache
 
@@ -67,7 +67,7 @@ def test_the_hardest_faces_are_those_of_the_loops(devices, seed, identities):
         np.testing.assert_allclose(found.nearer_negatives[anchor], nearer, rtol=1e-6)
 
 
-def test_planted_wrong_labels_look_wrong():
+def test_planted_wrong_labels_are_suspected():
     rng = np.random.default_rng(0)
     identities, each, size = 40, 8, 32
     centres = rng.normal(size=(identities, size))

@@ -1,4 +1,4 @@
-"""The harmonic loss against the looping float64 reference, on one device and on eight."""
+"""The harmonic loss compared with a float64 reference that loops, on one device and on eight."""
 
 from functools import cache, partial
 
@@ -39,7 +39,7 @@ def run(new, old, labels, valid, **how):
 
 
 def plain(new, old, labels, valid, name="default", divide_by="pairs"):
-    """Loss, counts and the gradient of the new points, in float64 by loops; and every triplet in words."""
+    """Loss, counts and the gradient of the new points, by loops in float64; and the kinds of triplets that occur."""
     points = np.empty((2 * len(new), new.shape[1]))
     points[0::2], points[1::2] = new, old
     how = vars(SELECTIONS[name])
@@ -53,7 +53,7 @@ def plain(new, old, labels, valid, name="default", divide_by="pairs"):
 
 
 def on_grid(rng, coarseness=1):
-    """Multiples of 1/64 or coarser, of which float32 products and sums are exact; the coarser, the more ties."""
+    """Multiples of 1/64 or coarser, whose products and sums are exact in float32; the coarser, the more ties."""
     steps = 64 // coarseness
     return (rng.integers(-steps // 2, steps // 2 + 1, size=(BATCH, SIZE)) / steps).astype(np.float32)
 
@@ -81,11 +81,11 @@ def test_any_labels_masks_and_ties_agree_with_the_reference(name, devices, data)
     valid = rng.random(BATCH) < data.draw(st.sampled_from([1.0, 0.7]))
     new, old = on_grid(rng, coarseness), on_grid(rng, coarseness)
     if data.draw(st.booleans()):
-        old[::2] = new[::2]  # a new network that is partly the old one: distances of 0
+        old[::2] = new[::2]  # distances of 0
     check(new, old, labels, valid, name, devices)
 
 
-def test_all_mixtures_occur_and_only_three_old_points_are_left_out():
+def test_all_mixtures_except_three_old_points_are_used():
     rng = np.random.default_rng(0)
     kinds = check(on_grid(rng), on_grid(rng), np.arange(BATCH) // 4, np.ones(BATCH, bool))
     assert len(kinds) == 8
@@ -97,7 +97,7 @@ def test_divisors(divide_by):
     check(on_grid(rng), on_grid(rng), rng.integers(0, 5, BATCH), np.ones(BATCH, bool), divide_by=divide_by)
 
 
-def test_more_rows_than_a_block_on_one_device_as_on_eight():
+def test_more_rows_than_a_block_give_the_same_on_one_and_eight_devices():
     rng = np.random.default_rng(2)
     batch = 2 * ANCHOR_BLOCK
     new, old = (np.concatenate([on_grid(rng) for _ in range(batch // BATCH)]) for _ in range(2))
@@ -107,12 +107,12 @@ def test_more_rows_than_a_block_on_one_device_as_on_eight():
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), one, eight)
 
 
-def test_an_old_network_that_is_the_new_one_asks_for_more_of_the_same():
-    """Every face twice: the gradient of the plain loss of 2B rows, of which every other is held."""
+def test_an_old_network_equal_to_the_new_one():
+    """The loss of every face twice, with a gradient only for the new points."""
     rng = np.random.default_rng(4)
     new, labels, valid = on_grid(rng), np.arange(BATCH) // 4, np.ones(BATCH, bool)
     assert (run(new, new, labels, valid)[2] != 0).any()
-    # Where all faces of a person have one point, and others are far, there is nothing to do.
+    # If all faces of a person have the same point, and others are far away, the loss is 0.
     apart = 2 * np.eye(SIZE, dtype=np.float32)[np.arange(BATCH) // 4]
     loss, stats, gradient = run(apart, apart, labels, valid)
     assert (float(loss), int(stats.active)) == (0, 0)
@@ -133,8 +133,8 @@ def test_the_weight_is_the_share_of_the_harmonic_loss(weight):
     assert (alone.gradient != 0).any()
 
 
-def test_points_are_drawn_together():
-    """Gradient descent on free points: the old point nearest to a new one becomes one of the same person."""
+def test_new_points_move_to_old_ones_of_the_same_person():
+    """After gradient descent on the points, the old point nearest to a new one is of the same person."""
     rng = np.random.default_rng(6)
     labels, valid = np.arange(BATCH) // 4, np.ones(BATCH, bool)
     old = rng.normal(size=(4, SIZE))[labels] + 0.2 * rng.normal(size=(BATCH, SIZE))
@@ -175,7 +175,7 @@ def test_inside_a_shard_map():
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, run(*arrays, weight=0.5))
 
 
-def test_what_is_refused():
+def test_mistakes_are_refused_in_one_sentence():
     points, labels = jnp.zeros((4, 2)), jnp.zeros(4, int)
     for weight in (0.0, -1.0, 1.5):
         with pytest.raises(ValueError, match="above 0 and up to 1 is needed"):

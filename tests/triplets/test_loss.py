@@ -1,4 +1,4 @@
-"""The loss against the looping float64 reference: values, gradients, degenerate batches."""
+"""The loss compared with a float64 reference that loops: values, gradients, degenerate batches."""
 
 from functools import cache
 
@@ -24,7 +24,7 @@ def compiled(divide_by="pairs"):
 
 
 def on_grid(rng, shape):
-    """Embeddings whose coordinates are multiples of 1/64: float32 products and sums of them are exact."""
+    """Embeddings of multiples of 1/64, whose products and sums are exact in float32."""
     return (rng.integers(-64, 65, size=shape) / 64).astype(np.float32)
 
 
@@ -47,7 +47,7 @@ def test_any_labels_counts_masks_and_ties_agree_with_the_reference(data):
     identities = data.draw(st.integers(1, BATCH))
     labels = rng.integers(0, identities, BATCH)
     valid = rng.random(BATCH) < data.draw(st.sampled_from([1.0, 0.7, 0.1]))
-    # Half the scale gives distances around the margin; a coarse grid gives ties and duplicates.
+    # At half the scale distances are around the margin; a coarse grid gives ties and duplicates.
     embeddings = on_grid(rng, (BATCH, SIZE)) * 0.5
     if data.draw(st.booleans()):
         embeddings = np.round(embeddings * 4) / 4
@@ -69,8 +69,8 @@ def test_more_anchors_than_a_block():
 @pytest.mark.parametrize(
     ("labels", "valid"),
     [
-        (np.zeros(BATCH, int), np.ones(BATCH, bool)),  # one identity only: no negative
-        (np.arange(BATCH), np.ones(BATCH, bool)),  # singles only: no positive
+        (np.zeros(BATCH, int), np.ones(BATCH, bool)),  # only one identity, so no negative
+        (np.arange(BATCH), np.ones(BATCH, bool)),  # only single faces, so no positive
         (np.zeros(BATCH, int), np.zeros(BATCH, bool)),  # nothing valid
     ],
 )
@@ -81,13 +81,13 @@ def test_batches_without_a_triplet_have_loss_0_and_gradient_0(labels, valid):
     assert not np.asarray(gradient).any()
 
 
-def test_a_single_face_of_an_identity_serves_as_negative_only():
+def test_a_single_face_of_an_identity_is_only_a_negative():
     embeddings = np.zeros((BATCH, SIZE), np.float32)
     embeddings[1, 0], embeddings[2, 0] = 0.5, 0.75
     labels = np.array([0, 0, 1] + [9] * (BATCH - 3))
     valid = np.arange(BATCH) < 3
     loss, stats, _ = compiled()(embeddings, labels, valid)
-    # (0, 1): positive at 0.25, negative at 0.5625, outside the margin. (1, 0): the negative is nearer, so none.
+    # (0, 1): positive at 0.25, negative at 0.5625, beyond the margin. (1, 0): the negative is nearer, so no triplet.
     assert (int(stats.pairs), int(stats.triplets), int(stats.active), float(loss)) == (2, 1, 0, 0.0)
 
 
@@ -99,8 +99,8 @@ def test_a_collapsed_embedding_has_no_triplet_and_no_spread():
     assert np.isfinite(gradient).all()
 
 
-def test_differentiates_through_a_network():
-    """The custom gradient, chained through a projection to the sphere, against finite differences in float64."""
+def test_the_gradient_passes_through_a_network():
+    """The custom gradient, through a projection to the sphere, compared with finite differences in float64."""
     rng = np.random.default_rng(5)
     raw, labels = rng.normal(size=(BATCH, SIZE)), rng.integers(0, 5, BATCH)
     valid = np.ones(BATCH, bool)
@@ -123,7 +123,7 @@ def test_differentiates_through_a_network():
 
 
 def test_bfloat16_embeddings_are_compared_in_float32():
-    """A network in bfloat16 loses digits of its output; the loss of what it gives loses no more."""
+    """A network in bfloat16 loses digits of its output, but the loss loses no more."""
     rng = np.random.default_rng(8)
     embeddings = jnp.asarray(rng.normal(size=(BATCH, SIZE)) / np.sqrt(SIZE), jnp.bfloat16)
     labels, valid, mesh = rng.integers(0, 5, BATCH), np.ones(BATCH, bool), make_mesh(1)

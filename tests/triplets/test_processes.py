@@ -1,4 +1,4 @@
-"""Two processes with two devices each select, and weigh, what one device does."""
+"""Two processes with two devices each give the same triplets, loss and gradient as one device."""
 
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from facenet_jax.triplets import Selection, hardest_faces, select_triplets, trip
 SCRIPT = Path(__file__).with_name("on_two_processes.py")
 
 
-def test_two_processes_give_what_one_device_gives(tmp_path):
+def test_two_processes_give_the_same_as_one_device(tmp_path):
     rng = np.random.default_rng(0)
-    # Multiples of 1/64: float32 products are exact, so equality is, and ties in distance are common.
+    # Multiples of 1/64: float32 products are exact, so results must be equal, and equal distances are common.
     embeddings = np.round(rng.normal(0, 0.2, (64, 8)) * 64).astype(np.float32) / 64
     labels = rng.integers(0, 9, 64).astype(np.int32)
     valid = rng.random(64) < 0.9

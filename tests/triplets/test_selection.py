@@ -1,4 +1,4 @@
-"""Every selection against the looping float64 reference, on one device and on meshes."""
+"""Every selection compared with a float64 reference that loops, on one device and on meshes."""
 
 from functools import cache
 
@@ -28,7 +28,7 @@ SELECTIONS = {
 
 @cache
 def compiled(name, devices):
-    """Triplets, loss, stats and gradient in one program; seed, step and margin are arguments of it."""
+    """One program for triplets, loss, stats and gradient, with seed, step and margin as arguments."""
     mesh, selection = make_mesh(devices), SELECTIONS[name]
 
     @jax.jit
@@ -61,13 +61,13 @@ def want_of(name, embeddings, labels, valid, seed=SEED, step=STEP, margin=MARGIN
 
 
 def on_grid(rng, coarseness):
-    """Multiples of 1/64 or coarser, where float32 products and sums are exact; the coarser, the more ties."""
+    """Multiples of 1/64 or coarser, whose products and sums are exact in float32; the coarser, the more ties."""
     steps = 64 // coarseness
     return (rng.integers(-steps // 2, steps // 2 + 1, size=(BATCH, SIZE)) / steps).astype(np.float32)
 
 
 def some_labels(rng):
-    """Identities of all sizes, singles too, in any order."""
+    """Identities with many and with few faces, also single ones, in random order."""
     labels = np.concatenate([np.repeat(np.arange(6), [11, 7, 5, 3, 2, 2]), 100 + np.arange(BATCH - 30)])
     return rng.permutation(labels)
 
@@ -92,7 +92,7 @@ def test_on_a_grid_indices_loss_and_gradient_are_the_references(name, devices):
 
 @pytest.mark.parametrize("name", SELECTIONS)
 @pytest.mark.parametrize("devices", [1, 8])
-def test_off_the_grid_indices_differ_only_where_distances_all_but_tie(name, devices):
+def test_off_the_grid_indices_differ_only_at_near_ties(name, devices):
     rng = np.random.default_rng(20 + devices)
     embeddings = rng.normal(size=(BATCH, SIZE))
     embeddings = (embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).astype(np.float32)
@@ -152,8 +152,8 @@ def test_degenerate_batches_have_finite_gradients(name):
         (np.repeat(points[: BATCH // 4], 4, axis=0), people, everyone),  # duplicates, within identities and across
         (np.broadcast_to(points[:1], points.shape), people, everyone),  # all equal
         (np.zeros_like(points), people, everyone),
-        (points, np.zeros(BATCH, int), everyone),  # one identity only
-        (points, np.arange(BATCH), everyone),  # singles only
+        (points, np.zeros(BATCH, int), everyone),  # only one identity
+        (points, np.arange(BATCH), everyone),  # only single faces
         (points, people, ~everyone),
         (np.where(np.arange(BATCH)[:, None] % 5 == 0, np.nan, points), people, np.arange(BATCH) % 5 != 0),
     ):
@@ -165,8 +165,8 @@ def test_degenerate_batches_have_finite_gradients(name):
     assert np.isfinite(gradient).all()
 
 
-def test_choosing_the_farthest_keeps_a_collapsed_embedding_at_the_margin():
-    """The consequence that Selection documents: skipped, the loss of a collapsed embedding is 0."""
+def test_with_farthest_a_collapsed_embedding_has_the_loss_of_the_margin():
+    """As Selection documents: if such pairs are skipped, the loss of a collapsed embedding is 0."""
     rng = np.random.default_rng(33)
     points, labels, valid = np.full((BATCH, SIZE), 0.25, np.float32), some_labels(rng), np.ones(BATCH, bool)
     losses = {name: float(run(name, 1, points, labels, valid)[1][0]) for name in ("default", "farthest")}
@@ -181,7 +181,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(field):
 
 @pytest.fixture
 def as_on_an_accelerator(monkeypatch):
-    """Programs made meanwhile are tiled as on an accelerator, and add up as there."""
+    """Programs made with this fixture are tiled, and add up, as on an accelerator."""
     monkeypatch.setattr("facenet_jax.triplets.selection.on_cpu", lambda mesh: False)
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *values, cpu, default: default(*values))
 
@@ -189,7 +189,7 @@ def as_on_an_accelerator(monkeypatch):
 @pytest.mark.parametrize("name", ["default", "random", "hardest positives, random or farthest"])
 def test_an_accelerators_blocks_find_the_same_triplets(name, request):
     rng = np.random.default_rng(5)
-    # More anchors than a CPU's block; an identity of more faces than an accelerator looks at together.
+    # More anchors than a block on a CPU; and an identity with more faces than an accelerator compares at once.
     labels = rng.permutation(np.concatenate([np.repeat(np.arange(12), [50, *[9] * 11]), 100 + np.arange(21)]))
     embeddings = rng.normal(size=(len(labels), SIZE)).astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -219,7 +219,7 @@ def test_an_accelerators_blocks_find_the_same_triplets(name, request):
 
 
 @pytest.mark.parametrize("rows", [24, 180, 1800, 7200, 65_536, 1_000_000])
-def test_no_block_of_an_accelerator_holds_more_distances_than_a_cpus_does_at_65536_faces(rows):
+def test_the_distances_in_a_block_of_an_accelerator_are_bounded(rows):
     anchors, together = tiling(rows, cpu=False)
     assert anchors * rows <= ANCHOR_BLOCK * max(rows, 65_536)
     assert anchors >= ANCHOR_BLOCK
