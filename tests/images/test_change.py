@@ -67,7 +67,7 @@ def reference(changes, face, seed, step, record):
 
 
 def placed(face, size, angle, shift):
-    """The content of a frame of `size` times the face, turned by `angle` and moved by `shift` in shares of its sides."""
+    """The content of a frame of `size` times the face, turned by `angle` and shifted by shares of its sides."""
     rows, columns = face.shape[:2]
     result = np.empty_like(face)
     for row, column in np.ndindex(rows, columns):
