@@ -18,7 +18,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: dist docs help setup train sweep reproduce test test-cluster test-newest lint describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
+.PHONY: dist docs help setup train sweep reproduce test test-cluster test-newest lint prose describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -56,6 +56,9 @@ test-newest:  ## a part of the tests with the newest dependencies (constraints-n
 
 lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+prose: $(STAMP)  ## codespell over documents and code; allowed words are in pyproject.toml
+	git ls-files -z | xargs -0 $(BIN)/codespell
 
 bench-triplets: $(STAMP)  ## selection and loss against peers and a floor; ARGS="--sizes 180,360" for less
 	$(BIN)/python -m benchmarks.triplets $(ARGS)
