@@ -149,7 +149,7 @@ class FolderSource(ListedFaces):
 
     def place(self, record: int) -> str:
         """One image's path within the folder; the loader asks for each by itself."""
-        return self._place(int(self.index.offsets.searchsorted(record, "right")) - 1, record)
+        return self._place(int(self.index.identity_of(np.array(record))), record)
 
     def _place(self, identity: int, record: int) -> str:
         file = os.fsdecode(self._files[self._starts[record] : self._starts[record + 1]])

@@ -42,7 +42,7 @@ class IdentityIndex:
 
     def identity_of(self, records: NDArray[np.int64]) -> NDArray[np.int64]:
         """The identity numbers of records, int64 of the same shape."""
-        return np.searchsorted(self.offsets, records, side="right") - 1
+        return self.offsets.searchsorted(records, side="right") - 1
 
     def records_of(self, identities: NDArray[np.int64]) -> NDArray[np.int64]:
         """All records of the given identities, int64 [faces], in the order of the identities."""

@@ -212,7 +212,7 @@ class PreparedSource:
           BadFace: the shard is damaged there.
           InputError: the shard does not hold the records that the card says, or the record is another identity's.
         """
-        shard = int(np.searchsorted(self._first_records, record, side="right")) - 1
+        shard = int(self._first_records.searchsorted(record, side="right")) - 1
         try:
             data: bytes = self._reader(shard).read([record - int(self._first_records[shard])])[0]
         except (RuntimeError, ValueError, IndexError) as error:
@@ -224,7 +224,7 @@ class PreparedSource:
 
     def describe(self, record: int) -> str:
         """The shard, and where the face came from."""
-        shard = int(np.searchsorted(self._first_records, record, side="right")) - 1
+        shard = int(self._first_records.searchsorted(record, side="right")) - 1
         name = shard_name(shard, len(self.card.shard_records))
         return f"{self.root / name}:{record - int(self._first_records[shard])} ({self.files[record]})"
 
@@ -241,13 +241,13 @@ class PreparedSource:
         return self.digest
 
     def _reader(self, shard: int) -> Any:
-        from array_record.python.array_record_module import ArrayRecordReader
-
         with self._lock:
             reader = self._readers.get(shard)
             if reader is not None:
                 self._readers.move_to_end(shard)
                 return reader
+            from array_record.python.array_record_module import ArrayRecordReader
+
             shards = len(self.card.shard_records)
             file = self.root / shard_name(shard, shards)
             options = _OPTIONS if shards <= _OPEN_SHARDS else _OPTIONS_OF_MANY
