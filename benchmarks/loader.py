@@ -43,7 +43,7 @@ from facenet_jax.datasets.drawn import render
 
 _PEOPLE, _FACES_OF_EACH = 60, 20
 _IDENTITIES, _FACES = 18, 20  # P and K
-_WARM = 6
+_WARM = 9  # batches for each worker: the memory that is shared is touched once, 6 batches of it by each
 _MEMORY = 2**40  # limit of address space, higher than any use
 _TIMEOUT = 600.0
 
@@ -111,9 +111,10 @@ def turn(
 ) -> dict[str, float]:
     """Images a second of one contender in one turn, and the cost of a face in the main process where it is known."""
     about: dict[str, Any] = {"folder": str(folder), "size": work.size} | options
+    warm = _WARM * max(1, options["workers"])
     if task == "decoder":
-        return child.ask(timeout, task, **about, images=(_WARM + work.batches) * _IDENTITIES * _FACES)
-    about |= {"identities": _IDENTITIES, "faces": _FACES, "warm": _WARM, "batches": work.batches}
+        return child.ask(timeout, task, **about, images=(warm + work.batches) * _IDENTITIES * _FACES)
+    about |= {"identities": _IDENTITIES, "faces": _FACES, "warm": warm, "batches": work.batches}
     return child.ask(timeout, task, **about)
 
 
