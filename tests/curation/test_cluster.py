@@ -55,7 +55,7 @@ def test_as_many_groups_as_asked_for():
     points = np.repeat(np.eye(4, dtype=np.float32), [4, 3, 2, 1], axis=0)
     assert k_means(points, 4).people.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
     for people in (0, 11):
-        with pytest.raises(InputError, match=f"--people={people} of 10 faces"):
+        with pytest.raises(InputError, match=f"--people={people} is not possible with 10 faces"):
             k_means(points, people)
 
 
@@ -205,7 +205,7 @@ def test_bad_input_is_refused_in_one_sentence(album, tmp_path, embedder, capsys)
         (album, out, ("--evaluation", str(album / "1.png")), "is not a result of `facenet-jax evaluate`"),
         (album, album / "people", near, "which is read only"),
         (album, full, near, "nothing is overwritten"),
-        (album, tmp_path / "out of seven", ("--people", "7"), "--people=7 of 6 faces"),
+        (album, tmp_path / "out of seven", ("--people", "7"), "--people=7 is not possible with 6 faces"),
     ):
         assert clustered(photos, where, embedder, *how) == 2, words
         said = capsys.readouterr().err.strip().splitlines()[-1]
