@@ -86,7 +86,7 @@ def yardstick(task: Task, python: Path, clock: str, seed: int) -> Path:
 
 
 def refuse_namesakes(task: Task) -> None:
-    """Refuses LFW for the peer if it has people in the training faces, whom only the recipe's evaluation leaves out.
+    """Refuses LFW for the peer if it shows people of the training faces: only the recipe's evaluation leaves them out.
 
     Raises:
       InputError: somebody of LFW's test pairs has the name of somebody in the faces.

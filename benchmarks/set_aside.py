@@ -68,7 +68,7 @@ def set_aside(source: FolderSource | PreparedSource, people: list[int], out: Pat
     free = (name for name in (f"set-aside-{place:04d}" for place in itertools.count()) if name not in taken)
     for number in people:
         # A folder's own names are used. Those of a prepared dataset may not be valid file names and are replaced, by
-        # names that nobody there has: an evaluation would leave out people with the name of somebody trained on.
+        # names that no person there has: an evaluation leaves out people with the name of somebody trained on.
         person = fresh / (index.names[number] if isinstance(source, FolderSource) else next(free))
         person.mkdir(parents=True)
         for record in range(int(index.offsets[number]), int(index.offsets[number + 1])):

@@ -138,7 +138,7 @@ def _child(options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> Iterator[Case]:
-    """Runs the cases in processes of their own: one that dies or hangs is a finding, and another process goes on."""
+    """Runs the cases in separate processes: one that dies or hangs is a finding, and another process continues."""
     number, last = options.first, options.first + options.cases
     while number < last:
         command = [sys.executable, "-m", "benchmarks.storm", "--child", f"--seed={options.seed}", f"--first={number}"]

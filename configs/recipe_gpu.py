@@ -3,8 +3,8 @@
 facenet-jax train --config=configs/recipe_gpu.py --config.data.path=faces --workdir=runs/recipe_gpu
 
 NN2 at 112x112 in bfloat16; --config.model.name=nns1 trains NNS1 instead. Deep networks need a lower rate and random
-semi-hard negatives to start (docs/experiments/starting.md). It has run on a CPU at toy size only: nobody has trained it
-on a GPU yet, and what it reaches is not known.
+semi-hard negatives to start (docs/experiments/starting.md). So far it has run only on a CPU at toy size, not on a GPU,
+and its result is not known.
 """
 
 from facenet_jax.config import load_config

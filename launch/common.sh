@@ -76,7 +76,7 @@ write_file() {
     ((dry_run)) || { mkdir -p "$(dirname "$1")" && printf '%s\n' "$content" > "$1"; }
 }
 
-# Goes on only after a person's yes; without a terminal and without --yes the answer is no.
+# Continues only if a person answers yes; without a terminal and without --yes the answer is no.
 confirm() {
     if ((dry_run)); then
         say "(asks: $1)"

@@ -15,7 +15,7 @@ usage: CONFIG=nn1 WORKDIR=gs://BUCKET/nn1 DATA=gs://BUCKET/faces ARGS="--config.
   wait      until it is there
   ship      brings the code of COMMIT (HEAD) to every worker
   setup     installs it there, EXTRAS (tpu,gcs) as in the Makefile; mounts DATA if it is given, read-only
-  start     starts training on every worker, or goes on
+  start     starts or resumes training on every worker
   fill      ship, setup and start
   keep      watches until the run has ended; after a preemption, deletes what is left and does up again; asks first
   follow    shows the first worker's log as it grows
@@ -85,7 +85,7 @@ wait_until_active() {
         on_workers all true && return
         sleep 30
     done
-    refuse "$NAME is there and lets nobody in; try gcloud compute tpus tpu-vm ssh $NAME --zone=$ZONE yourself."
+    refuse "$NAME exists but refuses connections; try gcloud compute tpus tpu-vm ssh $NAME --zone=$ZONE yourself."
 }
 
 ship() {

@@ -159,7 +159,7 @@ def test_a_folder_of_other_runs_is_refused(photos, tmp_path):
     out = tmp_path / "out"
     begin(task_of(photos, out, Recorder()))
     reserved = sorted(person.name for person in (out / "reserved").iterdir())
-    begin(task_of(photos, out, Recorder()))  # the same again goes on
+    begin(task_of(photos, out, Recorder()))  # the same command again resumes
     for values, said in (
         ({"minutes": 2.0}, "runs with minutes 1.0"),
         ({"overrides": ["--config.batch.size=90"]}, r"runs with overrides \[\]"),

@@ -101,7 +101,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert sent["gradient of the parameters"]["kind"] == "all-reduce"
     # Parameters and AdaGrad's sums are both float32, and on every device.
     assert found["program"]["state"] == pytest.approx(8 * found["program"]["parameters"], rel=0.01)
-    # Forward and both gradients, but for the first layer's and for what falls on padding.
+    # Forward and both gradients, except the input gradient of the first layer and what falls on padding.
     by_hand = 6 * found["program"]["multiply_adds"] * 4
     assert 0.5 * by_hand < found["program"]["arithmetic"] < 1.5 * by_hand
     assert found["images_per_second"] == pytest.approx(30 / max(found["seconds"].values()))

@@ -168,7 +168,7 @@ def _step(command: ModuleType, *words: Any) -> int:
 
 
 def _audit_step(out: Path, faces: Path, embedder: str, kept: Path) -> None:
-    """Audits the labels; the album goes on without an audit if the embedder separates people too badly for one."""
+    """Audits the labels; the album continues without an audit if the embedder separates people too badly for one."""
     try:
         _step(audit, "audit", faces, "-o", out, embedder, "--keep", kept)
     except InputError as error:

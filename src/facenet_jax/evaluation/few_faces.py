@@ -20,8 +20,8 @@ def few_faces(points: NDArray[np.float32], labels: NDArray[Any], keys: Sequence[
       keys: the name of each face.
 
     Returns:
-      `keys`, `people` (their numbers, from 0) and `distances` [faces, faces], plain lists ready for JSON; nothing in
-      them where nobody has enough pictures.
+      `keys`, `people` (their numbers, from 0) and `distances` [faces, faces], plain lists for JSON, which are
+      empty if no person has enough pictures.
     """
     names, first, counts = np.unique(labels, return_index=True, return_counts=True)
     enough = np.flatnonzero(counts >= PICTURES)

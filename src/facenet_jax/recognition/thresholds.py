@@ -52,8 +52,8 @@ class Threshold:
         """The expected rate of strangers being taken for somebody, when compared with this many faces.
 
         Each comparison may go wrong. A rate of pairs gives an upper bound: the rate times the faces. An evaluation of
-        strangers, where each person was enrolled by one face, gives the rate by independent comparisons. Where nobody
-        was accepted, the rate is taken to be one of the trials.
+        strangers, where each person was enrolled by one face, gives the rate by independent comparisons. If no
+        stranger was accepted, one of the trials is assumed to have been.
         """
         rate = min(1.0, max(self.reached, 1 / self.trials) if self.trials else self.far)
         if not self.enrolled:

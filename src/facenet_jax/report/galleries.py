@@ -19,7 +19,7 @@ from facenet_jax.images.decode import BadFace
 from facenet_jax.report.collect import PAIR_PROTOCOLS, Measured, finest, results
 from facenet_jax.report.page import Faces, thumbnail
 
-# Pairs of each kind, and faces of each cluster: nobody looks through a longer page.
+# Pairs of each kind, and faces of each cluster, that are shown: a longer page is not read.
 _MOST_PAIRS, _MOST_FACES = 40, 24
 
 
