@@ -144,7 +144,7 @@ def main() -> None:
         f"{options.choose.name}, people with {_LEAST_FACES} faces and more (chosen on)": large,
         f"{options.choose.name}, all": choose,
         options.measure.name: measure,
-        "made-up points": made_up(),
+        "synthetic points": made_up(),
     }
     rows = []
     for name, data in datasets.items():
@@ -167,8 +167,8 @@ def main() -> None:
 
 def table(rows: list[dict[str, Any]], seeds: int, embedder: str) -> str:
     """The figures in Markdown."""
-    lines = ["# Audit: what was planted and what was found", ""]
-    lines += ["| dataset | faces | identities | looked for | precision | recall |", "|---|---|---|---|---|---|"]
+    lines = ["# Audit: planted errors and findings", ""]
+    lines += ["| dataset | faces | identities | searched for | precision | recall |", "|---|---|---|---|---|---|"]
     for row in rows:
         lines.append(
             f"| {row['dataset']} | {row['faces']:,} | {row['identities']:,} | {row['what']} "
@@ -176,9 +176,9 @@ def table(rows: list[dict[str, Any]], seeds: int, embedder: str) -> str:
         )
     lines += [
         "",
-        f"5 % of the faces under other names (of the identities with 4 faces and more split, or merged in pairs); mean "
-        f"± standard error over {seeds} seeds; embedder {embedder}. What was wrong in the real datasets before counts "
-        "as falsely suspected.",
+        "Planted errors: 5 % of the faces put under other names, or 5 % of the identities with 4 faces or more split, "
+        f"or merged in pairs. Mean ± standard error over {seeds} seeds; embedder {embedder}. Labels of the real "
+        "datasets that were wrong before count as false findings.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -148,7 +148,11 @@ def write(rows: list[dict[str, Any]], out: Path, embedder: str, chosen_on: int) 
     lines = ["# Grouping faces by person", ""]
     heads = ["way", "parameter", "data", "B-cubed F", "precision", "recall", "groups", "seconds"]
     lines += [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *map(row, rows))]
-    lines += ["", f"Parameters chosen on {chosen_on:,} faces of other people; embedder {embedder}."]
+    lines += [
+        "",
+        f"Parameters were chosen on {chosen_on:,} faces of other people; embedder {embedder}. B-cubed compares the "
+        "groups with the people; the column groups has their numbers.",
+    ]
     (out / "grouping.md").write_text("\n".join([*lines, "", in_words(machine), ""]))
 
 

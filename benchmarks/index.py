@@ -115,11 +115,11 @@ def report(found: dict[str, Any], machine: dict[str, str | int | float]) -> str:
     """The table."""
     product = found["seconds"]["product"]["median"]
     lines = [
-        f"{found['faces']:,} synthetic faces of {found['faces'] // _EACH:,} people, {found['size']} dimensions; the "
-        f"{found['k']} nearest people of one face at a time, exactly, {found['queries']} queries in turns. The aim is "
-        f"less than {1000 * _AIM:.0f} ms.",
+        f"{found['faces']:,} synthetic faces of {found['faces'] // _EACH:,} people, {found['size']} dimensions. A "
+        f"query finds the {found['k']} nearest people of one face, exactly; {found['queries']} queries, in turns. The "
+        f"aim is less than {1000 * _AIM:.0f} ms.",
         "",
-        "| | median | least | most | CPU, median | median against the product | vectors on disk | opened |",
+        "| | median | least | most | CPU, median | median / product | vectors on disk | opened |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, title in (("float32", "float32"), ("int8", "one byte a coordinate"), ("product", "the bare product")):
@@ -132,9 +132,9 @@ def report(found: dict[str, Any], machine: dict[str, str | int | float]) -> str:
         )
     lines += [
         "",
-        f"The nearest person by bytes is that by float32 for {found['same_nearest']} of {found['queries']} queries; "
-        f"{found['clipped']:,} coordinates clipped. A distance to one of the nearest is off by at most "
-        f"{found['error_at_most']:.4f}; the largest error seen is {found['largest_error']:.4f}.",
+        f"Bytes and float32 find the same nearest person for {found['same_nearest']} of {found['queries']} queries; "
+        f"{found['clipped']:,} coordinates were clipped. By its bound a distance to one of the nearest is off by at "
+        f"most {found['error_at_most']:.4f}; the largest error seen is {found['largest_error']:.4f}.",
         "",
         f"{in_words(machine)} The load average was {found['load_average']:.1f} at the end, of which the search is 1.",
     ]

@@ -93,9 +93,10 @@ def measure(rounds: int) -> dict[str, Any]:
 def report(found: dict[str, Any]) -> str:
     """The table."""
     lines = [
-        f"One image, one core: processor time, median of {found['rounds']:,} rounds in turns (in brackets 10 and 90 of "
-        f"100). The floor is the bare multiply-adds at {found['product_multiply_adds_a_second'] / 1e9:.1f} billion a "
-        "second, the rate of a float32 matrix product on this core.",
+        f"One image, one core: processor time, median of {found['rounds']:,} rounds in turns (in brackets the 10th "
+        f"and 90th percentile). The floor is the bare multiply-adds at "
+        f"{found['product_multiply_adds_a_second'] / 1e9:.1f} billion a second, the rate of a float32 matrix "
+        "product on this core.",
         "",
         "| network | input | | file | latency | floor | latency / floor | the paper, on a phone of 2015 |",
         "|---|---|---|---|---|---|---|---|",

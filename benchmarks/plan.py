@@ -81,7 +81,7 @@ def report(found: dict[str, Any], machine: dict[str, str | int | float]) -> str:
         ("plan made", f"{found['plan_seconds']:.2f} s", ""),
         ("an epoch's first batch", f"{found['first_batch_of_epoch_seconds']:.2f} s", "5 s"),
         ("a batch, median", f"{1000 * found['batch_seconds_median']:.1f} ms", "10 ms"),
-        ("a batch, 99 of 100", f"{1000 * found['batch_seconds_p99']:.1f} ms", ""),
+        ("a batch, 99th percentile", f"{1000 * found['batch_seconds_p99']:.1f} ms", ""),
         ("a batch, the slowest", f"{1000 * found['batch_seconds_most']:.1f} ms", ""),
         ("most memory held by index and plan", _mib(found["peak_bytes"]), "500 MiB"),
         ("  of it the interpreter and NumPy", _mib(found["bytes_of_interpreter"]), ""),
@@ -91,7 +91,7 @@ def report(found: dict[str, Any], machine: dict[str, str | int | float]) -> str:
         f"{found['identities']:,} identities, {found['records']:,} faces (of an identity: median {many['median']:.0f}, "
         f"90th percentile {many['p90']:.0f}, 99th {many['p99']:.0f}, most {many['most']:.0f}); batches of "
         f"{found['batch_size']:,}, {found['batches_per_epoch']:,} an epoch, {found['batches_timed']:,} of them "
-        "timed, each three times, of which the shortest counts.",
+        "timed, each three times; the shortest time counts.",
         "",
         "| | | aim: below |",
         "|---|---|---|",

@@ -24,6 +24,10 @@ COLUMNS = {
     "gradient of the parameters": ("gradient of the parameters",),
 }
 
+_CAPTION = """\
+What one device sends in a step, in bytes, for more and more devices with the same number of faces on each. The memory
+of a device is in bytes, the arithmetic of the loss in operations. All come from programs for simulated CPU devices."""
+
 
 def sent(program: Program) -> dict[str, float]:
     """Bytes that a device sends in a step, by column; raises KeyError for an unknown purpose."""
@@ -76,7 +80,7 @@ def main() -> None:
         programs.append(compile_for(options.config, batch, devices))
         print(devices, sent(programs[-1]), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.with_suffix(".md").write_text(table(programs))
+    options.out.with_suffix(".md").write_text(f"# Weak scaling\n\n{_CAPTION}\n\n{table(programs)}")
     options.out.with_suffix(".json").write_text(json.dumps([asdict(p) for p in programs], indent=1) + "\n")
     picture(programs, options.out.with_suffix(".png"))
     print(table(programs))
