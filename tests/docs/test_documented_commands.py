@@ -5,6 +5,7 @@ import functools
 import io
 import re
 import shlex
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +20,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "be
 CONFIG_KEYS = {key.name for key in KEYS}
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+# A block whose commands no test can run says why; with words in brackets, those of its commands that begin with one.
+MARKED = re.compile(r"(?:<!-- not run(?: \(([^)]+)\))?: ([^>]+) -->\n+)?^(```(\w*)\n.*?^```)", re.DOTALL | re.MULTILINE)
 # Placeholders that the reader fills in.
 PLACEHOLDERS = {"PROTOCOL", "COMMAND", "..."}
 
@@ -39,6 +42,17 @@ def blocks(text):
     for language, code in BLOCK.findall(text):
         if language in ("", "shell", "bash"):
             yield from code.replace("\\\n", " ").splitlines()
+
+
+def commands(text):
+    """The words of each command in the blocks of a page, and why no test can run it, or None."""
+    for only, why, block, _ in MARKED.findall(text):
+        for line in blocks(block):
+            for part in line.partition("  #")[0].split(" && "):
+                words = words_of(part)
+                if words and re.match(r"(facenet-jax|make|python|\.venv/bin/python|launch/\S+)$", words[0]):
+                    marked = why and (not only or part.startswith(tuple(only.split(", "))))
+                    yield words, why if marked else None
 
 
 def words_of(line):
@@ -116,3 +130,25 @@ def test_wrong_commands_are_found():
         check_whole(words_of("facenet-jax train --config=nn1 --config.batch.sise=3 --workdir=a"))
     with pytest.raises(AssertionError, match="has no --scale"):
         check_named(words_of("facenet-jax embed --scale"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_drawn_faces_are_not_enough_for_is_marked(page):
+    text = page.read_text()
+    for words, why in commands(text):
+        assert why or words[0] == "facenet-jax", f"{shlex.join(words)}: say before the block why it cannot be run"
+    marks = [(whole[0], why) for whole in MARKED.finditer(text) if (why := whole[2])]
+    assert len(re.findall("^<!-- not run", text, re.MULTILINE)) == len(marks)
+    for whole, why in marks:
+        assert any(given == why for _, given in commands(whole)), f"{page.name}: nothing is left out: {why}"
+
+
+def test_what_make_would_run_is_understood():
+    lines = {tuple(words) for page in PAGES for words, _ in commands(page.read_text()) if words[0] == "make"}
+    assert len(lines) > 10
+    for words in lines:
+        told = subprocess.run([*words, "-n"], cwd=ROOT, capture_output=True, text=True)
+        assert told.returncode == 0, f"{words}: {told.stderr}"
+        for line in told.stdout.replace("\\\n", " ").splitlines():
+            if found := re.match(r"\S*/bin/((?:facenet-jax|python) .*)", line):
+                check_whole(words_of(found[1]))
