@@ -1,5 +1,6 @@
-"""Compares a disturbed run with an undisturbed one."""
+"""The losses and parameters of a run, and the comparison of a disturbed run with an undisturbed one."""
 
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -9,22 +10,20 @@ from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.training.metrics import read_metrics
 
 
-def params(workdir: Path, step: int) -> list[np.ndarray]:
+def params_at(workdir: Path, step: int):
     """The parameters of a checkpoint."""
-    checkpoints = Checkpoints(workdir, read_only=True)
-    try:
-        return jax.tree.leaves(checkpoints.restore_params(step))
-    finally:
-        checkpoints.close()
+    with closing(Checkpoints(workdir, read_only=True)) as checkpoints:
+        return checkpoints.restore_params(step)
+
+
+def losses(workdir: Path) -> list[tuple[int, float]]:
+    """(step, loss) of each row of metrics with a loss."""
+    return [(row["step"], row["loss"]) for row in read_metrics(workdir) if "loss" in row]
 
 
 def assert_same_run(workdir: Path, undisturbed: Path, steps: int) -> None:
     """Asserts that the losses of all steps and the parameters after the last are bit-identical."""
-    found, wanted = (
-        {row["step"]: row["loss"] for row in read_metrics(path) if "loss" in row and row["step"] <= steps}
-        for path in (workdir, undisturbed)
-    )
-    assert list(found) == list(range(1, steps + 1))
+    found, wanted = ([row for row in losses(path) if row[0] <= steps] for path in (workdir, undisturbed))
+    assert [step for step, _ in found] == list(range(1, steps + 1))
     assert found == wanted
-    for left, right in zip(params(workdir, steps), params(undisturbed, steps), strict=True):
-        np.testing.assert_array_equal(left, right)
+    jax.tree.map(np.testing.assert_array_equal, params_at(workdir, steps), params_at(undisturbed, steps))

@@ -20,19 +20,12 @@ from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.training import step_log
 from facenet_jax.training.figures import Figures
 from facenet_jax.training.metrics import METRICS_FILE, read_metrics
+from same_run import params_at
 from tiny import TINY
 
 
 def train(workdir, *overrides, trace=()):
     return main(["train", "--config=quickstart", f"--workdir={workdir}", *trace, *TINY, *overrides])
-
-
-def params_at(workdir, step):
-    checkpoints = Checkpoints(workdir, read_only=True)
-    try:
-        return checkpoints.restore_params(step)
-    finally:
-        checkpoints.close()
 
 
 def vals_of(workdir):

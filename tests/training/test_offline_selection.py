@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import jax
 import numpy as np
 import pytest
 
@@ -12,11 +11,11 @@ from facenet_jax.config import load_config
 from facenet_jax.datasets.index import IdentityIndex
 from facenet_jax.input.hard_batches import HardTable
 from facenet_jax.input.plan import DatasetShare
-from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.mesh import make_mesh
 from facenet_jax.training.metrics import read_metrics
 from facenet_jax.training.offline_selection import OfflineSelection
 from facenet_jax.training.training_faces import TrainingFaces
+from same_run import assert_same_run
 from tiny import TINY
 
 OFFLINE = ("--config.offline.every=3", "--config.offline.faces=60")
@@ -26,18 +25,6 @@ def train(workdir, mode, steps, *overrides):
     mode = f"--config.offline.mode={mode}"
     steps = f"--config.steps={steps}"
     return main(["train", "--config=quickstart", f"--workdir={workdir}", *TINY, *OFFLINE, mode, steps, *overrides])
-
-
-def params_at(workdir, step):
-    checkpoints = Checkpoints(workdir, read_only=True)
-    try:
-        return jax.tree.leaves(checkpoints.restore_params(step))
-    finally:
-        checkpoints.close()
-
-
-def losses(workdir):
-    return [(row["step"], row["loss"]) for row in read_metrics(workdir) if "loss" in row]
 
 
 @pytest.fixture(scope="module", params=["mixed", "alone"])
@@ -91,9 +78,7 @@ def test_a_run_that_goes_on_between_tables_meets_the_same_batches(whole, tmp_pat
         parts = tmp_path / str(stops)
         for steps in (*stops, 8):
             assert train(parts, mode, steps, "--config.data.workers=0", "--config.checkpoint.every=100") == 0
-        assert losses(parts) == losses(workdir)
-        for left, right in zip(params_at(parts, 8), params_at(workdir, 8), strict=True):
-            np.testing.assert_array_equal(left, right)
+        assert_same_run(parts, workdir, 8)
 
 
 def test_faces_drawn_beside_a_table_keep_the_quotas(tmp_path):

@@ -1,7 +1,6 @@
 """A run that is compatible with an old network: the old points are computed once and used in every batch."""
 
 import json
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -13,22 +12,17 @@ from evaluating import refused
 from facenet_jax.cli import main
 from facenet_jax.config import load_config
 from facenet_jax.embedders import open_embedder
-from facenet_jax.runtime.checkpoints import Checkpoints
 from facenet_jax.runtime.progress import Progress
 from facenet_jax.training import old_points
 from facenet_jax.training.old_points import FOLDER, OldPoints
 from facenet_jax.training.training_faces import open_faces
 from networks import saved_run
+from same_run import params_at
 from tiny import TINY
 
 
 def train(workdir, *overrides):
     return main(["train", "--config=quickstart", f"--workdir={workdir}", *TINY, *overrides])
-
-
-def params_at(workdir, step):
-    with closing(Checkpoints(workdir, read_only=True)) as checkpoints:
-        return checkpoints.restore_params(step)
 
 
 @pytest.fixture(scope="module")

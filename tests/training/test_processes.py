@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -17,9 +18,8 @@ from PIL import Image
 
 from facenet_jax.cli import main
 from facenet_jax.datasets.drawn import render
-from facenet_jax.runtime.checkpoints import Checkpoints
-from facenet_jax.training.metrics import read_metrics
 from programs import quick_flags
+from same_run import assert_same_run, losses, params_at
 from tiny import TINY
 
 LAUNCHER = Path(__file__).parents[2] / "launch" / "local.py"
@@ -63,13 +63,9 @@ def finish(job, code=0):
     return output
 
 
-def losses(workdir):
-    return {row["step"]: row["loss"] for row in read_metrics(workdir) if "loss" in row}
-
-
 def wait_for_step(workdir, step, job):
     deadline = time.monotonic() + 200
-    while max(losses(workdir), default=0) < step:
+    while max(losses(workdir), default=(0,))[0] < step:
         assert job.poll() is None, job.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -82,14 +78,6 @@ def process_of(job, index):
         assert job.poll() is None, job.communicate()[0]
         time.sleep(0.1)
     return int(found[0])
-
-
-def params(workdir, step=STEPS):
-    checkpoints = Checkpoints(workdir, read_only=True)
-    try:
-        return jax.tree.leaves(checkpoints.restore_params(step))
-    finally:
-        checkpoints.close()
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +114,7 @@ def test_killed_and_preempted_jobs_go_on_bit_for_bit(whole, tmp_path):
 
     output = finish(launch(workdir, 2, 2, more=("--config.data.cache=device",)))
     assert "kept on every device" in output
-    assert losses(workdir) == losses(whole)
-    for left, right in zip(params(workdir), params(whole), strict=True):
-        np.testing.assert_array_equal(left, right)
+    assert_same_run(workdir, whole, STEPS)
 
 
 def test_a_run_goes_on_with_other_numbers_of_processes_and_devices(whole, tmp_path):
@@ -138,7 +124,7 @@ def test_a_run_goes_on_with_other_numbers_of_processes_and_devices(whole, tmp_pa
     for name in others:
         shutil.copytree(alone, tmp_path / name)
     assert main([*command(alone, STEPS), "--config.mesh.data=1"]) == 0
-    wanted = losses(alone)
+    wanted = dict(losses(alone))
     assert len(wanted) == STEPS
     for name, numbers in others.items():
         if numbers is None:
@@ -148,7 +134,7 @@ def test_a_run_goes_on_with_other_numbers_of_processes_and_devices(whole, tmp_pa
     shutil.copytree(whole, tmp_path / "and back")
     assert main([*command(tmp_path / "and back", STEPS + 1), "--config.mesh.data=1"]) == 0
     for name in (*others, "and back"):
-        found = losses(tmp_path / name)
+        found = dict(losses(tmp_path / name))
         for step in range(1, STEPS + 1):
             assert abs(found[step] - wanted[step]) < 1e-4 * wanted[step], (name, step)
 
@@ -163,8 +149,8 @@ def test_another_runs_parameters_come_to_the_devices_of_every_process(whole, tmp
     hook = "--on-metrics=watch_of_test:log"
     finish(launch(tuned, 2, 1, 1, (f"--config.init_from={whole}", "--config.mesh.fsdp=2", still, hook)))
     assert [(file.name, file.read_text()) for file in tmp_path.glob("process-*")] == [("process-0", "0 1 1 ")]
-    for left, right in zip(params(tuned, 1), params(whole), strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, params_at(tuned, 1), params_at(whole, STEPS))
 
 
 def test_a_mesh_with_uneven_processes_is_refused_in_one_sentence(tmp_path):
