@@ -148,3 +148,11 @@ def test_drawn_faces_are_a_source():
     assert drawn.digest != DrawnFaces(2, 3, 4, first=10).digest
     with pytest.raises(InputError, match="at least one identity"):
         DrawnFaces(1, 0, 4)
+
+
+def test_a_file_that_comes_piece_by_piece_is_read_whole(root, monkeypatch):
+    source = FolderSource(root)
+    expected = (root / "Abe" / "1.png").read_bytes()
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda file, most: read(file, min(most, 7)))
+    assert source.read(0) == expected
