@@ -18,7 +18,7 @@ EXTRAS ?= $(INSTALLED)
 comma := ,
 
 .DEFAULT_GOAL := help
-.PHONY: dist docs help setup train sweep reproduce test test-cluster test-newest lint prose describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
+.PHONY: dist docs help setup train sweep reproduce test test-cluster test-docs test-newest lint prose describe bench-triplets bench-step bench-loader bench-plan bench-evaluation bench-index bench-latency bench-device storm
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 26
@@ -48,6 +48,9 @@ test: $(STAMP)  ## run the tests
 
 test-cluster: $(STAMP)  ## jobs on a Slurm of two nodes on this machine, hosts whose cables are pulled, a bucket; needs root (docs/launch.md)
 	$(BIN)/python -m pytest -m cluster tests/launch --durations=0 $(ARGS)
+
+test-docs: $(STAMP)  ## run the commands of the documents, on drawn faces; needs EXTRAS=onnx,parquet,index
+	$(BIN)/python -m pytest -m documents tests/docs $(ARGS)
 
 test-newest:  ## a part of the tests with the newest dependencies (constraints-newest.txt): NEWEST=python3.13
 	$(NEWEST) -m venv .venv-newest

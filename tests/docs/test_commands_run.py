@@ -21,6 +21,8 @@ from networks import SMALL_ROWS, linear_network
 from preparing import prepared
 from tiny import TINY
 
+pytestmark = pytest.mark.documents
+
 # What takes the place of a pretrained network, of a step that a short run does not reach, and of a word to fill in.
 IN_PLACE = {"sface": "onnx:net.onnx", "similarity": "none", "PROTOCOL": "holdout", "EMBEDDER": "runs/nn4"}
 IN_PLACE |= {"--trace=20": "--trace=2"}

@@ -128,7 +128,7 @@ class TestOnnx:
         text = (Path(__file__).parents[2] / "docs" / "onnx_networks.md").read_text()
         for name, how in PRESETS.items():
             (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
-            assert f"{how.size[0]}x{how.size[1]}" in row
+            assert f"{how.size[0]}\N{MULTIPLICATION SIGN}{how.size[1]}" in row
             assert f"| {how.colour.upper()} |" in row
             assert f"| {how.crop} |" in row
 
