@@ -61,7 +61,7 @@ lint: $(STAMP)  ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 prose: $(STAMP)  ## codespell over documents and code; allowed words are in pyproject.toml
-	git ls-files -z | xargs -0 $(BIN)/codespell
+	git ls-files -z | xargs -0 -r $(BIN)/codespell
 
 bench-triplets: $(STAMP)  ## selection and loss against peers and a floor; ARGS="--sizes 180,360" for less
 	$(BIN)/python -m benchmarks.triplets $(ARGS)
