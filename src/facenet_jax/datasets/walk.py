@@ -89,10 +89,14 @@ def some(names: Sequence[str], most: int = 10) -> str:
     return f"{len(names):,} {people}: {', '.join(names[:most])}{more}"
 
 
-def stored_path(root: Path, place: str) -> Path:
-    """The path below a folder that a place names, in whichever Unicode form its parts have on the disk."""
-    if place.isascii() or (root / place).exists():
-        return root / place
+def stored_path(root: Path, place: str) -> str:
+    """The path below a folder that a place names, in whichever Unicode form its parts have on the disk.
+
+    Loaders ask for every face: making a Path would take them as long as the system takes to read a small file.
+    """
+    path = os.path.join(root, place)
+    if place.isascii() or os.path.exists(path):
+        return path
     found = root
     for part in Path(place).parts:
         name = part
@@ -100,9 +104,9 @@ def stored_path(root: Path, place: str) -> Path:
             try:
                 name = next((one for one in os.listdir(found) if comparable(one) == comparable(part)), part)
             except OSError:
-                return root / place
+                return path
         found = found / name
-    return found
+    return str(found)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

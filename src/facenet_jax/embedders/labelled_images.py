@@ -64,7 +64,7 @@ def listed_images(root: Path, keys: Sequence[str]) -> Images:
     Raises:
       InputError: one is missing.
     """
-    files = [stored_path(root, key) for key in keys]
+    files = [Path(stored_path(root, key)) for key in keys]
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise InputError(

@@ -47,7 +47,7 @@ def run(request: Request, options: argparse.Namespace) -> Outcome:
     if frames < 1:
         raise InputError(f"--frames={frames} of each video show nothing; give at least 1 (the default is 100).")
     listed = without_known(request, check_folds(read_ytf_splits(options.pairs), options.pairs))
-    per_video = [_frames(stored_path(data, video)) for video in listed.keys]
+    per_video = [_frames(Path(stored_path(data, video))) for video in listed.keys]
     # A frame without a face is replaced by a later one of the same video.
     cutter = FaceCutter(request.crop, need_face=True)
     compared = []
