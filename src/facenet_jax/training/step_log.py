@@ -96,7 +96,7 @@ class StepLog:
         self._metrics.write(step, val_metrics(result))
         self._progress.say(f"step {step:,}: {format_evaluation(result)}")
         if left_out:
-            self._progress.say(f"  {left_out:,} faces that cannot be decoded were left out ({FILE_NAME})")
+            self._progress.say(f"  faces left out, as they cannot be decoded: {left_out:,} ({FILE_NAME})")
 
     def hard_faces(self, step: int, found: HardFacesFound, seconds: float) -> None:
         """Logs what a new table of hard faces says."""
