@@ -92,6 +92,8 @@ KEYS: tuple[Key, ...] = (
     Key("model.five_by_five", "", "NN2 to NN4: modules with a 5x5 branch: all, lower or none; empty: as in the paper"),
     Key("model.norm", "response", "what keeps activations in range: response as in the paper, or weight in its place",
         ("response", "weight"), "Tables 1 and 2"),
+    Key("model.members", 1, "networks side by side, each with its own triplets and an equal share of the embedding",
+        _from(1)),
     # The faces.
     Key("data.path", "drawn", "a folder <identity>/<image>, a prepared dataset, or drawn: made-up faces"),
     Key("data.mixture", (), "datasets in place of data.path, each with its weight: (('photos', 3), ('drawn', 1))"),
@@ -208,6 +210,11 @@ def validate(config: ConfigDict) -> None:
     _check_mixture(values["data.mixture"])
     _check_faces(values)
     _check_schedule(values)
+    if values["compatible_with"] and values["model.members"] > 1:
+        raise InputError(
+            "config.compatible_with compares whole embeddings, and each of model.members learns its own share; give "
+            "model.members=1."
+        )
     if values["compatible_with"] and values["offline.every"] and values["offline.mode"] == "alone":
         raise InputError(
             "config.compatible_with mixes old points into triplets that are selected, and offline.mode=alone selects "

@@ -123,6 +123,8 @@ def _network_text(model: ConfigDict) -> str:
     if five_by_five is not None:
         attributes["five_by_five"] = five_by_five
     attributes |= {"norm": model.norm, "dtype": model.dtype}
+    if model.members > 1:
+        attributes["members"] = model.members
     lines = [f"    {name} = {value!r}" for name, value in attributes.items()]
     kind = "NN2" if model.name in ("nn2", "nn3", "nn4") else model.name.upper()
     return "\n".join([f"{kind}(", "    # attributes", *lines, ")"])

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facenet_jax.export.layers import SUMS
+from facenet_jax.export.layers import JOINED, SUMS
 from facenet_jax.export.onnx import INPUT, MIRROR
 
-# Operators that compute in bytes. Local response normalisation, L2 pooling and L2 normalisation stay float, as does the
-# last layer: distances are small differences of its outputs.
+# Operators that compute in bytes. Local response normalisation, L2 pooling and L2 normalisation stay float, as does
+# each network's last layer: distances are small differences of its outputs.
 _OPERATORS = ["Conv", "Gemm", "Relu", "MaxPool", "Concat", "Transpose"]
 
 
@@ -39,7 +39,9 @@ def to_int8(model: Any, faces: NDArray[np.uint8]) -> Any:
             return None if face is None else {INPUT: face[None]}
 
     nodes = model.graph.node
-    in_float = [node.name for node in nodes if node.op_type == "Gemm"][-1:]
+    normalised = {node.input[0] for node in nodes if node.op_type == "ReduceSumSquare"}
+    in_float = [node.name for node in nodes if node.op_type == "Gemm" and node.output[0] in normalised]
+    in_float += [node.name for node in nodes if node.name.endswith(JOINED)]
     in_float += [node.name for node in nodes if node.name.endswith(SUMS) or node.name.startswith(f"{MIRROR}/")]
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # silences onnxruntime's own messages

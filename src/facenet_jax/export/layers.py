@@ -5,6 +5,7 @@ A layer of a new class needs a function and a line in LAYERS. Each computes in t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from facenet_jax.models.layers import Inception
 
 # Ends the name of a convolution that is not one of the network's own.
 SUMS = "/sums"
+# Ends the name of where the points of several networks are put side by side.
+JOINED = "/joined"
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,20 @@ class Call:
     Attributes:
       layer: bound to its parameters.
       name: its path within the network, which also names its output tensor.
-      source: its input tensor.
-      shape: of the input, as in Flax: [N, rows, columns, channels] or [N, features].
+      sources: its input tensors: one, but for `Join`.
+      shape: of an input, as in Flax: [N, rows, columns, channels] or [N, features].
     """
 
     layer: nn.Module
     name: str
-    source: str
+    sources: tuple[str, ...]
     shape: tuple[int, ...]
+
+    @property
+    def source(self) -> str:
+        """The only input tensor."""
+        (only,) = self.sources
+        return only
 
     def parameters(self, *names: str) -> tuple[NDArray[np.float32], ...]:
         """The layer's parameters; asserts that it has no others, since the file would lack them."""
@@ -137,6 +146,12 @@ def _inception(graph: Graph, call: Call) -> None:
     graph.add("Concat", [f"{call.name}/{branch}" for branch in branches], call.name, axis=1)
 
 
+def _join(graph: Graph, call: Call) -> None:
+    both = graph.add("Concat", list(call.sources), f"{call.name}{JOINED}", axis=1)
+    root = graph.weight(f"{call.name}/root", math.sqrt(len(call.sources)))
+    graph.add("Div", [both, root], call.name)
+
+
 LAYERS: dict[type[nn.Module], Callable[[Graph, Call], None]] = {
     layers.Conv: _conv,
     layers.MaxPool: _max_pool,
@@ -147,6 +162,7 @@ LAYERS: dict[type[nn.Module], Callable[[Graph, Call], None]] = {
     layers.Dense: _dense,
     layers.MaxoutDense: _maxout,
     layers.L2Normalise: _l2_normalise,
+    layers.Join: _join,
     Inception: _inception,
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 from facenet_jax.export.graph import Graph
 from facenet_jax.export.layers import LAYERS, Call
 from facenet_jax.models.layers import L2Normalise
+from facenet_jax.models.networks import Ensemble, Network
 
 INPUT, OUTPUT = "images", "embeddings"
 # Begins the names of nodes for mirror images; no layer of a network has this name.
@@ -43,13 +44,13 @@ def to_onnx(network: nn.Module, params: Any, size: tuple[int, int], flip: bool =
     def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         layer, path = context.module, context.module.path
         output = call(*args, **kwargs)
-        if context.method_name != "__call__" or not path:
+        if context.method_name != "__call__" or isinstance(layer, Network | Ensemble):  # whose layers are the nodes
             return output
         assert type(layer) in LAYERS, f"{'/'.join(path)}: there is no ONNX form of {type(layer).__name__}"
-        sources = [name for value, name in tensors if value is args[0]]
-        assert sources, f"{'/'.join(path)} takes what no layer gave"
+        given = args[0] if isinstance(args[0], list) else [args[0]]
+        sources = tuple(next(name for value, name in tensors if value is one) for one in given)
         name = "/".join(path)
-        LAYERS[type(layer)](graph, Call(layer, name, sources[0], args[0].shape))
+        LAYERS[type(layer)](graph, Call(layer, name, sources, given[0].shape))
         tensors.append((output, name))
         return output
 
@@ -80,7 +81,7 @@ def _mean_of_both(graph: Graph, points: str, width: int) -> str:
     )
     pairs = graph.add("Reshape", [points, shape], f"{MIRROR}/pairs")
     total = graph.add("ReduceSum", [pairs, axis], f"{MIRROR}/total", keepdims=0)
-    LAYERS[L2Normalise](graph, Call(L2Normalise(), f"{MIRROR}/L2", total, (1, width)))
+    LAYERS[L2Normalise](graph, Call(L2Normalise(), f"{MIRROR}/L2", (total,), (1, width)))
     return f"{MIRROR}/L2"
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from facenet_jax.models.layers import Columns, Conv, Inception, L2Pool, MaxoutDense, MaxPool
+from facenet_jax.models.networks import Ensemble
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Row:
 
 
 def describe(module: nn.Module, input_size: tuple[int, int]) -> list[Row]:
-    """The rows of a network's table, one a named submodule, in the order in which they run.
+    """The rows of a network's table, one a named submodule (of each member of an ensemble), as they run.
 
     Counted as the paper counts: multiply-adds of one image, biases included (one parameter a channel, one add an
     output value), every piece of a maxout.
@@ -44,25 +45,26 @@ def describe(module: nn.Module, input_size: tuple[int, int]) -> list[Row]:
       InputError: the input is too small.
     """
     rows: list[Row] = []
+    depth = 2 if isinstance(module, Ensemble) else 1
     counts: dict[str, list[tuple[int, int]]] = {}
 
     def watch(call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
         output = call(*args, **kwargs)
         layer, path = context.module, context.module.path
-        if not path or context.method_name != "__call__":
+        row = "/".join(path[:depth])
+        if len(path) < depth or context.method_name != "__call__":
             return output
         own = [v for v in layer.variables.get("params", {}).values() if hasattr(v, "shape")]
         if own:
             parameters = sum(math.prod(v.shape) for v in own)
             # Every weight is multiplied once, and every bias added once, at each position of the output.
             positions = math.prod(output.shape[1:-1])
-            counts.setdefault(path[0], []).append((parameters, parameters * positions))
-        if len(path) == 1:
-            parameters, multiply_adds = (sum(column) for column in zip((0, 0), *counts.get(path[0], []), strict=True))
+            counts.setdefault(row, []).append((parameters, parameters * positions))
+        if len(path) == depth:
+            parameters, multiply_adds = (sum(column) for column in zip((0, 0), *counts.get(row, []), strict=True))
             columns = layer.columns if isinstance(layer, Inception) else None
-            rows.append(
-                Row(path[0], output.shape[1:], _kernel(layer, args[0].shape), columns, parameters, multiply_adds)
-            )
+            kernel = _kernel(layer, args[0].shape)
+            rows.append(Row(row, output.shape[1:], kernel, columns, parameters, multiply_adds))
         return output
 
     def initialise() -> Any:

@@ -11,6 +11,7 @@ ReLU. Biases begin at 0.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -131,6 +132,15 @@ class LocalResponseNorm(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         chex.assert_rank(x, 4)
         return local_response_norm(jnp.asarray(x, jnp.float32)).astype(x.dtype)
+
+
+class Join(nn.Module):
+    """Unit vectors of several networks as one: [N, d] each -> [N, networks * d] of norm 1."""
+
+    @nn.compact
+    def __call__(self, points: Sequence[jax.Array]) -> jax.Array:
+        chex.assert_rank(points, 2)
+        return jnp.concatenate(points, axis=1) / math.sqrt(len(points))
 
 
 class Flatten(nn.Module):

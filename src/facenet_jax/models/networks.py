@@ -28,6 +28,7 @@ from facenet_jax.models.layers import (
     Dense,
     Flatten,
     Inception,
+    Join,
     L2Normalise,
     LocalResponseNorm,
     MaxoutDense,
@@ -219,6 +220,26 @@ class Network(nn.Module):
         return x
 
 
+class Ensemble(nn.Module):
+    """Networks side by side: pixels [N, rows, columns, 3] -> float32 [N, d] of norm 1, each network's part of it.
+
+    A member gives d / members coordinates of norm 1, and the embedding is all of them, divided by the root of members.
+    So the squared distance of two faces is the mean of the members' squared distances.
+
+    Attributes:
+      member: the network, whose embedding size is d / members. Members differ by their initial parameters.
+      members: how many there are.
+    """
+
+    member: Network
+    members: int
+
+    @nn.compact
+    def __call__(self, pixels: jax.Array) -> jax.Array:
+        points = [self.member.clone(parent=self, name=f"member{number}")(pixels) for number in range(self.members)]
+        return Join(name="join")(points)
+
+
 def build(
     name: str,
     *,
@@ -226,6 +247,7 @@ def build(
     dtype: str = "float32",
     five_by_five: str | None = None,
     norm: str = "response",
+    members: int = 1,
 ) -> nn.Module:
     """A network of the paper by name, a Flax module with random initial weights.
 
@@ -237,12 +259,14 @@ def build(
         the paper. NN4 with 'none' is the network of Table 6.
       norm: what keeps activations in range, one of NORMS: 'response' as in the paper, or 'weight' (standardised
         kernels).
+      members: networks that share the embedding between them, see `Ensemble`; 1: the network alone.
 
     Returns:
       A Flax module, float32 [N, rows, columns, 3] -> float32 [N, embedding_size] of norm 1.
 
     Raises:
-      InputError: no such network, embedding size, dtype, choice of branches or norm.
+      InputError: no such network, embedding size, dtype, choice of branches or norm, or the members cannot have equal
+        shares of the embedding.
 
     Examples:
       >>> import jax, jax.numpy as jnp
@@ -271,7 +295,13 @@ def build(
         rows = spec.without_5x5(keep)
     elif five_by_five is not None:
         raise InputError(f"{name} has no choice of 5x5 branches; leave five_by_five out or choose nn2, nn3 or nn4.")
-    return Network(rows, spec.kind, embedding_size, keep, norm, dtype)
+    if not 1 <= members <= embedding_size or embedding_size % members:
+        raise InputError(
+            f"an embedding of size {embedding_size} cannot be shared by {members} members; choose a number that "
+            f"divides {embedding_size}."
+        )
+    network = Network(rows, spec.kind, embedding_size // members, keep, norm, dtype)
+    return network if members == 1 else Ensemble(network, members)
 
 
 def from_config(model: ConfigDict) -> nn.Module:
@@ -287,6 +317,7 @@ def from_config(model: ConfigDict) -> nn.Module:
         dtype=model.dtype,
         five_by_five=model.five_by_five or None,
         norm=model.norm,
+        members=model.members,
     )
 
 

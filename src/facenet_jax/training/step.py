@@ -36,6 +36,7 @@ from facenet_jax.triplets import (
     TripletStats,
     listed_loss_and_gradient,
     margin_at,
+    of_each_member,
     staged_loss_and_gradient,
 )
 
@@ -106,8 +107,8 @@ def make_train_step(
     """The jitted step (state, batch) -> (state, metrics); the state is donated.
 
     Args:
-      config: `loss`, `batch.chunk`, `batch.rematerialise`, `data.flip`, `data.augment`, `deterministic` and `seed` are
-        read.
+      config: `loss`, `batch.chunk`, `batch.rematerialise`, `data.flip`, `data.augment`, `deterministic`,
+        `model.members` and `seed` are read.
       network: pixels -> embeddings, without batch statistics (chunks would make them another function).
       optimizer: applied to the gradient.
       mesh: over which the batch is divided.
@@ -152,7 +153,7 @@ def make_train_step(
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
         chex.assert_rank([batch.images, batch.labels, batch.valid], [4, 1, 1])
         chex.assert_equal_shape_prefix(jax.tree.leaves(batch), 1)
-        select = partial(triplets, batch=batch, step=state.step)
+        select = of_each_member(partial(triplets, batch=batch, step=state.step), config.model.members)
         loss, stats, gradient = _loss_and_gradient(
             embed, select, mesh, chunk, state.params, (batch.images, batch.numbers)
         )

@@ -11,6 +11,7 @@ from facenet_jax.triplets.loss import (
     triplet_loss,
     triplet_loss_and_gradient,
 )
+from facenet_jax.triplets.members import of_each_member
 from facenet_jax.triplets.selection import Selection, Triplets, select_triplets
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "harmonic_loss_and_gradient",
     "listed_loss_and_gradient",
     "margin_at",
+    "of_each_member",
     "plain_triplet_loss",
     "select_triplets",
     "squared_distances",

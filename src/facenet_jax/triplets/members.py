@@ -1,0 +1,40 @@
+"""The loss of an ensemble: each member's points have their own triplets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from facenet_jax.triplets.loss import TripletStats
+
+# From embeddings [B, d] to the loss, its figures, and the gradient with respect to the embeddings.
+Loss = Callable[[jax.Array], tuple[jax.Array, TripletStats, jax.Array]]
+
+
+def of_each_member(loss: Loss, members: int) -> Loss:
+    """The same loss of each member's points alone, so that a member learns as it would without the others.
+
+    Triplets are selected by the member's own distances: what is hard for one may be easy for another.
+
+    Args:
+      loss: of one network's unit vectors.
+      members: networks that have an equal share of an embedding each, see `facenet_jax.models.networks.Ensemble`.
+
+    Returns:
+      A function of embeddings [B, d]. Its loss and figures are the members' means, to be read as those of one network;
+      its gradient is that of the sum of the members' losses, as each would have it alone.
+    """
+    if members == 1:
+        return loss
+    root = math.sqrt(members)  # a member's share of an embedding has the norm 1 / root
+
+    def of_all(embeddings: jax.Array) -> tuple[jax.Array, TripletStats, jax.Array]:
+        shares = jnp.split(root * embeddings, members, axis=1)
+        losses, figures, gradients = zip(*map(loss, shares), strict=True)
+        mean_loss, means = jax.tree.map(lambda *each: sum(each) / members, *zip(losses, figures, strict=True))
+        return mean_loss, means, root * jnp.concatenate(gradients, axis=1)
+
+    return of_all
