@@ -73,6 +73,10 @@ class TestCheckpoint:
             "nns2": f"NNS2(\n    # attributes\n    embedding_size = 128\n{rest}",
         }
 
+    def test_an_ensemble_has_a_digest_of_its_own(self):
+        text = _network_text(load_config("nns2", ["--config.model.members=2"]).model)
+        assert text.endswith("    dtype = 'float32'\n    members = 2\n)")
+
     def test_mistakes_are_refused_in_one_sentence(self, run, tmp_path):
         with pytest.raises(InputError, match="has no checkpoint of step 99; there are: 4, 6"):
             open_embedder(str(run), step=99)

@@ -1,4 +1,4 @@
-"""ONNX files compute what the Flax module does, for all six networks, at any batch size."""
+"""ONNX files compute what the Flax module does, for all six networks and an ensemble, at any batch size."""
 
 import re
 
@@ -25,6 +25,7 @@ CASES = {
     "nns1": ("nns1", (35, 32), {}),
     "nns2": ("nns2", (41, 58), {}),
     "nns2, standardised": ("nns2", (41, 58), {"norm": "weight"}),
+    "nns2, two members": ("nns2", (32, 33), {"norm": "weight", "members": 2}),
 }
 
 

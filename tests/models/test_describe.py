@@ -21,6 +21,14 @@ def test_the_counted_parameters_are_those_of_the_network(name, size):
     assert totals(network, size)[0] == sum(by_row.values())
 
 
+def test_an_ensemble_has_the_rows_of_each_member():
+    alone = describe(build("nns2", embedding_size=64), (32, 32))
+    rows = describe(build("nns2", members=2), (32, 32))
+    assert [row.layer for row in rows] == [f"member{number}/{row.layer}" for number in (0, 1) for row in alone]
+    assert [row.parameters for row in rows] == 2 * [row.parameters for row in alone]
+    assert [row.multiply_adds for row in rows] == 2 * [row.multiply_adds for row in alone]
+
+
 def test_multiply_adds_grow_with_the_positions():
     small, large = (describe(build("nn2"), (side, side)) for side in (64, 128))
     for a, b in zip(small, large, strict=True):

@@ -133,12 +133,33 @@ def test_gradients_are_finite_even_where_everything_is_zero(tiny):
         ("nn1", {"dtype": "float16"}, "no compute dtype 'float16'; did you mean 'float32'|'bfloat16'"),
         ("nn2", {"five_by_five": "lowest"}, "did you mean 'lower'"),
         ("nn1", {"five_by_five": "none"}, "nn1 has no choice of 5x5 branches"),
+        ("nns2", {"members": 3}, "size 128 cannot be shared by 3 members; choose a number that divides 128"),
+        ("nns2", {"members": 0}, "cannot be shared by 0 members"),
     ],
 )
 def test_bad_choices_are_refused_in_one_sentence(name, options, message):
     with pytest.raises(InputError, match=message) as raised:
         build(name, **options)
     assert "\n" not in str(raised.value)
+
+
+def test_a_distance_in_an_ensemble_is_the_mean_of_its_members_distances():
+    network = build("nns2", members=2)
+    parameters = drawn(network)
+    points = np.asarray(jax.jit(network.apply)(parameters, faces()), np.float64)
+    assert points.shape == (2, 128)
+    np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, atol=1e-6)
+    own = jax.jit(network.member.apply)
+    members = [own({"params": parameters["params"][name]}, faces()) for name in ("member0", "member1")]
+    distances = [float(np.sum((np.asarray(two[0], np.float64) - two[1]) ** 2)) for two in members]
+    assert distances[0] != pytest.approx(distances[1], rel=1e-3)
+    assert np.sum((points[0] - points[1]) ** 2) == pytest.approx(np.mean(distances), rel=1e-5)
+
+
+def test_members_begin_with_other_parameters():
+    parameters = jax.jit(build("nns2", members=2).init)(jax.random.key(0), faces())["params"]
+    kernels = [parameters[name]["conv1"]["kernel"] for name in ("member0", "member1")]
+    assert not np.any(kernels[0] == kernels[1])
 
 
 @pytest.mark.parametrize("name", NETWORKS)

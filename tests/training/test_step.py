@@ -13,7 +13,7 @@ from facenet_jax.datasets.drawn import render
 from facenet_jax.errors import InputError
 from facenet_jax.images.change import Changes
 from facenet_jax.models.layers import AveragePool, Conv, Dense, L2Normalise, L2Pool, LocalResponseNorm
-from facenet_jax.models.networks import Network
+from facenet_jax.models.networks import Ensemble, Network
 from facenet_jax.planning.hlo import collectives
 from facenet_jax.runtime.mesh import make_mesh, padded_batch_size
 from facenet_jax.training import step as step_module
@@ -217,6 +217,30 @@ def test_points_of_an_old_network_are_mixed_into_the_loss(devices, chunk):
     config.batch.size, config.model.input_size, config.model.embedding_size = BATCH, SIZE, 64
     shapes = abstract_batch(BATCH, SIZE, mesh, changed=False, old_size=64)
     assert (shapes.numbers, shapes.old.shape) == (None, (BATCH, 64))
+
+
+@pytest.mark.parametrize(("devices", "chunk", "listed"), [(1, 0, False), (8, 2, False), (1, 0, True)])
+def test_each_member_of_an_ensemble_learns_as_it_would_alone(devices, chunk, listed):
+    config, mesh = config_with(chunk), make_mesh(devices)
+    config.model.members = 2
+    ensemble, optimizer = Ensemble(NETWORK, 2), make_optimizer(config)
+    state = create_state(ensemble, SIZE, optimizer, mesh, seed=3)
+    before = jax.device_get(state.params)
+    after, metrics = jax.device_get(make_train_step(config, ensemble, optimizer, mesh, listed)(state, some_batch()))
+    losses = []
+    for member in ("member0", "member1"):
+        alone = create_state(NETWORK, SIZE, optimizer, make_mesh(1), seed=3).with_params(before[member])
+        own, own_metrics = jax.device_get(step_on(1, listed=listed)(alone, some_batch()))
+        for want, found, was in zip(
+            *map(jax.tree.leaves, (own.params, after.params[member], before[member])), strict=True
+        ):
+            assert np.linalg.norm(found - want) < 1e-4 * np.linalg.norm(want - was)
+        losses.append(own_metrics)
+    mean_loss, mean_figures = jax.tree.map(lambda a, b: (a + b) / 2, *[(m.loss, m.triplets) for m in losses])
+    assert losses[0].loss != pytest.approx(losses[1].loss, rel=1e-3)
+    np.testing.assert_allclose(metrics.loss, mean_loss, rtol=1e-5)
+    smallest = min(own.triplets.spread for own in losses)
+    np.testing.assert_allclose(metrics.triplets, mean_figures._replace(spread=smallest), rtol=1e-4)
 
 
 class WithBatchStatistics(nn.Module):

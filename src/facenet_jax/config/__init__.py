@@ -1,6 +1,6 @@
 """The configuration of a run: a table of keys, files that set them, and the configs that runs were saved with."""
 
-from facenet_jax.config.keys import KEYS, Key, datasets_of, default_config, flatten, validate
+from facenet_jax.config.keys import KEYS, Key, datasets_of, default_config, flatten, network_title, validate
 from facenet_jax.config.load import config_folders, find_config, left_open, load_config
 from facenet_jax.config.saved import (
     ALL_ASKED,
@@ -32,6 +32,7 @@ __all__ = [
     "from_saved",
     "left_open",
     "load_config",
+    "network_title",
     "smaller_batch",
     "validate",
 ]

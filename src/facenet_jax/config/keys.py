@@ -193,6 +193,12 @@ def datasets_of(config: ConfigDict | Mapping[str, Any]) -> list[tuple[str, float
     return [(path, weight) for path, weight in config["data.mixture"]] or [(config["data.path"], 1.0)]
 
 
+def network_title(values: Mapping[str, Any]) -> str:
+    """What the network of a flattened config, or of one that an older version saved, is called: nns2, or 2 x nns2."""
+    members = values.get("model.members", 1)
+    return str(values["model.name"]) if members == 1 else f"{members} x {values['model.name']}"
+
+
 def validate(config: ConfigDict) -> None:
     """Checks each value by the table, then the combinations.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax import models
-from facenet_jax.config import flatten
+from facenet_jax.config import flatten, network_title
 from facenet_jax.datasets.names import comparable
 from facenet_jax.embedders import CheckpointEmbedder, FileOfEmbeddings, Network, network_of
 from facenet_jax.embedders.engine import EmbeddedFaces, Images, embed_images
@@ -153,7 +153,7 @@ def network(embedder: CheckpointEmbedder) -> dict[str, Any]:
         key: list(value) if isinstance(value, tuple) else value for key, value in flatten(embedder.config).items()
     }
     return {
-        "network": embedder.config.model.name,
+        "network": network_title(config),
         "parameters": parameters,
         "multiply_adds": multiply_adds,
         "config": config,

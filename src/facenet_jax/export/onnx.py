@@ -48,7 +48,8 @@ def to_onnx(network: nn.Module, params: Any, size: tuple[int, int], flip: bool =
             return output
         assert type(layer) in LAYERS, f"{'/'.join(path)}: there is no ONNX form of {type(layer).__name__}"
         given = args[0] if isinstance(args[0], list) else [args[0]]
-        sources = tuple(next(name for value, name in tensors if value is one) for one in given)
+        sources = tuple(next((name for value, name in tensors if value is one), "") for one in given)
+        assert all(sources), f"{'/'.join(path)} takes what no layer gave"
         name = "/".join(path)
         LAYERS[type(layer)](graph, Call(layer, name, sources, given[0].shape))
         tensors.append((output, name))

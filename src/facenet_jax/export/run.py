@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from facenet_jax import models
+from facenet_jax.config import flatten, network_title
 from facenet_jax.datasets.open import crop_of, open_dataset
 from facenet_jax.embedders import CheckpointEmbedder, FlippedEmbedder, OnnxEmbedder
 from facenet_jax.embedders.base import crop_for_dataset, crop_in_words, warn_of_crop
@@ -199,7 +200,7 @@ def _card(wanted: Wanted, embedder: CheckpointEmbedder, data: bytes) -> dict[str
             "distance": "squared L2, from 0 to 4",
         },
         "network": {
-            "name": embedder.config.model.name,
+            "name": network_title(flatten(embedder.config)),
             "parameters": parameters,
             "multiply_adds": multiply_adds * (2 if wanted.flip else 1),
         },

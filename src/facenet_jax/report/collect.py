@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from facenet_jax.config import network_title
 from facenet_jax.errors import InputError, first_line
 from facenet_jax.runtime.files import modified
 from facenet_jax.runtime.json_files import read_json, read_rows
@@ -217,7 +218,7 @@ def _of_run(folder: Path) -> Collected | None:
         "kind": "run",
         "workdir": str(folder),
         "step": report["step"],
-        "network": config["model.name"],
+        "network": network_title(config),
         "input_size": config["model.input_size"],
         "embedding_size": config["model.embedding_size"],
         "config": config,

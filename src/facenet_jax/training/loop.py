@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from facenet_jax import models
-from facenet_jax.config import ALL_ASKED, LeftOpen, as_saved, difference
+from facenet_jax.config import ALL_ASKED, LeftOpen, as_saved, difference, network_title
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.holdout import HoldoutResult
 from facenet_jax.images.change import Changes
@@ -164,7 +164,7 @@ class _Run:
                     facts["the parameters of config.init_from"] = checksum.fingerprint(params)
                 self.initial_params = _divided(params, self.shapes.params)
         rows, columns = self.size
-        self.progress.say(f"network         {config.model.name} at {rows}x{columns}")
+        self.progress.say(f"network         {network_title(self.flat_config)} at {rows}x{columns}")
         self.progress.say(self.faces.describe() + self.remark)
 
     def compile(self) -> None:
@@ -356,7 +356,7 @@ def _params_of(workdir: Path, target: TrainState) -> Any:
     if wanted != found:
         raise InputError(
             f"config.init_from={workdir} holds another network; "
-            "give the same model.name, input_size and embedding_size."
+            "give the same model.name, input_size, embedding_size and members."
         )
     return params
 

@@ -24,8 +24,9 @@ def of_each_member(loss: Loss, members: int) -> Loss:
       members: networks that have an equal share of an embedding each, see `facenet_jax.models.networks.Ensemble`.
 
     Returns:
-      A function of embeddings [B, d]. Its loss and figures are the members' means, to be read as those of one network;
-      its gradient is that of the sum of the members' losses, as each would have it alone.
+      A function of embeddings [B, d]. Its loss and figures are the members' means, to be read as those of one network,
+      but the spread is the smallest, so that no member collapses unseen. Its gradient is that of the sum of the
+      members' losses, as each would have it alone.
     """
     if members == 1:
         return loss
@@ -35,6 +36,7 @@ def of_each_member(loss: Loss, members: int) -> Loss:
         shares = jnp.split(root * embeddings, members, axis=1)
         losses, figures, gradients = zip(*map(loss, shares), strict=True)
         mean_loss, means = jax.tree.map(lambda *each: sum(each) / members, *zip(losses, figures, strict=True))
+        means = means._replace(spread=jnp.min(jnp.stack([own.spread for own in figures])))
         return mean_loss, means, root * jnp.concatenate(gradients, axis=1)
 
     return of_all
