@@ -1,11 +1,11 @@
-"""The recipe that trained best so far on a few thousand people in half an hour of a CPU core (docs/results.md).
+"""The recipe that trained best so far on a few thousand people in half an hour of two CPU cores (docs/results.md).
 
 facenet-jax train --config=configs/recipe_cpu.py --config.data.path=faces --workdir=runs/recipe
 
-NNS2 at 112x112 with standardised kernels, Adam and averaged parameters; identities of five faces or more; faces moved
-and turned a little, so that it does not matter how exactly they were cut out, and colours from almost none to almost
-twice as strong, so that a person is not known by the light of a photograph. 1,120 steps: twice as many overfit the 678
-people.
+Two NNS2 at 112x112 side by side, which err less together than one (docs/experiments/members.md; model.members=1 takes
+half as long), with standardised kernels, Adam and averaged parameters; identities of five faces or more; faces moved and
+turned a little, so that it does not matter how exactly they were cut out, and colours from almost none to almost twice
+as strong, so that a person is not known by the light of a photograph. 1,120 steps: twice as many overfit the 678 people.
 """
 
 from facenet_jax.config import default_config
@@ -17,6 +17,7 @@ def get_config():
     config.model.name = "nns2"
     config.model.input_size = (112, 112)
     config.model.norm = "weight"
+    config.model.members = 2
     config.data.min_faces = 5  # batches full of pairs
     config.data.augment.zoom = 0.05
     config.data.augment.rotate = 0.09

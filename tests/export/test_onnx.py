@@ -82,6 +82,20 @@ def test_float16_halves_the_file_and_changes_little():
     assert 1e-7 < np.abs(found - expected).max() < 2e-3
 
 
+def test_last_layers_and_points_of_an_ensemble_stay_float_in_int8():
+    from facenet_jax.export.int8 import to_int8
+
+    network, params, images = case("nns2, two members")
+    expected = flax(network, params, images)
+    model = to_int8(to_onnx(network, params, images.shape[1:3]), images)
+    (found,) = session(model).run(["embeddings"], {"images": images})
+    np.testing.assert_allclose(found, expected, atol=0.1)
+    inputs = {node.name: list(node.input) for node in model.graph.node}
+    assert inputs["member1/fc2"][1:] == ["member1/fc2/kernel", "member1/fc2/bias"]
+    assert inputs["member1/fc1/product"][1] != "member1/fc1/product/kernel"
+    assert inputs["join/joined"] == ["member0/L2", "member1/L2"]
+
+
 def test_a_layer_without_an_onnx_form_is_named():
     import flax.linen as nn
 

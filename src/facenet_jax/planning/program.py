@@ -29,7 +29,7 @@ class Program:
       batch: faces of a global batch.
       rows: rows of the global batch, with masked ones.
       chunk: faces that the network takes at once.
-      embedding_size: d.
+      embedding_size: of one member of the network; what is exchanged at once.
       dtype: of the network's arithmetic.
       parameters: of the network.
       multiply_adds: of one face, forward, as the paper counts.
@@ -121,7 +121,7 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
         batch=config.batch.size,
         rows=rows,
         chunk=chunk,
-        embedding_size=config.model.embedding_size,
+        embedding_size=config.model.embedding_size // config.model.members,
         dtype=config.model.dtype,
         parameters=parameters,
         multiply_adds=multiply_adds,
