@@ -43,6 +43,7 @@ def own_options(network: str) -> list[str]:
     """The options of a network, which come before those of the command; with its own input size."""
     return [
         f"--config.model.name={network}",
+        "--config.model.members=1",
         f"--config.model.input_size={models.NETWORKS[network].input_size}",
         *_OWN.get(network, _OF_OTHERS),
     ]

@@ -30,11 +30,11 @@ ALIGNED = "aligned112"
 _TRAIN_PAIRS, TEST_PAIRS = "pairsDevTrain.txt", "pairsDevTest.txt"
 # Steps of the trial: a few first, then as many as fit into a minute, at most 30.
 _FIRST_STEPS, _TRIAL_STEPS = 4, 30
-# Beyond _TOO_LONG times its own steps a recipe overfits, and the longer one replaces it, for at most its own steps, as
-# measured with _FACES faces (docs/experiments/longer_runs.md); with more faces the limits grow in proportion.
-_TOO_LONG, _FACES = 1.5, 23_654
+# With more steps than its own the recipe overfits so many faces (docs/experiments/longer_runs.md); with more faces it
+# may take more, in proportion.
+_FACES = 23_654
 _ASKED, _LOCK = "asked.json", ".lock"
-# The file with the recipe that a trial led to, and its number of steps.
+# The file with the number of steps that a trial led to.
 STEPS = "steps.json"
 # Config keys that are set here.
 _OURS = ("steps", "seed", "data.path", "data.mixture", "data.exclude", "eval.path", "eval.every", "checkpoint.every")
@@ -52,7 +52,7 @@ class Task:
       overrides: `--config.…` options.
       lfw: LFW's development view, or None.
       run: starts commands.
-      longer: another recipe, for when many more steps fit into the minutes than the first one takes.
+      own_steps: whether the recipe takes no more steps than its own, however many fit into the minutes.
       steps: of training, in place of the minutes.
       own: options that some runs get before the overrides, a list for each such run.
       source, aside: all faces, and the people set aside; set when the task is entered, which also locks `out`.
@@ -65,7 +65,7 @@ class Task:
     overrides: list[str]
     lfw: Path | None
     run: Runner
-    longer: str | None = None
+    own_steps: bool = False
     steps: int | None = None
     own: Sequence[list[str]] = ([],)
     source: FolderSource | PreparedSource = field(init=False)
@@ -87,9 +87,8 @@ class Task:
                 raise InputError(f"{option}: not understood; options of the config are --config.KEY=VALUE.")
             if (key := option.removeprefix("--config.").partition("=")[0]) in _OURS:
                 raise InputError(f"{option}: config.{key} is chosen here; leave it out.")
-        for recipe in filter(None, (self.config, self.longer)):
-            for own in self.own:
-                models.from_config(load_config(recipe, [*own, *self.overrides]).model)
+        for own in self.own:
+            models.from_config(load_config(self.config, [*own, *self.overrides]).model)
         if self.lfw is not None:
             if not (self.lfw / ALIGNED).is_dir():
                 raise InputError(f"--lfw={self.lfw} has no folder {ALIGNED}; give LFW's development view.")
@@ -101,7 +100,7 @@ class Task:
             "data": self.source.digest,
             "minutes": None if self.steps else self.minutes,
             "steps": self.steps,
-            "config": self.config if self.longer is None else f"{self.config} or {self.longer}",
+            "config": f"{self.config}, no more than its own steps" if self.own_steps else self.config,
             "overrides": sorted(self.overrides),
         }
         file = self.out / _ASKED
@@ -155,8 +154,8 @@ class Task:
 def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path:
     """Trains by the recipe for the task's steps, or for as many as fit into its minutes by a trial; returns the run.
 
-    Which of the task's two recipes is trained depends on how many steps fit, and so on the machine. Warm-up and the
-    fall of the rate keep their shares of `config.steps`. `more` are options before the task's own.
+    How many fit depends on the machine. Warm-up and the fall of the rate keep their shares of `config.steps`. `more`
+    are options before the task's own.
 
     Raises:
       Ended: training failed, or was asked to stop.
@@ -171,23 +170,24 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
         *task.overrides,
     ]
     config = load_config(task.config, [*more, *task.overrides])
-    recipe, steps, fit = task.config, task.steps, 0
+    steps, fit = task.steps, 0
     if steps is None:
-        recipe, steps, fit = _fitting(task, folder, options, config)
-    more_fit = f" of {fit:,} that fit: with more, it overfits; --config={recipe} takes all"
-    print(f"recipe          {recipe}, {steps:,} steps{more_fit if fit > steps else ''}", file=sys.stderr, flush=True)
-    config = load_config(recipe, [*more, *task.overrides])
+        steps, fit = _fitting(task, folder, options, config)
+    more_fit = f" of {fit:,} that fit: with more, it overfits; --config={task.config} takes all"
+    print(
+        f"recipe          {task.config}, {steps:,} steps{more_fit if fit > steps else ''}", file=sys.stderr, flush=True
+    )
     schedule = [
         f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
         for key in ("finalise_steps", "warmup_steps")
     ]
     run = folder / f"recipe-{seed}"
-    task.facenet("train", f"--workdir={run}", f"--config={recipe}", *options, *schedule, *_steps(steps, saves=10))
+    task.facenet("train", f"--workdir={run}", f"--config={task.config}", *options, *schedule, *_steps(steps, saves=10))
     return run
 
 
-def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -> tuple[str, int, int]:
-    """The recipe, how many of its steps to take, and how many fit into the task's minutes; found once for a folder."""
+def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -> tuple[int, int]:
+    """How many steps to take, and how many fit into the task's minutes; found once for a folder."""
     file = folder / STEPS
     if not file.exists():
         base = [f"--config={task.config}", *options]
@@ -196,13 +196,11 @@ def _fitting(task: Task, folder: Path, options: list[str], config: ConfigDict) -
         if of_a_minute > _FIRST_STEPS:
             rate = _trial(task, folder, base, of_a_minute)
         steps = fit = max(int(task.minutes * 60 * rate), 2)
-        recipe, more = task.config, max(task.source.index.records / _FACES, 1.0)
-        if task.longer is not None and fit > _TOO_LONG * config.steps * more:
-            recipe = task.longer
-            steps = min(fit, int(load_config(recipe, []).steps * more))
-        write_whole(file, json.dumps({"recipe": recipe, "steps": steps, "fit": fit, "steps_per_second": rate}) + "\n")
+        if task.own_steps:
+            steps = min(fit, int(config.steps * max(task.source.index.records / _FACES, 1.0)))
+        write_whole(file, json.dumps({"steps": steps, "fit": fit, "steps_per_second": rate}) + "\n")
     found = kept(file)
-    return found["recipe"], found["steps"], found["fit"]
+    return found["steps"], found["fit"]
 
 
 def _trial(task: Task, folder: Path, base: list[str], steps: int) -> float:

@@ -9,8 +9,8 @@ LFW's pairsDevTrain.txt, pairsDevTest.txt and the images in aligned112/: accurac
 best on DevTrain. The data are a folder <identity>/<image>, or what `facenet-jax prepare` made.
 
 The schedule depends on the number of steps, so a short trial finds how many fit into the minutes; trial and evaluations
-are not counted. If many more fit than recipe_cpu takes, it would overfit, so recipe_cpu_long is trained, for at most
-its own steps (in proportion more with more faces than it was tuned on). `--peer` trains NN4 with batch normalisation in
+are not counted. recipe_cpu takes no more than its own steps (in proportion more with more faces than it was tuned on),
+since it would overfit; another --config takes all that fit. `--peer` trains NN4 with batch normalisation in
 PyTorch (benchmarks/peers), in an environment that the first call makes. Interrupted, the same command resumes: the
 recipe from its last step, PyTorch from the beginning of its current seed.
 """
@@ -31,7 +31,7 @@ from benchmarks.lines import ROOT
 from benchmarks.machine import describe_machine, in_words
 from benchmarks.peers.environment import peers_python
 from benchmarks.peers.table import table_2
-from benchmarks.recipe_runs import ALIGNED, STEPS, TEST_PAIRS, Task, heads_of, judge, kept, percent, seen, train
+from benchmarks.recipe_runs import ALIGNED, TEST_PAIRS, Task, heads_of, judge, kept, percent, seen, train
 from facenet_jax.datasets.folder import FolderSource
 from facenet_jax.errors import InputError
 from facenet_jax.evaluation.protocols.lfw import read_lfw_pairs
@@ -39,7 +39,7 @@ from facenet_jax.runtime.files import write_whole
 from facenet_jax.sweeps.launchers import Runner
 
 _DONE = "done.json"
-_RECIPE, _LONGER = "recipe_cpu", "recipe_cpu_long"
+_RECIPE = "recipe_cpu"
 
 
 def yardstick(task: Task, python: Path, clock: str, seed: int) -> Path:
@@ -137,7 +137,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="a folder <identity>/<image>, or a prepared dataset")
     parser.add_argument("--minutes", type=float, default=40, help="of training (%(default)s)")
-    parser.add_argument("--config", help=f"the recipe ({_RECIPE}; where many more steps fit than it takes, {_LONGER})")
+    parser.add_argument("--config", help=f"the recipe ({_RECIPE}, for no more than its own steps)")
     parser.add_argument("--seeds", default="0", help="such as 0,1,2 (%(default)s)")
     parser.add_argument("--lfw", type=Path, help="LFW's development view")
     parser.add_argument("--peer", action="store_true", help="train the PyTorch peer too")
@@ -145,11 +145,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where everything goes (runs/reproduce/<minutes>)")
     options, overrides = parser.parse_known_args()
     seeds = seeds_of(options.seeds)
-    recipe, longer = (options.config, None) if options.config else (_RECIPE, _LONGER)
+    recipe = options.config or _RECIPE
     out = (options.out or Path("runs/reproduce") / f"{options.minutes:g}").resolve()
     python: Path | None = None
     data = options.data.resolve()
-    with Runner() as run, Task(data, out, options.minutes, recipe, overrides, options.lfw, run, longer) as task:
+    with (
+        Runner() as run,
+        Task(data, out, options.minutes, recipe, overrides, options.lfw, run, not options.config) as task,
+    ):
         if options.peer:
             if not isinstance(task.source, FolderSource):
                 raise InputError(f"--peer reads folders <identity>/<image>, and {data} is a prepared dataset.")
@@ -162,7 +165,7 @@ def main() -> None:
         for seed in seeds:
             trained = train(task, out, seed)
             row = judge(task, f"recipe-{seed}", trained, trained) | seen(trained)
-            rows.setdefault(kept(out / STEPS)["recipe"], []).append(row)
+            rows.setdefault(recipe, []).append(row)
             write(rows, out)
             if python is None:
                 continue

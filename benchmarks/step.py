@@ -9,8 +9,8 @@ without selection, loader and optimiser. Contenders are processes that take turn
 of the turns. The peer is NN4 with batch normalisation, channels last, as PyTorch's users would write it.
 
 With --recipe it times whole runs of `facenet-jax train --config=recipe_cpu` on JPEGs of drawn faces, with the recipe's
-random changes and without any, by this checkout and by another one, which take turns: processor seconds, with those of
-the loader's processes, and elapsed seconds of some steps after the first few.
+random changes and without any, by this checkout and by another one, each with its own recipe, which take turns: processor
+seconds, with those of the loader's processes, and elapsed seconds of some steps after the first few.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _recipe_step(checkout: Path, options: list[str], steps: int, workdir: Path) 
     Raises:
       Refused: the run ended by itself.
     """
-    arguments = [f"--config={ROOT / 'configs' / 'recipe_cpu.py'}", f"--workdir={workdir}", *options]
+    arguments = [f"--config={checkout / 'configs' / 'recipe_cpu.py'}", f"--workdir={workdir}", *options]
     arguments += ["--config.eval.every=0", f"--config.log.every={_WARM}"]
     log = workdir.with_suffix(".log")
     with log.open("w") as output:

@@ -2,10 +2,10 @@
 
 facenet-jax train --config=configs/recipe_cpu.py --config.data.path=faces --workdir=runs/recipe
 
-Two NNS2 at 112x112 side by side, which err less together than one (docs/experiments/members.md; model.members=1 takes
-half as long), with standardised kernels, Adam and averaged parameters; identities of five faces or more; faces moved and
-turned a little, so that it does not matter how exactly they were cut out, and colours from almost none to almost twice
-as strong, so that a person is not known by the light of a photograph. 1,120 steps: twice as many overfit the 678 people.
+Two NNS2 at 112x112 side by side, which err less than one (docs/experiments/members.md; model.members=1 takes half as
+long), with standardised kernels, Adam and averaged parameters; identities of five faces or more; faces moved and turned
+a little, so that it does not matter how exactly they were cut out, and colours from almost none to almost twice as
+strong, so that a person is not known by the light of a photograph. 1,120 steps: twice as many overfit the 678 people.
 """
 
 from facenet_jax.config import default_config

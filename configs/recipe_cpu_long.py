@@ -4,8 +4,8 @@ facenet-jax train --config=configs/recipe_cpu_long.py --config.data.path=faces -
 
 In that many steps recipe_cpu would overfit its 678 people. So identities of two faces or more give anchors,
 everybody's faces are random negatives, and zooms and turns are larger; all of which learns more slowly. The rate stays
-constant and parameters are averaged, so that any step's parameters are good. There is one network, as it was measured. On 5,799 people VAL levelled off where
-recipe_cpu ends, at half of these steps, and the run began to overfit after 5,040
+constant and parameters are averaged, so that any step's parameters are good. On 5,799 people one network's VAL levelled
+off at half of these steps, where one of recipe_cpu ends, and the run began to overfit after 5,040
 (docs/experiments/longer_runs.md). With more people, which was not tried, give a larger --config.steps: the checkpoint
 with the best VAL is kept.
 """

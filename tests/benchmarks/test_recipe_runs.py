@@ -10,7 +10,6 @@ from benchmarks import networks, reproduce
 from benchmarks.ending import Ended, exit_code
 from benchmarks.recipe_runs import Task, judge, seen, train
 from benchmarks.set_aside import chosen_people, set_aside
-from facenet_jax.config import load_config
 from facenet_jax.datasets.exclude import read_list
 from facenet_jax.datasets.open import open_dataset
 from facenet_jax.errors import InputError
@@ -176,8 +175,8 @@ def test_a_folder_of_other_runs_is_refused(photos, tmp_path):
 
 
 def test_a_named_recipe_is_another_task_than_one_chosen_by_the_minutes(photos, tmp_path):
-    begin(task_of(photos, tmp_path, Recorder(), longer="recipe_cpu_long"))
-    with pytest.raises(InputError, match="runs with config recipe_cpu or recipe_cpu_long; give another --out"):
+    begin(task_of(photos, tmp_path, Recorder(), own_steps=True))
+    with pytest.raises(InputError, match="runs with config recipe_cpu, no more than its own steps; give another --out"):
         begin(task_of(photos, tmp_path, Recorder()))
 
 
@@ -260,32 +259,27 @@ def test_steps_that_are_given_need_no_trial(photos, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("minutes", "faces", "recipe", "steps"),
+    ("minutes", "faces", "own_steps", "steps"),
     [
-        (56.0, 1, "recipe_cpu", 1_680),
-        (57.0, 1, "recipe_cpu_long", 1_710),
-        (200.0, 1, "recipe_cpu_long", 4_480),
-        (100.0, 2, "recipe_cpu", 3_000),
-        (400.0, 2, "recipe_cpu_long", 8_960),
+        (30.0, 1, True, 900),
+        (57.0, 1, True, 1_120),
+        (57.0, 1, False, 1_710),
+        (57.0, 2, True, 1_710),
+        (200.0, 2, True, 2_240),
     ],
 )
-def test_where_many_more_steps_fit_than_a_recipe_takes_the_longer_one_is_trained(
-    minutes, faces, recipe, steps, photos, tmp_path, monkeypatch, capsys
+def test_a_recipe_that_would_overfit_takes_no_more_than_its_own_steps(
+    minutes, faces, own_steps, steps, photos, tmp_path, monkeypatch, capsys
 ):
     run = Recorder()
-    task = task_of(photos, tmp_path / "out", run, minutes=minutes, longer="recipe_cpu_long")
+    task = task_of(photos, tmp_path / "out", run, minutes=minutes, own_steps=own_steps)
     begin(task)
     runs_leave(monkeypatch, images_per_second=180.0)
     monkeypatch.setattr("benchmarks.recipe_runs._FACES", task.source.index.records // faces)
     train(task, task.out, 0)
-    assert f"--config={recipe}" in run.commands[-1]
-    assert f"--config.steps={steps}" in run.commands[-1]  # of 1,120; 1,680 are half as many again
+    assert f"--config.steps={steps}" in run.commands[-1]  # 1,120 are the recipe's own; of twice the faces, 2,240
     assert (f"{steps:,} steps of {int(minutes * 30):,} that fit" in capsys.readouterr().err) == (steps < minutes * 30)
-    own = load_config(recipe, [])
-    share = own.optimizer.finalise_steps * steps // own.steps
-    assert f"--config.optimizer.finalise_steps={share}" in run.commands[-1]
-    train(task, task.out, 1)
-    assert f"--config={recipe}" in run.commands[-1]
+    assert f"--config.optimizer.finalise_steps={steps // 2}" in run.commands[-1]
 
 
 def test_the_current_faces_are_judged(photos, tmp_path):

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -16,6 +17,7 @@ from facenet_jax.embedders import OnnxEmbedder, open_embedder
 from facenet_jax.errors import InputError
 from facenet_jax.export.run import Wanted, _faces, export
 from facenet_jax.images.cut import FaceCutter
+from networks import saved_run
 from preparing import prepared
 
 IMAGES = np.random.default_rng(3).integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
@@ -32,6 +34,16 @@ def test_an_exported_file_is_an_embedder_without_options(exported, expected):
     assert (embedder.size, embedder.crop) == ((32, 32), "none")
     np.testing.assert_allclose(embedder.embed(IMAGES), expected, atol=1e-4)
     assert embedder.remarks == []
+
+
+@pytest.mark.parametrize(("form", "dtype", "flip"), [("onnx", "float32", True), ("stablehlo", "float16", False)])
+def test_an_ensemble_is_exported_as_one_network(tmp_path, form, dtype, flip):
+    run = saved_run(tmp_path / "pair", **{"model.members": 2})
+    file = tmp_path / f"pair.{form}"
+    export(Wanted(Path(run), form, file, dtype, flip=flip))
+    card = json.loads(file.with_name(file.name + ".json").read_text())
+    assert (card["network"]["name"], card["output"]["shape"]) == ("2 x nns2", ["N", 64])
+    assert card["parity"]["largest_difference"] < (1e-4 if dtype == "float32" else 0.01)
 
 
 @pytest.mark.parametrize(

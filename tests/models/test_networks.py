@@ -133,7 +133,8 @@ def test_gradients_are_finite_even_where_everything_is_zero(tiny):
         ("nn1", {"dtype": "float16"}, "no compute dtype 'float16'; did you mean 'float32'|'bfloat16'"),
         ("nn2", {"five_by_five": "lowest"}, "did you mean 'lower'"),
         ("nn1", {"five_by_five": "none"}, "nn1 has no choice of 5x5 branches"),
-        ("nns2", {"members": 3}, "size 128 cannot be shared by 3 members; choose a number that divides 128"),
+        ("nns2", {"members": 3}, "size 128 cannot be shared by 3 members; choose a number that divides it"),
+        ("nns2", {"members": 16}, "leaves each at least 16 dimensions"),
         ("nns2", {"members": 0}, "cannot be shared by 0 members"),
     ],
 )

@@ -24,6 +24,7 @@ def program(**values):
         "rows": 96,
         "chunk": 12,
         "embedding_size": 64,
+        "members": 1,
         "dtype": "float32",
         "parameters": 1,
         "multiply_adds": 1,

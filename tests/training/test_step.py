@@ -222,7 +222,6 @@ def test_points_of_an_old_network_are_mixed_into_the_loss(devices, chunk):
 @pytest.mark.parametrize(("devices", "chunk", "listed"), [(1, 0, False), (8, 2, False), (1, 0, True)])
 def test_each_member_of_an_ensemble_learns_as_it_would_alone(devices, chunk, listed):
     config, mesh = config_with(chunk), make_mesh(devices)
-    config.model.members = 2
     ensemble, optimizer = Ensemble(NETWORK, 2), make_optimizer(config)
     state = create_state(ensemble, SIZE, optimizer, mesh, seed=3)
     before = jax.device_get(state.params)

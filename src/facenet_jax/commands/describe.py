@@ -23,6 +23,7 @@ def add_parser(commands: Any) -> None:
     describe.add_argument(
         "--five-by-five", metavar="WHERE", help="modules with a 5x5 branch: all, lower, none (default: the paper's)"
     )
+    describe.add_argument("--members", type=int, default=1, help="networks side by side (default: %(default)s)")
     describe.add_argument(
         "--mesh",
         type=_mesh,
@@ -52,7 +53,12 @@ def _mesh(text: str) -> dict[str, int]:
 def _describe(options: argparse.Namespace, _: list[str]) -> int:
     from facenet_jax import models
 
-    network = models.build(options.network, embedding_size=options.embedding_size, five_by_five=options.five_by_five)
+    network = models.build(
+        options.network,
+        embedding_size=options.embedding_size,
+        five_by_five=options.five_by_five,
+        members=options.members,
+    )
     size = options.input_size or models.NETWORKS[options.network].input_size
     models.check_input_size(*size)
     print(models.format_table(models.describe(network, size)))

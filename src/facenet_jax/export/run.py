@@ -132,7 +132,7 @@ def _faces(
 
 
 def _data(wanted: Wanted, embedder: CheckpointEmbedder, faces: NDArray[np.uint8] | None) -> bytes:
-    network = embedder.network.clone(dtype=jnp.float16 if wanted.dtype == "float16" else jnp.float32)
+    network = models.in_dtype(embedder.network, jnp.float16 if wanted.dtype == "float16" else jnp.float32)
     if wanted.to == "stablehlo":
         return to_stablehlo(network, embedder.params, embedder.size, wanted.flip)
     from facenet_jax.export.onnx import to_onnx
@@ -149,7 +149,7 @@ def _parity(
     wanted: Wanted, embedder: CheckpointEmbedder, data: bytes, images: NDArray[np.uint8]
 ) -> dict[str, float | int | str]:
     """The differences between the embeddings of the file and of the Flax module in float32."""
-    network = embedder.network.clone(dtype=jnp.float32)
+    network = models.in_dtype(embedder.network, jnp.float32)
     apply = apply_network_flipped if wanted.flip else apply_network
     embed = announced(jax.jit(partial(apply, network)), f"{embedder.config.model.name}, to compare with")
     expected = embed(embedder.params, images)

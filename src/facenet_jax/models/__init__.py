@@ -17,6 +17,7 @@ from facenet_jax.models.networks import (
     build,
     check_input_size,
     from_config,
+    in_dtype,
     scale_pixels,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "describe",
     "format_table",
     "from_config",
+    "in_dtype",
     "scale_pixels",
     "totals",
 ]

@@ -36,6 +36,7 @@ from facenet_jax.models.layers import (
 )
 
 DTYPES = ("float32", "bfloat16")
+SMALLEST_SHARE = 16  # dimensions of a member of an ensemble
 SMALLEST = 32  # rows and columns: five halvings leave one position
 
 # A row is a layer's name, its class and what the class takes. A Dense without a width is the embedding.
@@ -234,6 +235,11 @@ class Ensemble(nn.Module):
     member: Network
     members: int
 
+    @property
+    def dtype(self) -> DTypeLike:
+        """What the members compute in."""
+        return self.member.dtype
+
     @nn.compact
     def __call__(self, pixels: jax.Array) -> jax.Array:
         points = [self.member.clone(parent=self, name=f"member{number}")(pixels) for number in range(self.members)]
@@ -248,7 +254,7 @@ def build(
     five_by_five: str | None = None,
     norm: str = "response",
     members: int = 1,
-) -> nn.Module:
+) -> Network | Ensemble:
     """A network of the paper by name, a Flax module with random initial weights.
 
     Args:
@@ -295,16 +301,23 @@ def build(
         rows = spec.without_5x5(keep)
     elif five_by_five is not None:
         raise InputError(f"{name} has no choice of 5x5 branches; leave five_by_five out or choose nn2, nn3 or nn4.")
-    if not 1 <= members <= embedding_size or embedding_size % members:
+    if members < 1 or embedding_size % members or embedding_size < SMALLEST_SHARE * members:
         raise InputError(
             f"an embedding of size {embedding_size} cannot be shared by {members} members; choose a number that "
-            f"divides {embedding_size}."
+            f"divides it and leaves each at least {SMALLEST_SHARE} dimensions."
         )
     network = Network(rows, spec.kind, embedding_size // members, keep, norm, dtype)
     return network if members == 1 else Ensemble(network, members)
 
 
-def from_config(model: ConfigDict) -> nn.Module:
+def in_dtype(network: Network | Ensemble, dtype: DTypeLike) -> Network | Ensemble:
+    """The same network, computing in another dtype."""
+    if isinstance(network, Ensemble):
+        return network.clone(member=network.member.clone(dtype=dtype))
+    return network.clone(dtype=dtype)
+
+
+def from_config(model: ConfigDict) -> Network | Ensemble:
     """The network of a config's `model`, whose input size is checked too.
 
     Raises:

@@ -110,7 +110,8 @@ def _purpose(collective: Collective, program: Program) -> str:
         return "sums of the loss"
     if collective.size == labels:
         return "labels"
-    if embeddings <= collective.size <= embeddings + 256:
+    # Those of an ensemble's members are exchanged one by one, unless the compiler combines them.
+    if any(size <= collective.size <= size + 256 for size in (embeddings // program.members, embeddings)):
         names = {"all-gather": "embeddings", "reduce-scatter": "gradient of the embeddings"}
         return names.get(collective.kind, "embeddings, or their gradient")
     return "parameters" if collective.kind == "all-gather" else "gradient of the parameters"

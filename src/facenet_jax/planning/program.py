@@ -29,7 +29,8 @@ class Program:
       batch: faces of a global batch.
       rows: rows of the global batch, with masked ones.
       chunk: faces that the network takes at once.
-      embedding_size: of one member of the network; what is exchanged at once.
+      embedding_size: d.
+      members: networks that share it.
       dtype: of the network's arithmetic.
       parameters: of the network.
       multiply_adds: of one face, forward, as the paper counts.
@@ -47,6 +48,7 @@ class Program:
     rows: int
     chunk: int
     embedding_size: int
+    members: int
     dtype: str
     parameters: int
     multiply_adds: int
@@ -121,7 +123,8 @@ def _compile(config_name: str, overrides: list[str], devices: int, topology: str
         batch=config.batch.size,
         rows=rows,
         chunk=chunk,
-        embedding_size=config.model.embedding_size // config.model.members,
+        embedding_size=config.model.embedding_size,
+        members=config.model.members,
         dtype=config.model.dtype,
         parameters=parameters,
         multiply_adds=multiply_adds,

@@ -107,9 +107,10 @@ def make_train_step(
     """The jitted step (state, batch) -> (state, metrics); the state is donated.
 
     Args:
-      config: `loss`, `batch.chunk`, `batch.rematerialise`, `data.flip`, `data.augment`, `deterministic`,
-        `model.members` and `seed` are read.
-      network: pixels -> embeddings, without batch statistics (chunks would make them another function).
+      config: `loss`, `batch.chunk`, `batch.rematerialise`, `data.flip`, `data.augment`, `deterministic` and `seed` are
+        read.
+      network: pixels -> embeddings, without batch statistics (chunks would make them another function). Each member of
+        an `Ensemble` has the loss of its own share.
       optimizer: applied to the gradient.
       mesh: over which the batch is divided.
       listed: the batch is triplets, one after another (offline selection alone), and nothing is selected.
@@ -153,7 +154,7 @@ def make_train_step(
     def step(state: TrainState, batch: DeviceBatch) -> tuple[TrainState, StepMetrics]:
         chex.assert_rank([batch.images, batch.labels, batch.valid], [4, 1, 1])
         chex.assert_equal_shape_prefix(jax.tree.leaves(batch), 1)
-        select = of_each_member(partial(triplets, batch=batch, step=state.step), config.model.members)
+        select = of_each_member(partial(triplets, batch=batch, step=state.step), getattr(network, "members", 1))
         loss, stats, gradient = _loss_and_gradient(
             embed, select, mesh, chunk, state.params, (batch.images, batch.numbers)
         )

@@ -17,7 +17,8 @@ Loss = Callable[[jax.Array], tuple[jax.Array, TripletStats, jax.Array]]
 def of_each_member(loss: Loss, members: int) -> Loss:
     """The same loss of each member's points alone, so that a member learns as it would without the others.
 
-    Triplets are selected by the member's own distances: what is hard for one may be easy for another.
+    Triplets that are selected follow the member's own distances: what is hard for one may be easy for another. Listed
+    ones, of offline selection, were found by the distances of whole embeddings, the same for all.
 
     Args:
       loss: of one network's unit vectors.
@@ -25,8 +26,8 @@ def of_each_member(loss: Loss, members: int) -> Loss:
 
     Returns:
       A function of embeddings [B, d]. Its loss and figures are the members' means, to be read as those of one network,
-      but the spread is the smallest, so that no member collapses unseen. Its gradient is that of the sum of the
-      members' losses, as each would have it alone.
+      but the spread is the smallest, since the mean would hide a member that collapses. Its gradient is that of the sum
+      of the members' losses, as each would have it alone: `members` times that of the loss returned.
     """
     if members == 1:
         return loss
