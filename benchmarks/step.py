@@ -9,8 +9,8 @@ without selection, loader and optimiser. Contenders are processes that take turn
 of the turns. The peer is NN4 with batch normalisation, channels last, as PyTorch's users would write it.
 
 With --recipe it times whole runs of `facenet-jax train --config=recipe_cpu` on JPEGs of drawn faces, with the recipe's
-random changes and without any, by this checkout and by another one, each with its own recipe, which take turns: processor
-seconds, with those of the loader's processes, and elapsed seconds of some steps after the first few.
+random changes and without any, by this checkout and by another one, each with its own recipe, which take turns:
+processor seconds, with those of the loader's processes, and elapsed seconds of some steps after the first few.
 """
 
 from __future__ import annotations
