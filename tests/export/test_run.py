@@ -38,6 +38,8 @@ def test_an_exported_file_is_an_embedder_without_options(exported, expected):
 
 @pytest.mark.parametrize(("form", "dtype", "flip"), [("onnx", "float32", True), ("stablehlo", "float16", False)])
 def test_an_ensemble_is_exported_as_one_network(tmp_path, form, dtype, flip):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
     run = saved_run(tmp_path / "pair", **{"model.members": 2})
     file = tmp_path / f"pair.{form}"
     export(Wanted(Path(run), form, file, dtype, flip=flip))
