@@ -173,10 +173,8 @@ def train(task: Task, folder: Path, seed: int, more: Sequence[str] = ()) -> Path
     steps, fit = task.steps, 0
     if steps is None:
         steps, fit = _fitting(task, folder, options, config)
-    more_fit = f" of {fit:,} that fit: with more, it overfits; --config={task.config} takes all"
-    print(
-        f"recipe          {task.config}, {steps:,} steps{more_fit if fit > steps else ''}", file=sys.stderr, flush=True
-    )
+    more_fit = f" of {fit:,} that fit: with more, it overfits; --config={task.config} takes all" if fit > steps else ""
+    print(f"recipe          {task.config}, {steps:,} steps{more_fit}", file=sys.stderr, flush=True)
     schedule = [
         f"--config.optimizer.{key}={config.optimizer[key] * steps // config.steps}"
         for key in ("finalise_steps", "warmup_steps")

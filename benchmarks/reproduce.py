@@ -151,7 +151,7 @@ def main() -> None:
     data = options.data.resolve()
     with (
         Runner() as run,
-        Task(data, out, options.minutes, recipe, overrides, options.lfw, run, not options.config) as task,
+        Task(data, out, options.minutes, recipe, overrides, options.lfw, run, own_steps=not options.config) as task,
     ):
         if options.peer:
             if not isinstance(task.source, FolderSource):

@@ -280,6 +280,10 @@ def test_a_recipe_that_would_overfit_takes_no_more_than_its_own_steps(
     assert f"--config.steps={steps}" in run.commands[-1]  # 1,120 are the recipe's own; of twice the faces, 2,240
     assert (f"{steps:,} steps of {int(minutes * 30):,} that fit" in capsys.readouterr().err) == (steps < minutes * 30)
     assert f"--config.optimizer.finalise_steps={steps // 2}" in run.commands[-1]
+    before = len(run.commands)
+    train(task, task.out, 1)  # without another trial
+    assert len(run.commands) == before + 1
+    assert f"--config.steps={steps}" in run.commands[-1]
 
 
 def test_the_current_faces_are_judged(photos, tmp_path):
